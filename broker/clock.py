@@ -1,0 +1,89 @@
+"""Time as the broker sees it: handed in from outside, so that a test can turn it.
+
+`Clock.now` is in milliseconds since the epoch and is set by the server at the start of each turn of the event loop.
+`Timers` calls back when a time has come; the server asks it when to wake up next.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Callable
+
+from mypy_extensions import mypyc_attr
+
+
+class Clock:
+    """The current time, ms since the epoch; it stands still within a turn."""
+
+    __slots__ = ("now",)
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.tick()
+
+    def tick(self) -> None:
+        """Read the system's clock."""
+        self.now = int(time.time() * 1000)
+
+
+class Timer:
+    """Something to be called at `when`, unless cancelled before."""
+
+    __slots__ = ("when", "callback", "cancelled")
+
+    def __init__(self, when: int, callback: Callable[[], None]) -> None:
+        self.when = when
+        self.callback: Callable[[], None] | None = callback
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        self.callback = None  # what it holds can go now, not when its time has come
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Alarm:
+    """Told when the earliest timer changes. The server sets its own timer then."""
+
+    def wake_at(self, when: int) -> None:
+        """Call `Timers.run` at `when` (ms since the epoch) or soon after."""
+
+
+class Timers:
+    """All timers of a broker, in a heap."""
+
+    def __init__(self, clock: Clock, alarm: Alarm) -> None:
+        self.clock = clock
+        self.alarm = alarm
+        self.heap: list[tuple[int, int, Timer]] = []
+        self.count = 0
+        self.asked = 0  # what the alarm was last set to; 0 for nothing
+
+    def at(self, when: int, callback: Callable[[], None]) -> Timer:
+        """Call back at `when`, ms since the epoch."""
+        timer = Timer(when, callback)
+        self.count += 1
+        heapq.heappush(self.heap, (when, self.count, timer))
+        if not self.asked or when < self.asked:
+            self.asked = when
+            self.alarm.wake_at(when)
+        return timer
+
+    def after(self, milliseconds: int, callback: Callable[[], None]) -> Timer:
+        return self.at(self.clock.now + milliseconds, callback)
+
+    def run(self, most: int = 1000) -> None:
+        """Call what is due, at most so many, and set the alarm for the rest."""
+        now = self.clock.now
+        heap = self.heap
+        self.asked = 0
+        while heap and (heap[0][2].cancelled or (heap[0][0] <= now and most > 0)):
+            timer = heapq.heappop(heap)[2]
+            callback = timer.callback
+            if not timer.cancelled and callback is not None:
+                most -= 1
+                callback()
+        if heap and (not self.asked or heap[0][0] < self.asked):
+            self.asked = heap[0][0]
+            self.alarm.wake_at(self.asked)

@@ -1,0 +1,45 @@
+"""A consumer as a queue sees it. Front-ends derive theirs from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mypy_extensions import mypyc_attr
+
+from broker.entry import Entry
+from broker.message import Message
+
+if TYPE_CHECKING:
+    from broker.queue import Queue
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Consumer:
+    """Takes entries from one queue while it is ready.
+
+    A queue that finds its consumer not ready parks it and asks no more, until somebody calls `Queue.wake`: so whoever
+    gives a consumer room again (credit, a drained socket) must do that.
+    """
+
+    __slots__ = ("queue", "tag", "priority", "exclusive", "settles", "parked", "attached")
+
+    def __init__(self, queue: Queue, tag: str, priority: int, exclusive: bool, settles: bool) -> None:
+        self.queue = queue
+        self.tag = tag
+        self.priority = priority
+        self.exclusive = exclusive
+        self.settles = settles  # False: what is delivered is done with (no-ack, pre-settled)
+        self.parked = True
+        self.attached = False  # to its queue
+
+    def ready(self) -> bool:
+        """Whether it can take one more entry now."""
+        raise NotImplementedError
+
+    def deliver(self, entry: Entry, message: Message) -> None:
+        """Take the entry; it is this consumer's to settle (`Queue.accept` and so on), unless it settles nothing."""
+        raise NotImplementedError
+
+    def cancelled(self) -> None:
+        """The queue is gone, and this consumer with it."""
+        raise NotImplementedError

@@ -1,0 +1,32 @@
+"""An entry: a message's place in one queue."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from broker.message import Message
+from store.journal import StoredEntry
+
+if TYPE_CHECKING:
+    from broker.consumer import Consumer
+    from broker.queue import Queue
+
+AVAILABLE = 0
+ACQUIRED = 1
+GONE = 2
+
+
+class Entry(StoredEntry):
+    """A message's place in one queue. The message itself may be in the journal only, until it is wanted."""
+
+    __slots__ = ("queue", "message", "state", "stored", "redelivered", "consumer")
+
+    def __init__(self, queue: Queue, message: Message | None, queue_id: int, lane: int, entry_id: int,
+                 message_id: int, size: int, expiry: int, deliveries: int, flags: int) -> None:
+        super().__init__(queue_id, lane, entry_id, message_id, size, expiry, deliveries, flags)
+        self.queue = queue
+        self.message = message
+        self.state = AVAILABLE
+        self.stored = False  # the journal has it, or will with its open batch
+        self.redelivered = False  # somebody may have seen it already
+        self.consumer: Consumer | None = None  # who acquired it

@@ -1,0 +1,135 @@
+"""Exchanges: from a routing key, and sometimes the message, to the queues that it goes to.
+
+An exchange answers `match` with its own destinations, queues or other exchanges; the virtual host follows those. For
+an exchange that is not `dynamic` the answer depends on nothing but the routing key, so whole routes are cached.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mypy_extensions import mypyc_attr
+
+from broker.message import Message
+from broker.queue import Queue
+from broker.topic import TopicTrie
+
+
+class Binding:
+    """From an exchange to a queue or another exchange."""
+
+    __slots__ = ("source", "queue", "exchange", "routing_key", "arguments", "identity", "setting")
+
+    def __init__(self, source: Exchange, queue: Queue | None, exchange: Exchange | None, routing_key: str,
+                 arguments: dict[str, Any], identity: str) -> None:
+        self.source = source
+        self.queue = queue
+        self.exchange = exchange
+        self.routing_key = routing_key
+        self.arguments = arguments
+        self.identity = identity  # what makes it different from the others of its exchange
+        self.setting = ""  # its key in the store, when it is durable
+
+    def destination(self) -> Queue | Exchange:
+        if self.queue is not None:
+            return self.queue
+        assert self.exchange is not None
+        return self.exchange
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Exchange:
+    """Base of all exchanges: identity and bindings. A kind of exchange says how it matches."""
+
+    dynamic = False
+
+    def __init__(self, name: str, kind: str, durable: bool, auto_delete: bool, internal: bool,
+                 arguments: dict[str, Any]) -> None:
+        self.name = name
+        self.kind = kind
+        self.durable = durable
+        self.auto_delete = auto_delete
+        self.internal = internal
+        self.arguments = arguments
+        alternate = arguments.get("alternate-exchange")
+        self.alternate: str | None = alternate if isinstance(alternate, str) else None
+        self.bindings: dict[str, Binding] = {}
+        self.deleted = False
+
+    def bind(self, binding: Binding) -> None:
+        """Add a binding. Raises: PreconditionFailed when this kind of exchange cannot make sense of it."""
+        self.bindings[binding.identity] = binding
+
+    def unbind(self, binding: Binding) -> None:
+        del self.bindings[binding.identity]
+
+    def match(self, routing_key: str, message: Message | None) -> list[Queue | Exchange]:
+        """The destinations of a message; `message` is given when the exchange is dynamic."""
+        raise NotImplementedError
+
+
+class DefaultExchange(Exchange):
+    """The nameless exchange: every queue is bound to it by its own name."""
+
+    def __init__(self, queues: dict[str, Queue]) -> None:
+        super().__init__("", "direct", True, False, False, {})
+        self.queues = queues
+
+    def match(self, routing_key: str, message: Message | None) -> list[Queue | Exchange]:
+        queue = self.queues.get(routing_key)
+        return [] if queue is None else [queue]
+
+
+class DirectExchange(Exchange):
+    """To the destinations bound with just that routing key."""
+
+    def __init__(self, name: str, kind: str, durable: bool, auto_delete: bool, internal: bool,
+                 arguments: dict[str, Any]) -> None:
+        super().__init__(name, kind, durable, auto_delete, internal, arguments)
+        self.keys: dict[str, dict[str, Binding]] = {}
+
+    def bind(self, binding: Binding) -> None:
+        super().bind(binding)
+        self.keys.setdefault(binding.routing_key, {})[binding.identity] = binding
+
+    def unbind(self, binding: Binding) -> None:
+        super().unbind(binding)
+        bound = self.keys[binding.routing_key]
+        del bound[binding.identity]
+        if not bound:
+            del self.keys[binding.routing_key]
+
+    def match(self, routing_key: str, message: Message | None) -> list[Queue | Exchange]:
+        bound = self.keys.get(routing_key)
+        return [] if bound is None else [binding.destination() for binding in bound.values()]
+
+
+class FanoutExchange(Exchange):
+    """To every destination."""
+
+    def match(self, routing_key: str, message: Message | None) -> list[Queue | Exchange]:
+        return [binding.destination() for binding in self.bindings.values()]
+
+
+class TopicExchange(Exchange):
+    """To the destinations whose pattern matches the routing key, word by word."""
+
+    def __init__(self, name: str, kind: str, durable: bool, auto_delete: bool, internal: bool,
+                 arguments: dict[str, Any]) -> None:
+        super().__init__(name, kind, durable, auto_delete, internal, arguments)
+        self.trie = TopicTrie()
+
+    def bind(self, binding: Binding) -> None:
+        super().bind(binding)
+        self.trie.add(binding.routing_key, binding.identity, binding)
+
+    def unbind(self, binding: Binding) -> None:
+        super().unbind(binding)
+        self.trie.remove(binding.routing_key, binding.identity)
+
+    def match(self, routing_key: str, message: Message | None) -> list[Queue | Exchange]:
+        found: list[Queue | Exchange] = []
+        for binding in self.trie.match(routing_key):
+            assert isinstance(binding, Binding)
+            found.append(binding.destination())
+        return found

@@ -1,0 +1,143 @@
+"""A lane: the available entries of one queue and one priority, oldest first, with no more of them in memory than need be.
+
+    returned    entries that somebody gave back: a small heap, merged by id
+    head        the oldest entries, in memory
+    tail        the ones behind them, in the journal only: a count, a size and a range of ids
+    recent      the newest, in memory until the batch that they are in is durable; then they join the tail
+
+A short lane has a head only. A lane that outgrows its queue's share of memory begins a tail; `head` is then filled from the tail
+in chunks, and when the tail is used up before the newest entries were written, `recent` simply becomes the head.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from typing import TYPE_CHECKING
+
+from broker.entry import Entry
+from store.journal import ShardLog
+
+if TYPE_CHECKING:
+    from broker.queue import Queue
+
+CHUNK = 1000
+"""Entries that are read from the journal at a time."""
+
+
+class Lane:
+    """Available entries of one priority."""
+
+    __slots__ = ("queue", "number", "head", "returned", "recent", "tail_count", "tail_size", "tail_after",
+                 "tail_last")
+
+    def __init__(self, queue: Queue, number: int) -> None:
+        self.queue = queue
+        self.number = number
+        self.head: deque[Entry] = deque()
+        self.returned: list[tuple[int, Entry]] = []
+        self.recent: deque[Entry] = deque()
+        self.tail_count = 0
+        self.tail_size = 0
+        self.tail_after = 0  # the tail's entries have ids above this one
+        self.tail_last = 0  # and up to this one
+
+    def __len__(self) -> int:
+        return len(self.head) + len(self.returned) + self.tail_count + len(self.recent)
+
+    def paged(self) -> bool:
+        """Whether new entries go to the journal rather than to the head."""
+        return self.tail_count > 0 or len(self.recent) > 0
+
+    def append(self, entry: Entry) -> None:
+        """A new entry; the queue has seen to it that it is in the journal if this lane is paged."""
+        if self.tail_count > 0 or len(self.recent) > 0:
+            self.recent.append(entry)
+        else:
+            self.head.append(entry)
+
+    def begin_paging(self, entry: Entry) -> None:
+        """The first entry that is to leave memory; it is in the journal."""
+        self.recent.append(entry)
+
+    def give_back(self, entry: Entry) -> None:
+        """An entry that was taken goes back to where it was."""
+        head = self.head
+        if head and entry.id > head[0].id or (not head and self.paged()):
+            heapq.heappush(self.returned, (entry.id, entry))
+        else:
+            head.appendleft(entry)
+
+    def first(self, log: ShardLog) -> Entry | None:
+        """The oldest entry, left in its place."""
+        head = self.head
+        if not head:
+            self._fill(log)
+        if self.returned and (not head or self.returned[0][0] < head[0].id):
+            return self.returned[0][1]
+        return head[0] if head else None
+
+    def take(self, log: ShardLog) -> Entry | None:
+        """The oldest entry, removed."""
+        head = self.head
+        if not head:
+            self._fill(log)
+        if self.returned and (not head or self.returned[0][0] < head[0].id):
+            return heapq.heappop(self.returned)[1]
+        return head.popleft() if head else None
+
+    def _fill(self, log: ShardLog) -> None:
+        if self.tail_count > 0:
+            queue = self.queue
+            for entry_id, message_id, size, expiry, deliveries, flags in log.scan(
+                    queue.queue_id, self.number, self.tail_after, min(CHUNK, self.tail_count)):
+                entry = Entry(queue, None, queue.queue_id, self.number, entry_id, message_id, size, expiry,
+                              deliveries, flags)
+                entry.stored = True
+                entry.redelivered = deliveries > 0 or entry_id <= queue.suspect_id
+                self.head.append(entry)
+                self.tail_count -= 1
+                self.tail_size -= size
+                self.tail_after = entry_id
+            if self.head:
+                return
+            queue.lost_tail(self.tail_count, self.tail_size)
+            self.tail_count = 0
+            self.tail_size = 0
+        if self.recent:
+            self.head, self.recent = self.recent, self.head
+
+    def spill(self, last_id: int) -> list[Entry]:
+        """The newest entries up to last_id are durable: they leave memory for the tail. Gives them."""
+        spilled: list[Entry] = []
+        recent = self.recent
+        while recent and recent[0].id <= last_id:
+            entry = recent.popleft()
+            if self.tail_count == 0:
+                self.tail_after = entry.id - 1
+            self.tail_count += 1
+            self.tail_size += entry.size
+            self.tail_last = entry.id
+            spilled.append(entry)
+        return spilled
+
+    def clear(self, log: ShardLog) -> list[Entry]:
+        """Empty the lane. Gives the entries that were in memory; those in the tail are gone from the journal too."""
+        if self.tail_count > 0:
+            log.discard(self.queue.queue_id, self.number, self.tail_after + 1, self.tail_last)
+            self.tail_count = 0
+            self.tail_size = 0
+        entries = list(self.head)
+        entries.extend(entry for _, entry in self.returned)
+        entries.extend(self.recent)
+        self.head.clear()
+        self.returned.clear()
+        self.recent.clear()
+        return entries
+
+    def recovered(self, count: int, size: int, first_id: int, last_id: int) -> None:
+        """What the journal holds of this lane, after a restart."""
+        self.tail_count = count
+        self.tail_size = size
+        self.tail_after = first_id - 1
+        self.tail_last = last_id

@@ -1,0 +1,454 @@
+"""The queue: entries in order, consumers that take them, and the policies of its arguments.
+
+An entry is available, then acquired by a consumer, then gone: accepted, dead-lettered, or given back to be available
+again in its old place. Settlement has one vocabulary for all dialects: `accept`, `reject`, `release`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from broker.clock import Timer
+from broker.consumer import Consumer
+from broker.entry import ACQUIRED, AVAILABLE, GONE, Entry
+from broker.errors import AccessRefused, ResourceLocked
+from broker.lane import Lane
+from broker.message import Message, restore
+from broker.queue_settings import DROP_HEAD, REJECT_PUBLISH_DLX, QueueSettings
+from store.journal import TRANSIENT, StoreDamaged
+
+if TYPE_CHECKING:
+    from broker.virtualhost import VirtualHost
+
+logger = logging.getLogger(__name__)
+
+FEW = 100
+"""Entries that a queue keeps in memory when memory is tight."""
+
+
+LOCKED = ("cannot obtain exclusive access to locked {}. It could be originally declared on another connection or the "
+          "exclusive property value does not match that of the original declaration.")
+
+
+class Queue:
+    """One queue of a virtual host. Only its virtual host makes and deletes queues."""
+
+    def __init__(self, host: VirtualHost, name: str, queue_id: int, durable: bool, exclusive: bool, auto_delete: bool,
+                 arguments: dict[str, Any], settings: QueueSettings, owner: object | None) -> None:
+        self.host = host
+        self.name = name
+        self.queue_id = queue_id
+        self.durable = durable  # it, and its durable messages, survive the broker
+        self.declared_durable = durable  # what its declaration said: an exclusive queue is never really durable
+        self.exclusive = exclusive
+        self.auto_delete = auto_delete
+        self.arguments = arguments
+        self.settings = settings
+        self.owner = owner  # the connection that an exclusive queue belongs to
+        self.log = host.broker.log
+        self.memory = host.broker.memory
+        self.clock = host.broker.clock
+        self.keep_messages = host.broker.queue_memory_messages
+        self.keep_bytes = host.broker.queue_memory_bytes
+        self.lanes = [Lane(self, number) for number in range(settings.max_priority + 1)]
+        self.ready = 0  # available entries
+        self.ready_bytes = 0
+        self.unsettled = 0  # acquired entries
+        self.suspect_id = 0  # entries up to this id were here before a crash: somebody may have seen them
+        self.deleted = False
+        self.consumers: list[Consumer] = []
+        self.available: deque[Consumer] = deque()  # consumers that are believed to be ready
+        self.prioritised = False  # not all consumers have the same priority
+        self.limited = settings.max_length >= 0 or settings.max_bytes >= 0
+        self.expiry_timer: Timer | None = None
+        self.idle_timer: Timer | None = None
+        self.used()
+
+    def __repr__(self) -> str:
+        return f"queue '{self.name}' in vhost '{self.host.name}'"
+
+    # Entries come in.
+
+    def enqueue(self, message: Message) -> bool:
+        """Put a message in the queue, and deliver it if a consumer is ready. False: refused, the queue is full."""
+        if self.limited and self.settings.overflow != DROP_HEAD and self._full(message):
+            if self.settings.overflow == REJECT_PUBLISH_DLX:
+                self.host.dead_letter(self, message, "maxlen")
+            return False
+        log = self.log
+        log.last_id += 1
+        lane = 0
+        if self.settings.max_priority:
+            lane = min(message.priority, self.settings.max_priority)
+        expiry = message.expiry
+        if self.settings.message_ttl >= 0:
+            own = self.clock.now + self.settings.message_ttl
+            if not expiry or own < expiry:
+                expiry = own
+        entry = Entry(self, message, self.queue_id, lane, log.last_id, message.message_id, message.size, expiry, 0, 0)
+        self.memory.hold(message)
+        if self.durable and message.durable:
+            message.pending += 1
+            self._store(entry, message)
+        if self.ready == 0:
+            consumer = self._pick()
+            if consumer is not None:
+                self._hand(entry, message, consumer)
+                return True
+        self._keep(entry, message)
+        return True
+
+    def _store(self, entry: Entry, message: Message) -> None:
+        if message.message_id == 0:
+            message.message_id = self.log.new_message_id(message.shared)
+        entry.message_id = message.message_id
+        entry.stored = True
+        self.log.enqueue(entry, message)
+
+    def _keep(self, entry: Entry, message: Message) -> None:
+        """The entry has to wait: in memory or, when there are many, in the journal."""
+        lane = self.lanes[entry.lane]
+        if lane.paged() or self._crowded(lane):
+            if not entry.stored and self.log.paging:
+                entry.flags = TRANSIENT
+                self._store(entry, message)
+            if entry.stored and self.log.paging:
+                if not lane.paged():
+                    lane.begin_paging(entry)
+                    self.host.broker.paged_lanes[lane] = None
+                else:
+                    lane.append(entry)
+            else:
+                lane.append(entry)
+        else:
+            lane.append(entry)
+        self.ready += 1
+        self.ready_bytes += entry.size
+        if entry.expiry and self.expiry_timer is None:
+            self.expiry_timer = self.host.broker.timers.at(entry.expiry, self._expire_heads)
+        if self.limited:
+            self._drop_heads()
+        if self.available:
+            self.dispatch()
+
+    def _crowded(self, lane: Lane) -> bool:
+        count = len(lane.head)
+        if count < FEW:
+            return False
+        return (count >= self.keep_messages or self.ready_bytes - lane.tail_size > self.keep_bytes
+                or self.memory.used > self.memory.tight)
+
+    def _full(self, message: Message) -> bool:
+        settings = self.settings
+        return (0 <= settings.max_length <= self.ready
+                or 0 <= settings.max_bytes < self.ready_bytes + message.size)
+
+    def _drop_heads(self) -> None:
+        settings = self.settings
+        while self.ready and (0 <= settings.max_length < self.ready or 0 <= settings.max_bytes < self.ready_bytes):
+            entry = self._take_any()
+            if entry is None:
+                return
+            self._dead_letter(entry, "maxlen")
+
+    def recovered(self, suspect_id: int) -> None:
+        """The journal's entries are counted. Those up to suspect_id may have been delivered before a crash."""
+        self.suspect_id = suspect_id
+        self.used()
+        if self.ready:
+            self._expire_heads()
+
+    def spill(self, lane: Lane, last_id: int) -> None:
+        """Entries of a paged lane up to last_id are durable: let go of what need not be in memory."""
+        for entry in lane.spill(last_id):
+            message = entry.message
+            if message is not None:
+                entry.message = None
+                self.memory.release(message)
+
+    def lost_tail(self, count: int, size: int) -> None:
+        """The journal has fewer entries than were counted; never expected, so said loudly."""
+        logger.error("%r: %d entries are missing from the store; run 'dragoman store check' on it", self, count)
+        self.ready -= count
+        self.ready_bytes -= size
+
+    # Entries go out.
+
+    def dispatch(self) -> None:
+        """Deliver while there are both entries and ready consumers."""
+        while self.ready > 0:
+            consumer = self._pick()
+            if consumer is None:
+                return
+            entry = self._take()
+            if entry is None:
+                return
+            message = entry.message
+            if message is not None:
+                self._hand(entry, message, consumer)
+
+    def get(self) -> Entry | None:
+        """Acquire the oldest entry for somebody who is no consumer."""
+        self.used()
+        entry = self._take()
+        if entry is not None:
+            entry.state = ACQUIRED
+            self.unsettled += 1
+        return entry
+
+    def _hand(self, entry: Entry, message: Message, consumer: Consumer) -> None:
+        if consumer.settles:
+            entry.consumer = consumer
+            entry.state = ACQUIRED
+            self.unsettled += 1
+            consumer.deliver(entry, message)
+        else:
+            consumer.deliver(entry, message)
+            self._forget(entry)
+
+    def _take_any(self) -> Entry | None:
+        """The next entry in order of priority and age, its message perhaps not loaded."""
+        lanes = self.lanes
+        if len(lanes) == 1:
+            entry = lanes[0].take(self.log)
+        else:
+            entry = None
+            for number in range(len(lanes) - 1, -1, -1):
+                entry = lanes[number].take(self.log)
+                if entry is not None:
+                    break
+        if entry is not None:
+            self.ready -= 1
+            self.ready_bytes -= entry.size
+        return entry
+
+    def _take(self) -> Entry | None:
+        """The next entry that has not expired, with its message."""
+        while True:
+            entry = self._take_any()
+            if entry is None:
+                return None
+            if entry.expiry and entry.expiry <= self.clock.now:
+                self._dead_letter(entry, "expired")
+            elif entry.message is not None or self._load(entry):
+                return entry
+
+    def _load(self, entry: Entry) -> bool:
+        """Read the entry's message from the journal. False: it cannot be had, and the entry is dropped."""
+        try:
+            data = self.log.read(entry.message_id)
+            message = restore(data, entry.message_id, entry.size, entry.expiry)
+        except (KeyError, StoreDamaged) as error:
+            logger.error("%r: a message is lost, the store cannot give it: %s; run 'dragoman store check' on it",
+                         self, error)
+            self._forget(entry)
+            return False
+        entry.message = message
+        self.memory.hold(message)
+        return True
+
+    # Entries are settled.
+
+    def accept(self, entry: Entry) -> None:
+        """The consumer is done with it."""
+        if entry.state == ACQUIRED:
+            self.unsettled -= 1
+            self._forget(entry)
+
+    def reject(self, entry: Entry) -> None:
+        """The consumer does not want it, and nobody shall have it: to the dead-letter exchange, if there is one."""
+        if entry.state == ACQUIRED:
+            self.unsettled -= 1
+            self._dead_letter(entry, "rejected")
+
+    def release(self, entry: Entry, failed: bool) -> None:
+        """The consumer gives it back to its place; `failed` counts as a delivery that did not succeed."""
+        if entry.state != ACQUIRED:
+            return
+        self.unsettled -= 1
+        entry.consumer = None
+        entry.redelivered = True
+        if self.deleted:
+            self._forget(entry)
+            return
+        if failed:
+            entry.deliveries = min(entry.deliveries + 1, 65535)
+            if 0 <= self.settings.delivery_limit < entry.deliveries:
+                self._dead_letter(entry, "delivery_limit")
+                return
+            if entry.stored:
+                self.log.delivered(entry)
+        entry.state = AVAILABLE
+        self.lanes[entry.lane].give_back(entry)
+        self.ready += 1
+        self.ready_bytes += entry.size
+        if entry.expiry and self.expiry_timer is None:
+            self.expiry_timer = self.host.broker.timers.at(entry.expiry, self._expire_heads)
+
+    def _dead_letter(self, entry: Entry, reason: str) -> None:
+        if self.settings.dead_letter_exchange is not None and not self.deleted:
+            if entry.message is None and not self._load(entry):
+                return
+            assert entry.message is not None
+            self.host.dead_letter(self, entry.message, reason)
+        self._forget(entry)
+
+    def _forget(self, entry: Entry) -> None:
+        """The entry is gone: from the journal and from memory."""
+        entry.state = GONE
+        message = entry.message
+        if entry.stored and not self.deleted and self.log.dequeue(entry) and not entry.flags and message is not None:
+            message.settle_pending()
+        if message is not None:
+            self.memory.release(message)
+
+    def _expire_heads(self) -> None:
+        """Drop what has expired at the head, and see when the next one will. (As in RabbitMQ, an entry expires when it
+        is the oldest; with a time to live of the queue's own that is always the first to expire.)"""
+        self.expiry_timer = None
+        if self.deleted:
+            return
+        now = self.clock.now
+        earliest = 0
+        for lane in self.lanes:
+            for _ in range(1000):
+                entry = lane.first(self.log)
+                if entry is None or not entry.expiry:
+                    break
+                if entry.expiry > now:
+                    earliest = entry.expiry if not earliest else min(earliest, entry.expiry)
+                    break
+                lane.take(self.log)
+                self.ready -= 1
+                self.ready_bytes -= entry.size
+                self._dead_letter(entry, "expired")
+            else:
+                earliest = now
+        if earliest and self.expiry_timer is None:
+            self.expiry_timer = self.host.broker.timers.at(earliest, self._expire_heads)
+
+    def purge(self) -> int:
+        """Drop all available entries. Gives their number."""
+        count = self.ready
+        later: list[Entry] = []
+        for lane in self.lanes:
+            for entry in lane.clear(self.log):
+                if entry.stored and self.log.paging:  # few, and they must be gone from the journal as one
+                    self._forget(entry)
+                else:
+                    later.append(entry)
+        if later:
+            self.host.broker.chores.add(self._forget_bit_by_bit(later))
+        self.ready = 0
+        self.ready_bytes = 0
+        return count
+
+    def _forget_bit_by_bit(self, entries: list[Entry]) -> Iterator[None]:
+        for at in range(0, len(entries), 200):
+            for entry in entries[at:at + 200]:
+                self._forget(entry)
+            yield
+
+    # Consumers.
+
+    def check_access(self, owner: object | None) -> None:
+        """Raises: ResourceLocked when the queue belongs to somebody else."""
+        if self.owner is not None and self.owner is not owner:
+            raise ResourceLocked(LOCKED.format(repr(self)))
+
+    def add(self, consumer: Consumer) -> None:
+        """Let a consumer take entries from now on. Raises: AccessRefused when one has the queue for itself."""
+        if self.consumers and (consumer.exclusive or self.consumers[0].exclusive):
+            raise AccessRefused(f"{self!r} in exclusive use")
+        self.consumers.append(consumer)
+        consumer.attached = True
+        self.prioritised = any(other.priority != consumer.priority for other in self.consumers)
+        self.used()
+        if not self.settings.single_active or len(self.consumers) == 1:
+            self.wake(consumer)
+
+    def remove(self, consumer: Consumer) -> None:
+        """The consumer takes no more; what it has acquired it keeps until it settles it."""
+        if not consumer.attached:
+            return
+        consumer.attached = False
+        active = self.consumers[0]
+        self.consumers.remove(consumer)
+        if not consumer.parked:
+            self.available.remove(consumer)
+            consumer.parked = True
+        self.prioritised = any(other.priority != self.consumers[0].priority for other in self.consumers)
+        if self.settings.single_active and consumer is active and self.consumers:
+            self.wake(self.consumers[0])
+        self.used()
+        if self.auto_delete and not self.consumers:
+            self.host.delete_queue(self)
+
+    def wake(self, consumer: Consumer) -> None:
+        """A parked consumer may be ready again."""
+        if not consumer.attached:
+            return
+        if consumer.parked and not (self.settings.single_active and consumer is not self.consumers[0]):
+            consumer.parked = False
+            self.available.append(consumer)
+        if self.ready:
+            self.dispatch()
+
+    def _pick(self) -> Consumer | None:
+        """The next ready consumer in turn, of the highest priority that has one. Parks those that are not ready."""
+        available = self.available
+        while available:
+            consumer = available[0]
+            if self.prioritised:
+                for other in available:
+                    if other.priority > consumer.priority:
+                        consumer = other
+            if consumer.ready():
+                if len(available) > 1:
+                    available.remove(consumer)
+                    available.append(consumer)
+                return consumer
+            available.remove(consumer)
+            consumer.parked = True
+        return None
+
+    # The queue's own life.
+
+    def used(self) -> None:
+        """Somebody uses the queue: it does not expire for another while (x-expires)."""
+        if self.settings.expires < 0:
+            return
+        if self.idle_timer is not None:
+            self.idle_timer.cancel()
+            self.idle_timer = None
+        if not self.consumers:
+            self.idle_timer = self.host.broker.timers.after(self.settings.expires, self._expire)
+
+    def _expire(self) -> None:
+        self.idle_timer = None
+        if not self.deleted and not self.consumers:
+            self.host.delete_queue(self)
+
+    def close(self) -> None:
+        """The virtual host has deleted the queue: let go of everything, and tell the consumers."""
+        self.deleted = True
+        for timer in (self.expiry_timer, self.idle_timer):
+            if timer is not None:
+                timer.cancel()
+        self.expiry_timer = self.idle_timer = None
+        self.log.drop(self.queue_id)
+        for lane in self.lanes:
+            entries = lane.clear(self.log)
+            if entries:
+                self.host.broker.chores.add(self._forget_bit_by_bit(entries))
+        self.ready = 0
+        self.ready_bytes = 0
+        consumers, self.consumers = self.consumers, []
+        self.available.clear()
+        for consumer in consumers:
+            consumer.parked = True
+            consumer.attached = False
+            consumer.cancelled()

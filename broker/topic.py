@@ -1,0 +1,75 @@
+"""Topic patterns in a trie: what a match costs depends on the words of the routing key, not on how many patterns
+there are. `*` stands for one word, `#` for none or more (AMQP 0-9-1, section 3.1.3.3)."""
+
+from __future__ import annotations
+
+
+class _Node:
+    """Where a pattern's words so far lead to."""
+
+    __slots__ = ("children", "values", "many")
+
+    def __init__(self, many: bool) -> None:
+        self.children: dict[str, _Node] = {}
+        self.values: dict[str, object] = {}
+        self.many = many  # the last word was `#`, so any further word leads here again
+
+
+class TopicTrie:
+    """Values under patterns; each value has a name that is unique in the trie."""
+
+    def __init__(self) -> None:
+        self.root = _Node(False)
+
+    def add(self, pattern: str, name: str, value: object) -> None:
+        node = self.root
+        for word in pattern.split("."):
+            child = node.children.get(word)
+            if child is None:
+                child = node.children[word] = _Node(word == "#")
+            node = child
+        node.values[name] = value
+
+    def remove(self, pattern: str, name: str) -> None:
+        """Take a value out, and the branch that it leaves bare. Raises: KeyError when it is not there."""
+        path = [self.root]
+        words = pattern.split(".")
+        for word in words:
+            path.append(path[-1].children[word])
+        del path[-1].values[name]
+        for depth in range(len(words), 0, -1):
+            node = path[depth]
+            if node.values or node.children:
+                break
+            del path[depth - 1].children[words[depth - 1]]
+
+    def match(self, key: str) -> list[object]:
+        """The values whose pattern matches, each once."""
+        nodes = _with_empty_hashes([self.root])
+        for word in key.split("."):
+            after: dict[_Node, None] = {}
+            for node in nodes:
+                if node.many:
+                    after[node] = None
+                child = node.children.get(word)
+                if child is not None:
+                    after[child] = None
+                child = node.children.get("*")
+                if child is not None:
+                    after[child] = None
+            nodes = _with_empty_hashes(list(after))
+        found: dict[str, object] = {}
+        for node in nodes:
+            found.update(node.values)
+        return list(found.values())
+
+
+def _with_empty_hashes(nodes: list[_Node]) -> list[_Node]:
+    """The nodes, and those behind a `#` that stands for no word at all."""
+    known = dict.fromkeys(nodes)
+    for node in nodes:
+        child = node.children.get("#")
+        while child is not None and child not in known:
+            known[child] = None
+            child = child.children.get("#")
+    return list(known)

@@ -1,0 +1,62 @@
+"""Durable topology: exchanges, queues and bindings as settings in the store.
+
+A setting's key is `kind NUL virtual host NUL name` (a binding's name is a digest of what makes it different), its
+value the JSON of `broker.arguments`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from broker import arguments
+from store.journal import Store, StoreDamaged
+
+EXCHANGE = "exchange"
+QUEUE = "queue"
+BINDING = "binding"
+
+
+def key(kind: str, host: str, name: str) -> str:
+    """The key of a setting. Names are valid UTF-8 of at most 255 bytes; a virtual host's has no NUL."""
+    return f"{kind}\0{host}\0{name}"
+
+
+def binding_name(identity: str, source: str) -> str:
+    return hashlib.sha256(f"{source}\0{identity}".encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def save(store: Store, setting: str, value: dict[str, Any]) -> None:
+    store.put(setting, arguments.dump(value))
+
+
+class Saved:
+    """A setting of the topology, read back."""
+
+    __slots__ = ("kind", "host", "name", "key", "value")
+
+    def __init__(self, kind: str, host: str, name: str, setting: str, value: dict[str, Any]) -> None:
+        self.kind = kind
+        self.host = host
+        self.name = name
+        self.key = setting
+        self.value = value
+
+
+def saved(store: Store) -> list[Saved]:
+    """All that the store keeps of the topology. Raises: StoreDamaged."""
+    found = []
+    for setting, value, _ in store.load():
+        parts = setting.split("\0", 2)
+        if len(parts) != 3 or parts[0] not in (EXCHANGE, QUEUE, BINDING):
+            continue
+        try:
+            content = arguments.load(value)
+        except ValueError as error:
+            raise StoreDamaged(f"setting {setting!r} in the store is not readable: {error}") from None
+        if not isinstance(content, dict):
+            raise StoreDamaged(f"setting {setting!r} in the store is not readable")
+        found.append(Saved(parts[0], parts[1], parts[2], setting, content))
+    return found
+
+

@@ -1,0 +1,83 @@
+"""The local transaction: publishes and settlements that happen together or not at all.
+
+One for all dialects: `tx` of 0-9-1 and 0-10, and the coordinator of 1.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from broker.entry import Entry
+from broker.message import Message
+from broker.queue import Queue
+from broker.virtualhost import UNROUTED, Route, VirtualHost
+
+ACCEPT = 0
+REJECT = 1
+RELEASE = 2
+"""Outcomes that a settlement can have."""
+
+
+class Publication:
+    """A message that waits for the commit."""
+
+    __slots__ = ("route", "message", "copies_to", "mandatory")
+
+    def __init__(self, route: Route, message: Message, copies_to: list[str] | None, mandatory: bool) -> None:
+        self.route = route
+        self.message = message
+        self.copies_to = copies_to
+        self.mandatory = mandatory  # the publisher wants it back when it goes nowhere
+
+
+class Transaction:
+    """Collects until `commit` or `rollback`, and begins anew after each."""
+
+    def __init__(self, host: VirtualHost) -> None:
+        self.host = host
+        self.publications: list[Publication] = []
+        self.settlements: list[tuple[Entry, int]] = []
+
+    def publish(self, publication: Publication) -> None:
+        self.publications.append(publication)
+        self.host.broker.memory.add(publication.message.cost())
+
+    def settle(self, entry: Entry, outcome: int) -> None:
+        """Settle an acquired entry with the commit: ACCEPT, REJECT or RELEASE."""
+        self.settlements.append((entry, outcome))
+
+    def commit(self, done: Callable[[], None]) -> list[Publication]:
+        """Do it all, in one turn and so as one batch of the journal; `done` is called once that is durable.
+
+        Gives the mandatory publications that went nowhere.
+        """
+        broker = self.host.broker
+        publications, settlements = self.publications, self.settlements
+        self.publications, self.settlements = [], []
+        returned = []
+        touched: dict[Queue, None] = {}
+        for publication in publications:
+            broker.memory.add(-publication.message.cost())
+            outcome = self.host.publish(publication.route, publication.message, publication.copies_to)
+            if outcome == UNROUTED and publication.mandatory:
+                returned.append(publication)
+        for entry, outcome in settlements:
+            if outcome == ACCEPT:
+                entry.queue.accept(entry)
+            elif outcome == REJECT:
+                entry.queue.reject(entry)
+            else:
+                entry.queue.release(entry, True)
+            touched[entry.queue] = None
+        broker.log.commit(done)
+        for queue in touched:
+            queue.dispatch()
+        return returned
+
+    def rollback(self) -> list[tuple[Entry, int]]:
+        """Forget it all. Gives the settlements, for their entries are still acquired."""
+        settlements = self.settlements
+        for publication in self.publications:
+            self.host.broker.memory.add(-publication.message.cost())
+        self.publications, self.settlements = [], []
+        return settlements

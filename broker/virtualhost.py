@@ -1,0 +1,448 @@
+"""A virtual host: a namespace of exchanges and queues, and the way of a message through them."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from broker import arguments as args
+from broker import topology
+from broker.deadletter import copies, dead_letter, goes_round
+from broker.delayed import DelayedExchange
+from broker.errors import (
+    AccessRefused,
+    CommandInvalid,
+    NotFound,
+    PreconditionFailed,
+    ResourceLocked,
+)
+from broker.exchange import Binding, DefaultExchange, DirectExchange, Exchange, FanoutExchange, TopicExchange
+from broker.hashing import ConsistentHashExchange, RandomExchange
+from broker.headers import HeadersExchange
+from broker.message import CONVERTERS, Address, Message
+from broker.queue import LOCKED, Queue
+from broker.queue_settings import QueueSettings, queue_settings
+
+if TYPE_CHECKING:
+    from broker.broker import Broker
+
+UNROUTED = 0
+ROUTED = 1
+REFUSED = 2
+
+_PREDECLARED = (("amq.direct", "direct"), ("amq.fanout", "fanout"), ("amq.topic", "topic"), ("amq.headers", "headers"),
+                ("amq.match", "headers"), ("amq.rabbitmq.trace", "topic"))
+
+_MOST_ROUTES = 10_000
+"""Cached routes of a virtual host; when there are more, all are forgotten and found again."""
+
+
+class Route:
+    """Where messages of one exchange and routing key go, found once and kept until the topology changes."""
+
+    __slots__ = ("exchange", "address", "queues", "dynamic")
+
+    def __init__(self, exchange: Exchange, address: Address, queues: list[Queue], dynamic: bool) -> None:
+        self.exchange = exchange
+        self.address = address
+        self.queues = queues
+        self.dynamic = dynamic  # the message itself decides: the queues must be found for each
+
+
+class VirtualHost:
+    """One namespace. Methods raise the classes of broker.errors, with texts for the client."""
+
+    def __init__(self, broker: Broker, name: str) -> None:
+        self.broker = broker
+        self.name = name
+        self.queues: dict[str, Queue] = {}
+        self.exchanges: dict[str, Exchange] = {}
+        self.routes: dict[bytes, Route] = {}  # by `Address.short_strings`
+        self.bound_to: dict[Queue | Exchange, dict[str, Binding]] = {}  # bindings by destination
+        self.exchanges[""] = DefaultExchange(self.queues)
+        for exchange, kind in _PREDECLARED:
+            self.exchanges[exchange] = self._make_exchange(exchange, kind, True, False,
+                                                           exchange == "amq.rabbitmq.trace", {})
+
+    # The way of a message.
+
+    def route(self, short_strings: bytes, exchange_name: str, routing_key: str) -> Route:
+        """The route for an exchange and a routing key, both also as encoded; kept for the next message.
+
+        Raises: NotFound, AccessRefused (an internal exchange).
+        """
+        exchange = self.exchanges.get(exchange_name)
+        if exchange is None:
+            raise NotFound(f"no exchange '{exchange_name}' in vhost '{self.name}'")
+        if exchange.internal:
+            raise AccessRefused(f"cannot publish to internal exchange '{exchange_name}' in vhost '{self.name}'")
+        queues: dict[Queue, None] = {}
+        dynamic = self._follow(exchange, routing_key, None, queues)
+        route = Route(exchange, Address(exchange_name, routing_key, short_strings), list(queues), dynamic)
+        if len(self.routes) >= _MOST_ROUTES:
+            self.routes.clear()
+        self.routes[short_strings] = route
+        return route
+
+    def publish(self, route: Route, message: Message, copies_to: list[str] | None) -> int:
+        """Put a message in the queues of its route: ROUTED, UNROUTED or REFUSED (some queue is full).
+
+        copies_to: further routing keys that the message goes to.
+        """
+        if route.dynamic or copies_to is not None:
+            exchange = route.exchange
+            if isinstance(exchange, DelayedExchange) and exchange.delay(message) > 0:
+                exchange.keep(message)
+                return ROUTED
+            return self.enqueue(self._destinations(exchange, message, copies_to or []), message)
+        return self.enqueue(route.queues, message)
+
+    def enqueue(self, queues: list[Queue], message: Message) -> int:
+        """Put a message in queues, delivering at once where a consumer is ready."""
+        if not queues:
+            return UNROUTED
+        if len(queues) == 1:
+            return ROUTED if queues[0].enqueue(message) else REFUSED
+        message.shared = True
+        refused = False
+        for queue in list(queues):
+            if not queue.enqueue(message):
+                refused = True
+        return REFUSED if refused else ROUTED
+
+    def route_and_enqueue(self, exchange: Exchange, message: Message) -> int:
+        """Publish a message of the broker's own, by the route that its address says."""
+        return self.enqueue(self._destinations(exchange, message, copies(message.view())), message)
+
+    def _destinations(self, exchange: Exchange, message: Message, copies_to: list[str]) -> list[Queue]:
+        queues: dict[Queue, None] = {}
+        for key in (message.address.routing_key, *copies_to):
+            self._follow(exchange, key, message, queues)
+        return list(queues)
+
+    def _follow(self, exchange: Exchange, routing_key: str, message: Message | None,
+                queues: dict[Queue, None]) -> bool:
+        """Collect the queues behind an exchange, through bound and alternate exchanges.
+
+        Gives whether a dynamic exchange is among them: without a message, the queues behind those are left out.
+        """
+        dynamic = False
+        known = {exchange}
+        todo = [exchange]
+        while todo:
+            at = todo.pop()
+            if at.dynamic and message is None:
+                dynamic = True
+                continue
+            found = at.match(routing_key, message)
+            if not found and at.alternate is not None:
+                alternate = self.exchanges.get(at.alternate)
+                found = [alternate] if alternate is not None else []
+            for destination in found:
+                if isinstance(destination, Queue):
+                    queues[destination] = None
+                elif destination not in known:
+                    known.add(destination)
+                    todo.append(destination)
+        return dynamic
+
+    def dead_letter(self, queue: Queue, message: Message, reason: str) -> None:
+        """Publish what a queue gives up to its dead-letter exchange; drop it when there is none."""
+        name = queue.settings.dead_letter_exchange
+        exchange = self.exchanges.get(name) if name is not None else None
+        if exchange is None or name is None:
+            return
+        letter = dead_letter(message, queue.name, reason, name, queue.settings.dead_letter_routing_key,
+                             self.broker.clock.now, CONVERTERS[message.dialect].expiration(message))
+        if isinstance(exchange, DelayedExchange) and exchange.delay(letter) > 0:
+            exchange.keep(letter)
+            return
+        queues = self._destinations(exchange, letter, copies(letter.view()))
+        if reason != "rejected":
+            deaths = letter.view().deaths
+            queues = [target for target in queues if not goes_round(target.name, deaths)]
+        self.enqueue(queues, letter)
+
+    # Exchanges.
+
+    def exchange(self, name: str) -> Exchange:
+        """Raises: NotFound."""
+        exchange = self.exchanges.get(name)
+        if exchange is None:
+            raise NotFound(f"no exchange '{name}' in vhost '{self.name}'")
+        return exchange
+
+    def declare_exchange(self, name: str, kind: str, durable: bool, auto_delete: bool, internal: bool,
+                         arguments: dict[str, Any]) -> bool:
+        """Make an exchange, or check that the one there is the same. Gives whether the reply must await the store.
+
+        Raises: AccessRefused (reserved name), PreconditionFailed (it is different), CommandInvalid (unknown kind).
+        """
+        if kind not in EXCHANGE_KINDS:
+            raise CommandInvalid(f"unknown exchange type '{kind}'")
+        known = self.exchanges.get(name)
+        if known is not None:
+            _check_same_exchange(known, kind, durable, auto_delete, internal, arguments, self.name)
+            return False
+        if name.startswith("amq."):
+            raise AccessRefused(f"exchange name '{name}' contains reserved prefix 'amq.*'")
+        exchange = self._make_exchange(name, kind, durable, auto_delete, internal, arguments)
+        self.exchanges[name] = exchange
+        self.routes.clear()
+        if durable:
+            value = {"kind": kind, "auto_delete": auto_delete, "internal": internal, "arguments": arguments}
+            if isinstance(exchange, DelayedExchange):
+                value["queue_id"] = exchange.hold.queue_id
+            topology.save(self.broker.store, topology.key(topology.EXCHANGE, self.name, name), value)
+        return durable
+
+    def _make_exchange(self, name: str, kind: str, durable: bool, auto_delete: bool, internal: bool,
+                       arguments: dict[str, Any], queue_id: int = 0) -> Exchange:
+        alternate = arguments.get("alternate-exchange")
+        if alternate is not None and not isinstance(alternate, str):
+            raise PreconditionFailed(f"invalid type of 'alternate-exchange' for exchange '{name}' "
+                                     f"in vhost '{self.name}': not a string")
+        if kind != "x-delayed-message":
+            return EXCHANGE_KINDS[kind](name, kind, durable, auto_delete, internal, arguments)
+        within_kind = arguments.get("x-delayed-type")
+        if within_kind not in EXCHANGE_KINDS or within_kind == "x-delayed-message":
+            raise PreconditionFailed("Invalid argument, 'x-delayed-type' must be an existing exchange type")
+        within = EXCHANGE_KINDS[within_kind](name, within_kind, durable, auto_delete, internal, arguments)
+        hold = Queue(self, f"delayed by exchange {name}", queue_id or self.broker.log.new_id(), durable, False, False,
+                     {}, QueueSettings(), None)
+        return DelayedExchange(self, within, hold)
+
+    def delete_exchange(self, name: str, if_unused: bool) -> bool:
+        """Delete an exchange with its bindings; one that does not exist is no error. Gives whether the reply must
+        await the store. Raises: AccessRefused (predeclared), PreconditionFailed (in use)."""
+        if name == "":
+            raise AccessRefused("operation not permitted on the default exchange")
+        exchange = self.exchanges.get(name)
+        if exchange is None:
+            return False
+        if name.startswith("amq."):
+            raise AccessRefused(f"deletion of system exchange '{name}' in vhost '{self.name}' not allowed")
+        if if_unused and exchange.bindings:
+            raise PreconditionFailed(f"exchange '{name}' in vhost '{self.name}' in use")
+        self._remove_exchange(exchange)
+        return exchange.durable
+
+    def _remove_exchange(self, exchange: Exchange) -> None:
+        del self.exchanges[exchange.name]
+        exchange.deleted = True
+        if exchange.durable:
+            self.broker.store.delete(topology.key(topology.EXCHANGE, self.name, exchange.name))
+        if isinstance(exchange, DelayedExchange):
+            exchange.close()
+        for binding in list(exchange.bindings.values()):
+            self._drop(binding, False)
+        for binding in list(self.bound_to.pop(exchange, {}).values()):
+            self._drop(binding, True)
+        self.routes.clear()
+
+    # Queues.
+
+    def queue(self, name: str) -> Queue:
+        """Raises: NotFound."""
+        queue = self.queues.get(name)
+        if queue is None:
+            raise NotFound(f"no queue '{name}' in vhost '{self.name}'")
+        return queue
+
+    def declare_queue(self, name: str, durable: bool, exclusive: bool, auto_delete: bool, arguments: dict[str, Any],
+                      owner: object) -> tuple[Queue, bool]:
+        """Make a queue, or check that the one there is the same. Gives it, and whether the reply must await the store.
+
+        An empty name stands for one that the broker chooses. owner: the connection, for an exclusive queue.
+        Raises: AccessRefused (reserved name), ResourceLocked, PreconditionFailed, NotImplementedHere.
+        """
+        known = self.queues.get(name)
+        if known is not None:
+            known.check_access(owner)
+            _check_same_queue(known, durable, exclusive, auto_delete, arguments)
+            known.used()
+            return known, False
+        if name.startswith("amq."):
+            raise AccessRefused(f"queue name '{name}' contains reserved prefix 'amq.*'")
+        if not name:
+            name = self._free_name()
+        settings = queue_settings(arguments, f"queue '{name}' in vhost '{self.name}'")
+        queue = Queue(self, name, self.broker.log.new_id(), durable and not exclusive, exclusive, auto_delete,
+                      arguments, settings, owner if exclusive else None)
+        queue.declared_durable = durable
+        self.queues[name] = queue
+        self.routes.clear()
+        if queue.durable:
+            topology.save(self.broker.store, topology.key(topology.QUEUE, self.name, name),
+                          {"id": queue.queue_id, "auto_delete": auto_delete, "arguments": arguments})
+        return queue, queue.durable
+
+    def _free_name(self) -> str:
+        while True:
+            name = "amq.gen-" + secrets.token_urlsafe(16)
+            if name not in self.queues:
+                return name
+
+    def hidden_queue(self, name: str, owner: object) -> Queue:
+        """A queue of the broker's own making under a reserved name, gone with its owner's last use of it."""
+        queue = Queue(self, name, self.broker.log.new_id(), False, True, True, {}, QueueSettings(), owner)
+        self.queues[name] = queue
+        self.routes.clear()
+        return queue
+
+    def delete_queue(self, queue: Queue) -> bool:
+        """Delete a queue with its bindings. Gives whether the reply must await the store."""
+        if queue.deleted:
+            return False
+        del self.queues[queue.name]
+        if queue.durable:
+            self.broker.store.delete(topology.key(topology.QUEUE, self.name, queue.name))
+        for binding in list(self.bound_to.pop(queue, {}).values()):
+            self._drop(binding, True)
+        self.routes.clear()
+        queue.close()
+        return queue.durable
+
+    # Bindings.
+
+    def bind(self, source: Exchange, destination: Queue | Exchange, routing_key: str,
+             arguments: dict[str, Any]) -> bool:
+        """Bind a queue or an exchange to an exchange; doing so twice is no error. Gives whether the reply must await
+        the store. Raises: AccessRefused (the default exchange), PreconditionFailed."""
+        _check_not_default(source)
+        _check_not_default(destination)
+        identity = _identity(destination, routing_key, arguments)
+        if identity in source.bindings:
+            return False
+        queue = destination if isinstance(destination, Queue) else None
+        exchange = destination if isinstance(destination, Exchange) else None
+        binding = Binding(source, queue, exchange, routing_key, arguments, identity)
+        source.bind(binding)
+        self.bound_to.setdefault(destination, {})[f"{source.name}\0{identity}"] = binding
+        self.routes.clear()
+        if not (source.durable and destination.durable):
+            return False
+        binding.setting = topology.key(topology.BINDING, self.name, topology.binding_name(identity, source.name))
+        topology.save(self.broker.store, binding.setting,
+                      {"source": source.name, "to": "queue" if queue is not None else "exchange",
+                       "destination": destination.name, "routing_key": routing_key, "arguments": arguments})
+        return True
+
+    def unbind(self, source: Exchange, destination: Queue | Exchange, routing_key: str,
+               arguments: dict[str, Any]) -> bool:
+        """Remove a binding; one that does not exist is no error. Gives whether the reply must await the store."""
+        _check_not_default(source)
+        _check_not_default(destination)
+        binding = source.bindings.get(_identity(destination, routing_key, arguments))
+        if binding is None:
+            return False
+        del self.bound_to[destination][f"{source.name}\0{binding.identity}"]
+        self._drop(binding, True)
+        self.routes.clear()
+        return bool(binding.setting)
+
+    def _drop(self, binding: Binding, may_delete_source: bool) -> None:
+        """The binding is gone from its destination's list; take it from its source, which may go with its last."""
+        source = binding.source
+        source.unbind(binding)
+        if binding.setting:
+            self.broker.store.delete(binding.setting)
+        if not may_delete_source:
+            bound = self.bound_to.get(binding.destination())
+            if bound is not None:
+                bound.pop(f"{source.name}\0{binding.identity}", None)
+        elif source.auto_delete and not source.bindings and not source.deleted:
+            self._remove_exchange(source)
+
+    # Recovery.
+
+    def recover_exchange(self, saved: topology.Saved) -> None:
+        value = saved.value
+        self.exchanges[saved.name] = self._make_exchange(saved.name, value["kind"], True, value["auto_delete"],
+                                                         value["internal"], value["arguments"],
+                                                         value.get("queue_id", 0))
+
+    def recover_queue(self, saved: topology.Saved) -> Queue:
+        arguments = saved.value["arguments"]
+        queue = Queue(self, saved.name, saved.value["id"], True, False, saved.value["auto_delete"], arguments,
+                      queue_settings(arguments, saved.name), None)
+        self.queues[saved.name] = queue
+        return queue
+
+    def recover_binding(self, saved: topology.Saved) -> None:
+        value = saved.value
+        destination: Queue | Exchange = (self.queue(value["destination"]) if value["to"] == "queue"
+                                         else self.exchange(value["destination"]))
+        identity = _identity(destination, value["routing_key"], value["arguments"])
+        source = self.exchange(value["source"])
+        binding = Binding(source, destination if isinstance(destination, Queue) else None,
+                          destination if isinstance(destination, Exchange) else None, value["routing_key"],
+                          value["arguments"], identity)
+        binding.setting = saved.key
+        source.bind(binding)
+        self.bound_to.setdefault(destination, {})[f"{source.name}\0{identity}"] = binding
+
+
+EXCHANGE_KINDS: dict[str, type[Exchange]] = {
+    "direct": DirectExchange, "fanout": FanoutExchange, "topic": TopicExchange, "headers": HeadersExchange,
+    "x-consistent-hash": ConsistentHashExchange, "x-random": RandomExchange, "x-delayed-message": DelayedExchange,
+}
+
+
+def _identity(destination: Queue | Exchange, routing_key: str, arguments: dict[str, Any]) -> str:
+    kind = "q" if isinstance(destination, Queue) else "e"
+    return f"{kind}\0{destination.name}\0{routing_key}\0{args.dump(arguments).decode() if arguments else ''}"
+
+
+def _check_not_default(end: Queue | Exchange) -> None:
+    if end.name == "":
+        raise AccessRefused("operation not permitted on the default exchange")
+
+
+def _check_same(argument: str, received: Any, current: Any, what: str) -> None:
+    if not args.same(received, current):
+        both = received is not None and current is not None
+        raise PreconditionFailed(f"inequivalent arg '{argument}' for {what}: received {_shown(received, both)} "
+                                 f"but current is {_shown(current, both)}")
+
+
+def _shown(value: Any, briefly: bool) -> str:
+    if value is None:
+        return "none"
+    written = str(value).lower() if isinstance(value, bool) else str(value)
+    if briefly:
+        return f"'{written}'"
+    kind = {bool: "bool", int: "signedint", str: "longstr", float: "double"}.get(type(value), "table")
+    return f"the value '{written}' of type '{kind}'"
+
+
+def _check_same_exchange(exchange: Exchange, kind: str, durable: bool, auto_delete: bool, internal: bool,
+                         arguments: dict[str, Any], host: str) -> None:
+    what = f"exchange '{exchange.name}' in vhost '{host}'"
+    if exchange.kind != kind:
+        raise PreconditionFailed(f"inequivalent arg 'type' for {what}: received '{kind}' "
+                                 f"but current is '{exchange.kind}'")
+    _check_same("durable", durable, exchange.durable, what)
+    _check_same("auto_delete", auto_delete, exchange.auto_delete, what)
+    _check_same("internal", internal, exchange.internal, what)
+    _check_same("alternate-exchange", arguments.get("alternate-exchange"), exchange.arguments.get("alternate-exchange"),
+                what)
+
+
+_EQUIVALENT = ("x-expires", "x-message-ttl", "x-max-length", "x-max-length-bytes", "x-max-priority", "x-overflow",
+               "x-dead-letter-exchange", "x-dead-letter-routing-key", "x-single-active-consumer", "x-delivery-limit",
+               "x-queue-type")
+
+
+def _check_same_queue(queue: Queue, durable: bool, exclusive: bool, auto_delete: bool,
+                      arguments: dict[str, Any]) -> None:
+    what = repr(queue)
+    _check_same("durable", durable, queue.declared_durable, what)
+    _check_same("auto_delete", auto_delete, queue.auto_delete, what)
+    if exclusive is not queue.exclusive:
+        raise ResourceLocked(LOCKED.format(what))
+    for argument in _EQUIVALENT:
+        received, current = arguments.get(argument), queue.arguments.get(argument)
+        if argument == "x-queue-type":
+            received, current = received or "classic", current or "classic"
+        _check_same(argument, received, current, what)

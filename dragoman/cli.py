@@ -1,0 +1,125 @@
+"""The `dragoman` command."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from dragoman import version_line
+from dragoman.config import ConfigError, load
+
+CONFIG_OPTION = click.option("--config", "-c", "config_path", metavar="FILE", envvar="DRAGOMAN_CONFIG",
+                             help="TOML file; without one the defaults hold. [env: DRAGOMAN_CONFIG]")
+
+
+class Commands(click.Group):
+    """The commands in the order they were written, imported when they are asked for, and failing in one line."""
+
+    elsewhere = {"send": "dragoman.cli_messages", "receive": "dragoman.cli_messages",
+                 "user": "dragoman.cli_user"}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*self.commands, *self.elsewhere]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in self.elsewhere:
+            module = __import__(self.elsewhere[cmd_name], fromlist=[cmd_name])
+            command: click.Command = getattr(module, cmd_name)
+            return command
+        return super().get_command(ctx, cmd_name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except BrokenPipeError:
+            sys.stdout = open(os.devnull, "w")  # or Python would complain once more on its way out
+            raise click.exceptions.Exit(1) from None
+        except Exception as error:
+            if os.environ.get("DRAGOMAN_DEBUG"):
+                traceback.print_exc()
+            raise click.ClickException(f"unexpected {type(error).__name__}: {error} "
+                                       "(DRAGOMAN_DEBUG=1 in the environment shows where)") from None
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(message=version_line(), version="")
+def dragoman() -> None:
+    """A message broker that speaks AMQP 0-9-1, 0-9 and 0-8.
+
+    \b
+    To try it, in one terminal:      dragoman serve
+    and in another:                  dragoman send --declare hello "Hello, world"
+                                     dragoman receive hello --count 1
+    """
+
+
+@dragoman.command()
+@CONFIG_OPTION
+@click.option("--lifeline", type=int, hidden=True)
+def serve(config_path: str | None, lifeline: int | None) -> None:
+    """Run the broker until SIGTERM or Ctrl-C.
+
+    Without a configuration file it listens on 127.0.0.1:5672 and keeps its messages in the folder dragoman-data.
+    SIGHUP makes it read the configuration again.
+
+    \b
+    Exit codes: 0 stopped as asked, 1 failed, 2 wrong command line, 65 the store is damaged,
+    75 the store or a port is in use, 78 the configuration cannot be used.
+    """
+    from dragoman.service import serve as run
+
+    raise click.exceptions.Exit(run(config_path, lifeline))
+
+
+@dragoman.group("config")
+def config_group() -> None:
+    """Look at the configuration."""
+
+
+@config_group.command()
+@CONFIG_OPTION
+def show(config_path: str | None) -> None:
+    """Print the configuration in effect, defaults included, as a TOML file with comments.
+
+    \b
+    To begin a file of your own:     dragoman config show > dragoman.toml
+    """
+    from dragoman.config_text import show as text
+
+    with _problems_shown():
+        config = load(config_path)
+    click.echo(text(config), nl=False)
+
+
+@config_group.command()
+@CONFIG_OPTION
+def check(config_path: str | None) -> None:
+    """Check a configuration file, and the files it names. Exit code 0 when it can be used, 78 when not."""
+    from dragoman.config_files import load_and_check
+
+    with _problems_shown():
+        load_and_check(config_path)
+    click.echo(f"{config_path or 'the built-in configuration'}: no problems")
+
+
+@contextmanager
+def _problems_shown() -> Iterator[None]:
+    try:
+        yield
+    except ConfigError as error:
+        for problem in error.problems:
+            click.echo(problem, err=True)
+        raise click.exceptions.Exit(78) from None
+
+
+def main() -> None:
+    """The console script."""
+    dragoman(prog_name="dragoman")

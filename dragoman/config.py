@@ -1,0 +1,357 @@
+"""The configuration: what can be set, and how a TOML file becomes a `Config`.
+
+Every key is declared once, as a field of one of the frozen dataclasses below: its type, default, kind (which says what
+a file may hold) and help. Reading, checking, `dragoman config show` and docs/configuration.md all come from that
+(the latter two in dragoman/config_text.py).
+
+Without a file the defaults hold. Sizes are bytes, durations seconds; a file may write them as "64 MiB" or "2 min".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import re
+import tomllib
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Kind(Enum):
+    """What a key's value is; the text is how the documentation names it."""
+
+    BOOLEAN = "true or false"
+    NUMBER = "whole number"
+    SIZE = "size"
+    SECONDS = "duration"
+    TEXT = "text"
+    PATH = "path"
+    TEXTS = "list of texts"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What is known of a key besides its type and default."""
+
+    kind: Kind
+    help: str
+    minimum: int = 0
+    maximum: int | None = None
+    choices: tuple[str, ...] = ()
+    restart: bool = False  # takes effect only when the broker is started again
+
+
+def _key(default: T, kind: Kind, help: str, **more: Any) -> T:
+    made: T = field(default=default, metadata={"key": Key(kind, help, **more)})
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Where clients may connect."""
+
+    host: str = _key("127.0.0.1", Kind.TEXT, "Address or name to listen on; `0.0.0.0` or `::` for all.", restart=True)
+    port: int = _key(5672, Kind.NUMBER, "Port to listen on; 0 takes any that is free.", maximum=65535, restart=True)
+    tls: str = _key("detect", Kind.TEXT, "Whether clients use TLS here. `detect`: both kinds on the same port, when "
+                    "`tls.certificate` is set.", choices=("detect", "always", "never"), restart=True)
+    anonymous: bool = _key(False, Kind.BOOLEAN, "Let clients in without a name and password (SASL ANONYMOUS).",
+                           restart=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Certificates for listeners; PEM files."""
+
+    certificate: str = _key("", Kind.PATH, "Our certificate, followed by those of its issuers. Empty: no TLS.")
+    key: str = _key("", Kind.PATH, "The certificate's private key. Empty: it is in the certificate's file.")
+    client_ca: str = _key("", Kind.PATH, "Issuers of client certificates. When set, a client must show one.")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """Where durable messages are kept."""
+
+    kind: str = _key("lmdb", Kind.TEXT, "`lmdb` keeps messages on disk; `memory` forgets all when the broker stops.",
+                     choices=("lmdb", "memory"), restart=True)
+    path: str = _key("dragoman-data", Kind.PATH, "Folder of the LMDB store; made when it does not exist.", restart=True)
+    map_size: int = _key(256 << 20, Kind.SIZE, "Size to begin with of the store's memory map. It grows by itself.",
+                         minimum=1 << 20, restart=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Authentication:
+    """Who may log in."""
+
+    users_file: str = _key("", Kind.PATH, "File of names and password verifiers, written by `dragoman user`. "
+                           "Empty: only `guest`.")
+    mechanisms: tuple[str, ...] = _key(("PLAIN", "AMQPLAIN"), Kind.TEXTS, "SASL mechanisms offered, best first.",
+                                       choices=("PLAIN", "AMQPLAIN"))
+    guest: bool = _key(True, Kind.BOOLEAN, "Let in `guest` with the password `guest`, from this machine only.")
+    anonymous_user: str = _key("anonymous", Kind.TEXT, "The user that clients without a name act as.")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What clients may use of this machine."""
+
+    connections: int = _key(65536, Kind.NUMBER, "Connections in all.", minimum=1)
+    connections_per_user: int = _key(0, Kind.NUMBER, "Connections of one user; 0 for no limit.")
+    handshake_seconds: int = _key(10, Kind.SECONDS, "How long a client may take from connecting to having opened "
+                                  "its virtual host.", minimum=1)
+    memory: int = _key(0, Kind.SIZE, "Memory above which publishers are held back; 0 for 40 % of what the machine or "
+                       "control group has.")
+    disk_free: int = _key(64 << 20, Kind.SIZE, "Free disk space below which publishers are held back.")
+    message_size: int = _key(512 << 20, Kind.SIZE, "The largest message.", minimum=1)
+    queue_memory_messages: int = _key(10000, Kind.NUMBER, "Messages of one queue kept in memory; the rest stays in the "
+                                      "store until its turn.", minimum=1)
+    queue_memory_bytes: int = _key(32 << 20, Kind.SIZE, "The same, by size.", minimum=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Amqp091:
+    """What is proposed to clients of AMQP 0-9-1, 0-9 and 0-8."""
+
+    frame_max: int = _key(131072, Kind.SIZE, "The largest frame.", minimum=4096, maximum=(1 << 31) - 1)
+    channel_max: int = _key(65535, Kind.NUMBER, "Channels of one connection.", minimum=1, maximum=65535)
+    heartbeat: int = _key(60, Kind.SECONDS, "Interval of heartbeats; a client that is silent for two of them is gone. "
+                          "0 for none.", maximum=65535)
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """What is logged, and where."""
+
+    level: str = _key("info", Kind.TEXT, "The least that is logged.", choices=("debug", "info", "warning", "error"))
+    format: str = _key("auto", Kind.TEXT, "`auto` is text at a terminal and JSON elsewhere.",
+                       choices=("auto", "text", "json"))
+    file: str = _key("", Kind.PATH, "File to append to, opened anew on SIGHUP. Empty: standard error.")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All of it. Frozen: a reload makes a new one."""
+
+    listeners: tuple[Listener, ...] = (Listener(),)
+    virtual_hosts: tuple[str, ...] = _key(("/",), Kind.TEXTS, "Virtual hosts that exist; the first is where a client "
+                                          "gets to that names none.")
+    shutdown_seconds: int = _key(10, Kind.SECONDS, "How long a stop waits for clients to take what is being written "
+                                 "to them.")
+    tls: Tls = Tls()
+    store: StoreSettings = StoreSettings()
+    authentication: Authentication = Authentication()
+    limits: Limits = Limits()
+    amqp091: Amqp091 = Amqp091()
+    log: Log = Log()
+
+
+SECTIONS: dict[str, type] = {"tls": Tls, "store": StoreSettings, "authentication": Authentication, "limits": Limits,
+                             "amqp091": Amqp091, "log": Log}
+LISTENERS = "listeners"
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used.
+
+    `problems` has a line for each, naming the file and the key and saying what is allowed.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def load(path: str | os.PathLike[str] | None) -> Config:
+    """Read a file; without one, the defaults. Raises ConfigError with everything that is wrong with it.
+
+    A relative path in a file is relative to the file's folder.
+    """
+    if path is None:
+        return Config()
+    try:
+        text = Path(path).read_bytes().decode("utf-8")
+    except OSError as error:
+        raise ConfigError([f"{os.fspath(path)}: cannot be read: {error.strerror}"]) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{os.fspath(path)}: is not UTF-8 text, at byte {error.start}"]) from None
+    return parse(text, os.fspath(path), os.path.dirname(os.path.abspath(path)))
+
+
+def parse(text: str, name: str = "configuration", folder: str = "") -> Config:
+    """Make a Config of TOML text; `name` is how problems call it, `folder` what relative paths in it are relative to.
+
+    Raises ConfigError with everything that is wrong with it.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"{name}: is not TOML: {error}"]) from None
+    except RecursionError:
+        raise ConfigError([f"{name}: is nested too deeply"]) from None
+    reader = _Reader(folder)
+    config = reader.config(document)
+    if not reader.problems:
+        reader.problems.extend(_contradictions(config))
+    if reader.problems:
+        raise ConfigError([f"{name}: {problem}" for problem in reader.problems])
+    return config
+
+
+def keys(of: type) -> list[tuple[str, Key, Any]]:
+    """The keys that a section (a dataclass above) declares: (name, key, default)."""
+    return [(each.name, each.metadata["key"], each.default) for each in dataclasses.fields(of)
+            if "key" in each.metadata]
+
+
+def needing_restart(old: Config, new: Config) -> list[str]:
+    """The keys, as `section.key`, that differ between the two and take effect only at the next start."""
+    found = ["listeners"] if old.listeners != new.listeners else []
+    for section, of in SECTIONS.items():
+        before, after = getattr(old, section), getattr(new, section)
+        found += [f"{section}.{name}" for name, key, _ in keys(of)
+                  if key.restart and getattr(before, name) != getattr(after, name)]
+    return found
+
+
+class _Reader:
+    """Turns a TOML document into a Config, gathering problems on the way instead of stopping at the first."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.problems: list[str] = []
+
+    def config(self, document: dict[str, Any]) -> Config:
+        known = {name: key for name, key, _ in keys(Config)}
+        for name in document:
+            if name not in known and name not in SECTIONS and name != LISTENERS:
+                self.problems.append(_unknown(name, "", [*known, *SECTIONS, LISTENERS]))
+        values = self.values(Config, {name: document[name] for name in known if name in document}, "")
+        for name, of in SECTIONS.items():
+            table = document.get(name, {})
+            if isinstance(table, dict):
+                values[name] = of(**self.values(of, table, name + "."))
+            else:
+                self.problems.append(f"{name} must be a table, written as [{name}]")
+        if LISTENERS in document:
+            values[LISTENERS] = self.listeners(document[LISTENERS])
+        elif "tls" in values and values["tls"].certificate:
+            values[LISTENERS] = (Listener(), Listener(port=5671, tls="always"))
+        return Config(**values)
+
+    def listeners(self, given: Any) -> tuple[Listener, ...]:
+        if not isinstance(given, list) or not all(isinstance(each, dict) for each in given):
+            self.problems.append("listeners must be tables, each beginning with [[listeners]]")
+            return ()
+        if not given:
+            self.problems.append("listeners is empty: nobody could connect")
+        return tuple(Listener(**self.values(Listener, each, f"listeners[{index}]."))
+                     for index, each in enumerate(given))
+
+    def values(self, of: type, table: dict[str, Any], prefix: str) -> dict[str, Any]:
+        """The values of a table's keys that are right."""
+        declared = {name: key for name, key, _ in keys(of)}
+        found: dict[str, Any] = {}
+        for name, given in table.items():
+            if name not in declared:
+                self.problems.append(_unknown(name, prefix, list(declared)))
+                continue
+            try:
+                found[name] = self.value(declared[name], given)
+            except ValueError as error:
+                self.problems.append(f"{prefix}{name} {error}")
+        return found
+
+    def value(self, key: Key, given: Any) -> Any:
+        """What a key is set to. Raises ValueError, with text to follow the key's name."""
+        if key.kind is Kind.BOOLEAN:
+            if not isinstance(given, bool):
+                raise ValueError(f"is {given!r}; it can be true or false")
+            return given
+        if key.kind is Kind.TEXTS:
+            return _texts(key, given)
+        if key.kind in (Kind.TEXT, Kind.PATH):
+            if not isinstance(given, str):
+                raise ValueError(f"is {given!r}; it must be text in quotes")
+            if key.choices and given not in key.choices:
+                raise ValueError(f'is "{given}"; it can be {_or(key.choices)}{_meant(given, key.choices)}')
+            if "\0" in given:
+                raise ValueError("has a NUL character in it")
+            return os.path.join(self.folder, given) if key.kind is Kind.PATH and given else given
+        return _number(key, given)
+
+
+def _texts(key: Key, given: Any) -> tuple[str, ...]:
+    if not isinstance(given, list) or not all(isinstance(each, str) for each in given):
+        raise ValueError(f"is {given!r}; it must be a list of texts")
+    for each in given:
+        if key.choices and each not in key.choices:
+            raise ValueError(f'has "{each}" in it; it can have {_or(key.choices)}{_meant(each, key.choices)}')
+    if len(set(given)) != len(given):
+        raise ValueError("names something twice")
+    return tuple(given)
+
+
+_SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+          "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
+_DURATIONS = {"": 1, "s": 1, "min": 60, "h": 3600, "d": 86400}
+_QUANTITY = re.compile(r"(\d{1,18}) ?([A-Za-z]*)", re.ASCII)
+_EXAMPLES = {Kind.SIZE: 'a number of bytes or text as "64 MiB" (kB, MB, GB, TB, KiB, MiB, GiB, TiB)',
+             Kind.SECONDS: 'a number of seconds or text as "10 s" (s, min, h, d)',
+             Kind.NUMBER: "a whole number"}
+
+
+def _number(key: Key, given: Any) -> int:
+    value = given
+    if isinstance(given, str) and key.kind is not Kind.NUMBER:
+        match = _QUANTITY.fullmatch(given.strip())
+        unit = match and (_SIZES.get(match[2].upper()) if key.kind is Kind.SIZE else _DURATIONS.get(match[2]))
+        value = int(match[1]) * unit if match and unit else None
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"is {given!r}; it must be {_EXAMPLES[key.kind]}")
+    if value < key.minimum:
+        raise ValueError(f"is {given!r}; it must be at least {key.minimum}")
+    if value > (key.maximum or 1 << 62):
+        raise ValueError(f"is {given!r}; it can be at most {key.maximum or 1 << 62}")
+    return value
+
+
+def _contradictions(config: Config) -> list[str]:
+    """What is wrong between keys that are each right."""
+    found = []
+    if not config.tls.certificate:
+        found += [f"tls.{name} is set, but tls.certificate is not" for name in ("key", "client_ca")
+                  if getattr(config.tls, name)]
+        found += [f'listeners[{index}].tls is "always", but tls.certificate is not set'
+                  for index, listener in enumerate(config.listeners) if listener.tls == "always"]
+    places = [(listener.host, listener.port) for listener in config.listeners]
+    found += [f"listeners[{index}] has the host and port of another" for index, place in enumerate(places)
+              if place[1] and place in places[:index]]
+    if not config.virtual_hosts:
+        found.append("virtual_hosts is empty: nobody could connect")
+    found += [f'virtual_hosts has "{name}" in it; a name has 1 to 255 bytes' for name in config.virtual_hosts
+              if not 1 <= len(name.encode("utf-8", "surrogatepass")) <= 255]
+    if not config.authentication.mechanisms and not all(listener.anonymous for listener in config.listeners):
+        found.append("authentication.mechanisms is empty, and not all listeners are anonymous: nobody could log in")
+    if not config.authentication.anonymous_user:
+        found.append("authentication.anonymous_user is empty")
+    return found
+
+
+def _unknown(name: str, prefix: str, known: list[str]) -> str:
+    meant = difflib.get_close_matches(name, known, 1, 0.6)
+    guess = f"did you mean {prefix}{meant[0]}?" if meant else f"it can be {_or(tuple(known), '')}"
+    return f"{prefix}{name} is not a key; {guess}"
+
+
+def _meant(given: str, choices: tuple[str, ...]) -> str:
+    meant = difflib.get_close_matches(given, choices, 1, 0.6)
+    return f' (did you mean "{meant[0]}"?)' if meant else ""
+
+
+def _or(choices: tuple[str, ...], quote: str = '"') -> str:
+    quoted = [f"{quote}{choice}{quote}" for choice in choices]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"

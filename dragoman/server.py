@@ -1,0 +1,278 @@
+"""The server: puts store, broker, front-ends and sockets together. The one place that knows them all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+from pathlib import Path
+
+from broker.broker import Broker, Watcher
+from broker.clock import Clock
+from broker.users import PasswordFile, Users
+from dragoman import __version__
+from dragoman.config import Config
+from dragoman.listening import Listening
+from dragoman.resources import free_disk, memory_limit
+from dragoman.scheduler import LoopAlarm, LoopScheduler, PasswordChecks
+from dragoman.transport import Transport
+from protocols.amqp091.connection import Connection, Settings
+from protocols.amqp091.frames import PROTOCOL_HEADERS
+from protocols.frontend import FrontEnd
+from protocols.sasl import SaslServer
+from store.journal import Store
+from store.memory import MemoryStore
+
+logger = logging.getLogger(__name__)
+
+
+class Server(Watcher):
+    """A broker that listens. `start` it, wait for `failed` or a reason of your own, `stop` it."""
+
+    preferred_header = b"AMQP\x00\x00\x09\x01"
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.loop = asyncio.get_running_loop()
+        self.clock = Clock()
+        self.failed = asyncio.Event()
+        self.failure = ""
+        self.listening: list[Listening] = []
+        self.transports: dict[Transport, None] = {}
+        self.dirty: list[Transport] = []
+        self.stopping = False
+        self._gone = asyncio.Event()
+        self._tls = _tls_context(config)
+        self._checks = PasswordChecks(self.loop)
+        self._ticker: asyncio.TimerHandle | None = None
+        self._users = _load_users(config, self._checks)
+        self._settings = _settings(config)
+
+    async def start(self) -> None:
+        """Open the store, recover, listen. Raises: StoreError, OSError, ValueError."""
+        config = self.config
+        self.scheduler = LoopScheduler(self.loop)
+        alarm = LoopAlarm(self.loop)
+        try:
+            self.broker = Broker(_open_store(config, self.scheduler), self.scheduler, self.clock, alarm, self,
+                                 config.limits.memory or memory_limit(), config.limits.queue_memory_messages,
+                                 config.limits.queue_memory_bytes)
+            alarm.clock, alarm.timers = self.clock, self.broker.timers
+            for name in config.virtual_hosts:
+                self.broker.add_host(name)
+            for _ in self.broker.recover():
+                await asyncio.sleep(0)
+            await self._listen()
+        except BaseException:
+            await self._close()
+            raise
+        self._tick()
+
+    async def _listen(self) -> None:
+        for listener in self.config.listeners:
+            if listener.tls == "always" and self._tls is None:
+                raise ValueError(f"listener {listener.host}:{listener.port}: TLS needs tls.certificate")
+            listening = Listening(self, listener, None if listener.tls == "never" else self._tls)
+            self.listening.append(listening)
+            await listening.start()
+
+    @property
+    def addresses(self) -> list[tuple[str, int, str]]:
+        """Host, port and scheme (amqp or amqps) of each socket that is listened on."""
+        return [address for listening in self.listening for address in listening.addresses]
+
+    def users(self) -> str:
+        """Who may log in, for people."""
+        parts = []
+        if self._users.guest:
+            parts.append("guest with password guest (from this machine only)")
+        if self._users.file is not None:
+            parts.append(f"{len(self._users.file.names())} users of {self.config.authentication.users_file}")
+        if any(listener.anonymous for listener in self.config.listeners):
+            parts.append("anybody, without a name, where a listener says anonymous")
+        return ", ".join(parts) or "nobody: set authentication.users_file"
+
+    def reload(self, config: Config) -> list[str]:
+        """Take up a new configuration as far as that goes; give the keys that wait for a restart.
+
+        Raises: ValueError, OSError; then everything stays as it was.
+        """
+        tls, users = _tls_context(config), _load_users(config, self._checks)
+        waits = [name for name in ("listeners", "virtual_hosts", "store", "amqp091")
+                 if getattr(config, name) != getattr(self.config, name)]
+        if (tls is None) != (self._tls is None):
+            waits.append("tls")
+        elif tls is not None:
+            for listening in self.listening:
+                listening.change_tls(tls)
+            self._tls = tls
+        self._users = users
+        self.config = config
+        self.broker.memory.limit = config.limits.memory or memory_limit()
+        self.broker.memory.tight = self.broker.memory.limit // 2
+        self.broker.queue_memory_messages = config.limits.queue_memory_messages
+        self.broker.queue_memory_bytes = config.limits.queue_memory_bytes
+        self._settings.message_size = config.limits.message_size
+        return waits
+
+    async def stop(self, seconds: float) -> None:
+        """Stop listening, tell the clients, let them take what is on its way for up to so long, and close the store."""
+        self.stopping = True
+        for listening in self.listening:
+            listening.stop()
+        committed = asyncio.Event()
+        self.broker.log.commit(committed.set)  # so that publishers hear of what they have sent
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(committed.wait(), seconds)
+        for transport in list(self.transports):
+            if transport.front_end is not None:
+                transport.front_end.shut_down("broker forced connection closure: it is shutting down")
+        if self.transports:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._gone.wait(), seconds)
+        for transport in list(self.transports):
+            if transport.socket is not None:
+                transport.socket.abort()
+        await asyncio.sleep(0)
+        await self._close()
+
+    async def _close(self) -> None:
+        self.stopping = True
+        if self._ticker is not None:
+            self._ticker.cancel()
+        for listening in self.listening:
+            listening.stop()
+        try:
+            if hasattr(self, "broker"):
+                self.broker.close()
+        finally:
+            self.scheduler.close()
+            self._checks.close()
+
+    # What transports ask for.
+
+    def served(self) -> dict[bytes, object]:
+        return dict(PROTOCOL_HEADERS)
+
+    def front_end(self, header: bytes, transport: Transport) -> FrontEnd:
+        """The front-end for a client that began with this header."""
+        allowed = list(self.config.authentication.mechanisms) + (["ANONYMOUS"] if transport.anonymous else [])
+        sasl = SaslServer(allowed, self._users, transport.loopback, transport.tls)
+        return Connection(self.broker, self._settings, sasl, transport, transport.peer, PROTOCOL_HEADERS[header])
+
+    def connected(self, transport: Transport) -> bool:
+        """A client is there. False: there are too many, or we are going."""
+        if self.stopping or len(self.transports) >= self.config.limits.connections:
+            if not self.stopping:
+                logger.warning("%s: refused, there are %d connections", transport.peer, len(self.transports))
+            return False
+        self.transports[transport] = None
+        return True
+
+    def disconnected(self, transport: Transport) -> None:
+        self.transports.pop(transport, None)
+        if self.stopping and not self.transports:
+            self._gone.set()
+
+    def admit(self, user: str) -> str:
+        most = self.config.limits.connections_per_user
+        if most:
+            count = sum(1 for transport in self.transports
+                        if transport.front_end is not None and transport.front_end.opened
+                        and transport.front_end.user == user)
+            if count >= most:
+                return f"user '{user}' has {most} connections, which is the limit"
+        return ""
+
+    def flush_soon(self, transport: Transport) -> None:
+        """Write the transport's output at the end of this turn."""
+        if not self.dirty:
+            self.loop.call_soon(self._flush)
+        self.dirty.append(transport)
+
+    def _flush(self) -> None:
+        dirty, self.dirty = self.dirty, []
+        for transport in dirty:
+            transport.flush()
+
+    # What the broker tells.
+
+    def alarms_changed(self, reasons: list[str]) -> None:
+        if reasons:
+            logger.warning("publishers are held: %s", "; ".join(reasons))
+        else:
+            logger.info("publishers may go on")
+        self.loop.call_soon(self._spread_alarms)
+
+    def _spread_alarms(self) -> None:
+        self.clock.tick()
+        for transport in list(self.transports):
+            if transport.front_end is not None:
+                transport.front_end.alarms_changed(list(self.broker.memory.alarms.values()))
+
+    def store_failed(self, reason: str) -> None:
+        self.failure = f"the store cannot be written: {reason}"
+        self.failed.set()
+
+    # Time.
+
+    def _tick(self) -> None:
+        self.clock.tick()
+        self._ticker = self.loop.call_later(1, self._tick)
+        self._watch_disk()
+        for transport in list(self.transports):
+            transport.tick(self.clock.now)
+
+    def _watch_disk(self) -> None:
+        if self.config.store.kind != "lmdb":
+            return
+        least = self.config.limits.disk_free
+        free = free_disk(self.config.store.path)
+        if free < least:
+            self.broker.memory.set_alarm("disk", f"{free >> 20} MiB of disk are free, {least >> 20} MiB must be")
+        else:
+            self.broker.memory.clear_alarm("disk")
+
+
+def _settings(config: Config) -> Settings:
+    return Settings(config.amqp091.frame_max, config.amqp091.channel_max, config.amqp091.heartbeat,
+                    config.limits.message_size, __version__, f"dragoman@{socket.gethostname()}")
+
+
+def _open_store(config: Config, scheduler: LoopScheduler) -> Store:
+    if config.store.kind == "memory":
+        return MemoryStore(scheduler)
+    from store.lmdb import LmdbStore
+    return LmdbStore(Path(config.store.path), scheduler, config.store.map_size)
+
+
+def _load_users(config: Config, checks: PasswordChecks) -> Users:
+    """Raises: ValueError for a password file that cannot be read."""
+    settings = config.authentication
+    file = None
+    if settings.users_file:
+        file = PasswordFile(settings.users_file)
+        file.load()
+    anonymous = settings.anonymous_user if any(listener.anonymous for listener in config.listeners) else ""
+    return Users(checks.run, file, guest=settings.guest, anonymous=anonymous)
+
+
+def _tls_context(config: Config) -> ssl.SSLContext | None:
+    """Raises: ValueError for certificates that cannot be used."""
+    tls = config.tls
+    if not tls.certificate:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(tls.certificate, tls.key or None)
+        if tls.client_ca:
+            context.load_verify_locations(tls.client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (ssl.SSLError, OSError) as error:
+        raise ValueError(f"tls: {tls.certificate}: {getattr(error, 'strerror', None) or error}") from None
+    return context
+
+

@@ -1,0 +1,195 @@
+"""A client's socket: bytes to its front-end and back.
+
+All output of a turn of the loop is written at its end, in one write a connection. A client that does not read is sent no more
+messages; one that goes on sending while it does not read is read no more, and after a while is cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+from typing import TYPE_CHECKING, Final, cast
+
+from protocols.detect import Unknown, protocol_header
+from protocols.frontend import FULL, FrontEnd, Outlet
+
+if TYPE_CHECKING:
+    from dragoman.server import Server
+
+logger = logging.getLogger(__name__)
+
+FLOODED: Final = 8 << 20
+"""Bytes of replies that wait for a client that does not read, above which it is not read either."""
+
+PATIENCE: Final = 60_000
+"""How long that may last, ms."""
+
+_LARGE: Final = 4096
+
+
+class Transport(Outlet, asyncio.Protocol):
+    """One connection's socket, as asyncio's protocols are."""
+
+    def __init__(self, server: Server, tls: bool, anonymous: bool) -> None:
+        self.server = server
+        self.tls = tls
+        self.anonymous = anonymous
+        self.socket: asyncio.Transport | None = None
+        self.front_end: FrontEnd | None = None
+        self.peer = "?"
+        self.loopback = False
+        self.deadline = 0  # ms since the epoch: when the handshake must be over
+        self.dirty = False
+        self.held = False  # the front-end wants no more input
+        self.flooded_since = 0  # ms since the epoch
+        self._first = b""
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.socket = cast(asyncio.Transport, transport)  # uvloop's own class is none of asyncio's
+        address = transport.get_extra_info("peername")
+        if address:
+            self.peer = f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
+            self.loopback = is_loopback(address[0])
+        self.socket.set_write_buffer_limits(high=FULL)
+        self.deadline = self.server.clock.now + self.server.config.limits.handshake_seconds * 1000
+        if not self.server.connected(self):
+            self.socket.abort()
+
+    def data_received(self, data: bytes) -> None:
+        self.server.clock.tick()
+        front_end = self.front_end
+        if front_end is None:
+            self._detect(data)
+            return
+        front_end.receive(data)
+        if front_end.clogged and front_end.out_size > FLOODED and not self.flooded_since:
+            self.flooded_since = self.server.clock.now
+            self._read_or_not()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.server.clock.tick()
+        self.socket = None
+        if self.front_end is not None:
+            self.front_end.lost()
+        self.server.disconnected(self)
+
+    def pause_writing(self) -> None:
+        if self.front_end is not None:
+            self.front_end.clogged = True
+
+    def resume_writing(self) -> None:
+        self.server.clock.tick()
+        front_end = self.front_end
+        if front_end is None:
+            return
+        front_end.clogged = False
+        if self.flooded_since:
+            self.flooded_since = 0
+            self._read_or_not()
+        if front_end.out:
+            self.want_flush()
+        front_end.drained()
+
+    # What the front-end calls.
+
+    def want_flush(self) -> None:
+        if not self.dirty:
+            self.dirty = True
+            self.server.flush_soon(self)
+
+    def pause_reading(self) -> None:
+        self.held = True
+        self._read_or_not()
+
+    def resume_reading(self) -> None:
+        self.held = False
+        self._read_or_not()
+
+    def admit(self, user: str) -> str:
+        return self.server.admit(user)
+
+    # What the server calls.
+
+    def flush(self) -> None:
+        """Write what there is, unless the socket is still busy with earlier output."""
+        self.dirty = False
+        front_end = self.front_end
+        socket = self.socket
+        if front_end is None or socket is None or (front_end.clogged and not front_end.finished):
+            return
+        size = front_end.out_size
+        out = front_end.take_output()
+        if len(out) == 1:
+            socket.write(out[0])
+        elif out:
+            if size // len(out) < _LARGE:
+                socket.write(b"".join(out))
+            else:
+                socket.writelines(out)
+        if front_end.finished:
+            socket.close()
+        elif not front_end.clogged:
+            front_end.drained()
+
+    def tick(self, now: int) -> None:
+        """About once a second."""
+        socket = self.socket
+        front_end = self.front_end
+        if socket is None:
+            return
+        if (front_end is None or not front_end.opened) and now > self.deadline:
+            logger.warning("%s: closed, the handshake took longer than %d s", self.peer,
+                           self.server.config.limits.handshake_seconds)
+            socket.abort()
+        elif self.flooded_since and now - self.flooded_since > PATIENCE:
+            logger.warning("%s: closed, the client sends but does not read", self.peer)
+            socket.abort()
+        elif front_end is not None:
+            front_end.tick(now)
+            if front_end.finished and front_end.clogged:
+                socket.abort()  # it was told why, and does not read it
+
+    def _detect(self, data: bytes) -> None:
+        self._first += data
+        socket = self.socket
+        if socket is None:
+            return
+        try:
+            header = protocol_header(self._first, self.server.served())
+        except Unknown as error:
+            logger.warning("%s: closed, it begins with %s, which is no protocol that is served", self.peer, error)
+            socket.write(self.server.preferred_header)
+            socket.close()
+            return
+        if header is not None:
+            rest = self._first[len(header):]
+            self._first = b""
+            self.front_end = self.server.front_end(header, self)
+            if rest:
+                self.front_end.receive(rest)
+
+    def _read_or_not(self) -> None:
+        socket = self.socket
+        if socket is None or socket.is_closing():
+            return
+        wanted = not self.held and not self.flooded_since
+        if wanted and not socket.is_reading():
+            socket.resume_reading()
+        elif not wanted and socket.is_reading():
+            socket.pause_reading()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a peer's address is this machine's own loopback."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)

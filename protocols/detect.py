@@ -1,0 +1,28 @@
+"""Which dialect a client speaks, told by its first bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+AMQP = b"AMQP"
+HEADER_SIZE = 8
+"""Bytes of an AMQP protocol header, in all versions."""
+
+
+class Unknown(Exception):
+    """No dialect begins like that."""
+
+
+def protocol_header(data: bytes, served: Collection[bytes]) -> bytes | None:
+    """The protocol header that the data begins with, of those that are served; None while there is too little to tell.
+
+    Raises: Unknown. The client is then to be sent a header that is served (AMQP 0-9-1, section 4.2.2).
+    """
+    if len(data) >= HEADER_SIZE:
+        header = data[:HEADER_SIZE]
+        if header in served:
+            return header
+        raise Unknown(f"{header!r}")
+    if not AMQP.startswith(data[:4]):
+        raise Unknown(f"{data!r}")
+    return None

@@ -1,0 +1,78 @@
+"""What every front-end is to the server, and the server to it.
+
+A front-end is sans-I/O: it gets bytes by `receive`, leaves bytes in `out`, and tells its `Outlet` when there are some.
+It never sees a socket, and no clock but the broker's.
+"""
+
+from __future__ import annotations
+
+from mypy_extensions import mypyc_attr
+
+FULL = 1 << 20
+"""Bytes of output that are waiting for a client, above which it is sent no more messages."""
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Outlet:
+    """The server's side of a connection."""
+
+    def want_flush(self) -> None:
+        """There is output: write it once this turn of the loop ends."""
+        raise NotImplementedError
+
+    def pause_reading(self) -> None:
+        """Read no more from the client (a publisher is held back)."""
+        raise NotImplementedError
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        raise NotImplementedError
+
+    def admit(self, user: str) -> str:
+        """A user is about to open a connection: "" if that may be, or else why not."""
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class FrontEnd:
+    """One client's connection in some dialect."""
+
+    def __init__(self) -> None:
+        self.out: list[bytes] = []
+        self.out_size = 0  # bytes in `out`
+        self.clogged = False  # the socket takes no more
+        self.finished = False  # write what is left and close
+        self.opened = False  # the handshake is over
+        self.user = ""
+        self.host_name = ""
+
+    def receive(self, data: bytes) -> None:
+        """Bytes from the client. Never raises for what a client may send."""
+        raise NotImplementedError
+
+    def take_output(self) -> list[bytes]:
+        """All output so far, for the server to write."""
+        out = self.out
+        self.out = []
+        self.out_size = 0
+        return out
+
+    def drained(self) -> None:
+        """What was taken has been written, or was taken by the socket's buffer: there is room again."""
+        raise NotImplementedError
+
+    def tick(self, now: int) -> None:
+        """About once a second: heartbeats and deadlines. now: ms since the epoch."""
+        raise NotImplementedError
+
+    def alarms_changed(self, reasons: list[str]) -> None:
+        """Publishers must be held (there are reasons) or may go on (there are none)."""
+        raise NotImplementedError
+
+    def shut_down(self, text: str) -> None:
+        """The broker is stopping: say good-bye in the dialect's way."""
+        raise NotImplementedError
+
+    def lost(self) -> None:
+        """The connection is gone: give back what the client had acquired, and let go of everything."""
+        raise NotImplementedError

@@ -1,0 +1,80 @@
+"""The build: setup.cfg says what, this file compiles the hot path.
+
+DRAGOMAN_COMPILE=1 must compile, =0 never does; unset tries, and installs plain Python when there is no compiler.
+Either all modules of HOT are compiled or none is: half a compiled program does not run.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from typing import Any
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext as plain_build_ext
+
+# What a message passes through on its way. A new module of these folders is hot unless named in COLD.
+FOLDERS = ["store/*.py", "broker/*.py", "protocols/amqp091/*.py"]
+COLD = {
+    "store/tools.py",  # `dragoman store ...`, at rest
+    "broker/passwords.py",  # argon2 does the work
+    "broker/users.py",
+}
+HOT = sorted(path for folder in FOLDERS for path in glob.glob(folder)
+             if path not in COLD and not path.endswith("__init__.py"))
+
+MODE = os.environ.get("DRAGOMAN_COMPILE", "")
+BUILDS = {"build", "build_ext", "bdist_wheel", "editable_wheel", "develop", "install"}
+IN_PLACE = {"editable_wheel", "develop", "--inplace", "-i"}
+
+
+class build_ext(plain_build_ext):  # noqa: N801 - the name is the command's
+    """Builds all extensions or removes what it built."""
+
+    def build_extensions(self) -> None:
+        try:
+            super().build_extensions()
+        except Exception as error:
+            remove([self.get_ext_fullpath(extension.name) for extension in self.extensions])
+            self.extensions = []
+            not_compiled(error)
+
+
+def extensions() -> list[Extension]:
+    """The compiled modules; none when this run of setup.py does not build (there are several to a `pip install`)."""
+    arguments = set(sys.argv)
+    if not BUILDS & arguments:
+        return []
+    if IN_PLACE & arguments:  # a compiled module that is left over would be imported instead of its newer source
+        remove(glob.glob("broker/**/*.so", recursive=True) + glob.glob("protocols/**/*.so", recursive=True)
+               + glob.glob("store/**/*.so", recursive=True))
+    if MODE == "0" or not HOT:
+        return []
+    try:
+        from mypyc.build import mypycify
+
+        # No configuration file: the build is no type check (`make types` is), and runs without our dependencies.
+        options: list[Any] = ["--config-file=", "--ignore-missing-imports", *HOT]
+        modules: list[Extension] = mypycify(options, group_name="broker._compiled", debug_level="0")
+        return modules
+    except (Exception, SystemExit) as error:  # mypycify exits when it finds a type error
+        not_compiled(error)
+        return []
+
+
+def not_compiled(error: BaseException) -> None:
+    if MODE == "1":
+        raise error
+    print(f"dragoman: not compiled, installing plain Python: {error!r}", file=sys.stderr)
+
+
+def remove(paths: list[str]) -> None:
+    for path in paths:
+        if os.path.exists(path):
+            os.remove(path)
+
+
+if MODE not in ("", "0", "1"):
+    raise SystemExit(f"DRAGOMAN_COMPILE is {MODE!r}; it can be 0 (never compile), 1 (must compile) or unset (try)")
+setup(ext_modules=extensions(), cmdclass={"build_ext": build_ext})

@@ -1,0 +1,112 @@
+"""A store that keeps nothing: everything is "durable" at once, in the next turn of the loop, and gone with the process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from store.journal import Conflict, Lane, LogListener, Scheduler, ShardLog, Store, StoredEntry, StoredMessage
+
+
+class MemoryStore(Store):
+    """For brokers without persistence and for tests."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler = scheduler
+        self.settings: dict[str, tuple[bytes, int]] = {}
+        self.revision = 0
+        self.watchers: list[Callable[[str, bytes | None, int], None]] = []
+
+    def load(self) -> list[tuple[str, bytes, int]]:
+        return [(key, value, revision) for key, (value, revision) in sorted(self.settings.items())]
+
+    def _check(self, key: str, expect: int | None) -> None:
+        found = self.settings[key][1] if key in self.settings else 0
+        if expect is not None and expect != found:
+            raise Conflict(f"setting {key!r} is at revision {found}, not {expect}")
+
+    def put(self, key: str, value: bytes, expect: int | None = None) -> int:
+        self._check(key, expect)
+        self.revision += 1
+        self.settings[key] = (value, self.revision)
+        self._tell(key, value, self.revision)
+        return self.revision
+
+    def delete(self, key: str, expect: int | None = None) -> None:
+        self._check(key, expect)
+        if self.settings.pop(key, None) is not None:
+            self.revision += 1
+            self._tell(key, None, self.revision)
+
+    def _tell(self, key: str, value: bytes | None, revision: int) -> None:
+        for watcher in self.watchers:
+            def call(tell: Callable[[str, bytes | None, int], None] = watcher) -> None:
+                tell(key, value, revision)
+            self.scheduler.call_soon(call)
+
+    def watch(self, callback: Callable[[str, bytes | None, int], None]) -> None:
+        self.watchers.append(callback)
+
+    def shard_of(self, virtual_host: str, queue: str) -> int:
+        return 0
+
+    def acquire(self, shard: int, listener: LogListener) -> ShardLog:
+        return MemoryLog(self.scheduler, listener)
+
+    def close(self) -> None:
+        self.settings.clear()
+
+
+class MemoryLog(ShardLog):
+    """Cancels nothing out, writes nothing, pages nothing; says "durable" once a turn."""
+
+    def __init__(self, scheduler: Scheduler, listener: LogListener) -> None:
+        super().__init__()
+        self.paging = False
+        self.scheduler = scheduler
+        self.listener = listener
+        self.open: dict[int, StoredEntry] = {}
+        self.callbacks: list[Callable[[], None]] = []
+        self.scheduled = False
+
+    def _schedule(self) -> None:
+        if not self.scheduled:
+            self.scheduled = True
+            self.scheduler.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self.scheduled = False
+        entries, self.open = list(self.open.values()), {}
+        callbacks, self.callbacks = self.callbacks, []
+        if entries:
+            self.listener.durable(entries)
+        for callback in callbacks:
+            callback()
+
+    def recover(self, queues: set[int]) -> Iterator[list[Lane] | None]:
+        yield []
+
+    def enqueue(self, entry: StoredEntry, message: StoredMessage | None) -> None:
+        self.open[entry.id] = entry
+        self._schedule()
+
+    def dequeue(self, entry: StoredEntry) -> bool:
+        return self.open.pop(entry.id, None) is not None
+
+    def delivered(self, entry: StoredEntry) -> None:
+        pass
+
+    def discard(self, queue_id: int, lane: int, first_id: int, last_id: int) -> None:
+        pass
+
+    def drop(self, queue_id: int) -> None:
+        pass
+
+    def commit(self, callback: Callable[[], None]) -> None:
+        self.callbacks.append(callback)
+        self._schedule()
+
+    def read(self, message_id: int) -> bytes:
+        raise KeyError(message_id)
+
+    def scan(self, queue_id: int, lane: int, after_id: int, limit: int) -> list[tuple[int, int, int, int, int, int]]:
+        return []

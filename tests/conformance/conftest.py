@@ -1,0 +1,167 @@
+"""The broker that the clients talk to: ours, one for the whole run, unless the environment names another.
+
+DRAGOMAN_PEER=host:port   use the broker that runs there (guest/guest); nothing is done to it but talk to it
+DRAGOMAN_PEER=rabbitmq    start Debian's RabbitMQ for this run, and do to it what is done to ours
+
+Whatever these tests expect, RabbitMQ does: that is how they are checked.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import amqp
+import pika
+import pytest
+from pika.adapters.blocking_connection import BlockingChannel
+
+from tests import peers
+from tests.conformance.pika_tools import parameters
+from tests.conformance.support import LARGE_BODY, Names, Proxy, Target, amqp_connection
+
+PEER = os.environ.get("DRAGOMAN_PEER", "")
+
+LITTLE_MEMORY = """
+[store]
+kind = "memory"
+[limits]
+memory = "1 MiB"
+"""
+
+
+@contextmanager
+def start(folder: Path, config: str | None = None, store: Path | None = None) -> Iterator[tuple[Target, Any]]:
+    """A broker of the kind under test, and the handle of whoever started it (`dragoman.testing`, `tests.peers`)."""
+    if PEER == "rabbitmq":
+        with peers.rabbitmq(folder, plugins=["rabbitmq_consistent_hash_exchange", "rabbitmq_random_exchange"]) as peer:
+            yield Target(peer.host, peer.port, peer=True), peer
+    elif PEER:
+        host, _, port = PEER.rpartition(":")
+        yield Target(host, int(port), peer=True), None
+    else:
+        from dragoman import testing
+        with testing.broker(config=config, store=store) as ours:
+            yield Target(ours.host, ours.port, peer=False), ours
+
+
+@pytest.fixture(scope="session")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Target, Any]]:
+    with start(tmp_path_factory.mktemp("peer")) as both:
+        yield both
+
+
+@pytest.fixture(scope="session")
+def target(started: tuple[Target, Any]) -> Target:
+    """The broker under test."""
+    return started[0]
+
+
+@pytest.fixture
+def names(target: Target) -> Iterator[Names]:
+    """Unique names; what is declared under them is deleted when the test ends."""
+    names = Names(target)
+    yield names
+    names.clean()
+
+
+@pytest.fixture
+def proxy(target: Target) -> Iterator[Proxy]:
+    """A breakable network in front of the broker."""
+    proxy = Proxy(target)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def connection(target: Target, names: Names) -> Iterator[pika.BlockingConnection]:
+    """An open connection of pika, closed before `names` cleans up: exclusive queues are gone by then."""
+    connection = pika.BlockingConnection(parameters(target))
+    yield connection
+    if connection.is_open:
+        connection.close()
+
+
+@pytest.fixture
+def channel(connection: pika.BlockingConnection) -> BlockingChannel:
+    """A channel of pika's `connection`."""
+    return connection.channel()
+
+
+class Phoenix:
+    """A broker behind a network, whose `restart` kills it and brings it back with what was durable."""
+
+    def __init__(self, proxy: Proxy, restart: Callable[[], None]) -> None:
+        self.proxy = proxy
+        self.restart = restart
+
+
+@pytest.fixture
+def phoenix(started: tuple[Target, Any], proxy: Proxy, tmp_path: Path) -> Iterator[Phoenix]:
+    """A broker that can be restarted, behind a network, so that it keeps its address."""
+    target, handle = started
+    if handle is None:
+        pytest.skip("the peer is not ours to restart")
+    if target.peer:
+        def restart_peer() -> None:
+            handle.control("stop_app")
+            handle.control("start_app")
+
+        yield Phoenix(proxy, restart_peer)
+        return
+    store = tmp_path / "store"
+    running = start(tmp_path, store=store)
+    proxy.target, handle = running.__enter__()
+
+    def restart_ours() -> None:
+        nonlocal running
+        handle.kill()
+        running.__exit__(None, None, None)
+        running = start(tmp_path, store=store)
+        proxy.target = running.__enter__()[0]
+
+    yield Phoenix(proxy, restart_ours)
+    running.__exit__(None, None, None)
+
+
+class Alarm:
+    """A broker that can be made to hold its publishers, for want of memory."""
+
+    def __init__(self, target: Target, raised: Callable[[], AbstractContextManager[None]]) -> None:
+        self.target = target
+        self.raised = raised
+
+
+@pytest.fixture
+def alarm(started: tuple[Target, Any], tmp_path: Path) -> Iterator[Alarm]:
+    """A broker that can be brought to its memory limit and back."""
+    target, handle = started
+    if handle is None:
+        pytest.skip("the peer is not ours to starve")
+    if target.peer:
+        @contextmanager
+        def starve() -> Iterator[None]:
+            handle.control("set_vm_memory_high_watermark", "0")
+            try:
+                yield
+            finally:
+                handle.control("set_vm_memory_high_watermark", "0.4")
+
+        yield Alarm(target, starve)
+        return
+    with start(tmp_path, LITTLE_MEMORY) as (target, _):
+        @contextmanager
+        def fill() -> Iterator[None]:
+            names = Names(target)
+            filler = names.queue("filler")
+            with amqp_connection(target) as publisher:
+                channel = publisher.channel()
+                channel.queue_declare(filler, auto_delete=False)
+                channel.basic_publish(amqp.Message(LARGE_BODY), "", filler)
+                yield
+                names.clean()  # by a connection of its own: the publisher's is held
+
+        yield Alarm(target, fill)

@@ -1,0 +1,206 @@
+"""Other people's brokers, started beside ours: to compare behaviour with, to measure against, to bridge to.
+
+    with rabbitmq(tmp_path) as peer:
+        connect(peer.host, peer.port)      # guest/guest, virtual host "/"
+
+Each peer listens on loopback only, on ports that were free, keeps everything it writes in the folder it is given, and
+is gone with all its processes when the block ends. It works as root and as anybody else.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+RABBITMQ_BIN = Path("/usr/lib/rabbitmq/bin")  # Debian's wrappers in /usr/sbin insist on the user rabbitmq, these do not
+START_SECONDS = 60.0
+STOP_SECONDS = 15.0
+AMQP_HEADER = b"AMQP\x00\x00\x09\x01"
+
+
+class PeerMissing(Exception):
+    """The broker is not installed here; the text says which package has it."""
+
+
+class PeerFailed(Exception):
+    """The broker is installed and did not start; the text has the end of what it printed."""
+
+
+class Peer:
+    """A running broker. `pid` is the process that does its work; `log` is what it printed."""
+
+    def __init__(self, host: str, port: int, log: Path, environment: dict[str, str],
+                 processes: list[subprocess.Popen[bytes]]) -> None:
+        self.host = host
+        self.port = port
+        self.pid = 0
+        self.log = log
+        self._environment = environment
+        self._processes = processes  # in the order of their start; each leads a session of its own
+
+    def control(self, *arguments: str) -> str:
+        """Run `rabbitmqctl` with these arguments against this broker; returns what it printed.
+
+        Raises subprocess.CalledProcessError when it fails.
+        """
+        command = [str(RABBITMQ_BIN / "rabbitmqctl"), "--quiet", *arguments]
+        return subprocess.run(command, env=self._environment, check=True, capture_output=True, text=True).stdout
+
+    def stop(self) -> None:
+        """End all its processes, the gentle way first. May be called again."""
+        members = [pid for process in self._processes for pid in family(process.pid)]
+        if self.pid in members:
+            _signal(self.pid, signal.SIGTERM)
+            _wait_until(lambda: self._processes[-1].poll() is not None, STOP_SECONDS)
+        for pid in members:
+            _signal(pid, signal.SIGKILL)
+        for process in self._processes:
+            process.wait()
+        self._processes.clear()
+
+
+@contextmanager
+def rabbitmq(folder: Path, plugins: Sequence[str] = ()) -> Iterator[Peer]:
+    """Debian's rabbitmq-server with its data in `folder`, accepting AMQP when the block begins.
+
+    It gets an epmd (Erlang's register of names) of its own, so it meets no other Erlang on this machine.
+
+    Raises PeerMissing, PeerFailed.
+    """
+    server = RABBITMQ_BIN / "rabbitmq-server"
+    epmd = shutil.which("epmd")
+    if not server.exists() or epmd is None:
+        raise PeerMissing("RabbitMQ is not installed: apt-get install rabbitmq-server")
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    port, epmd_port, distribution_port = free_ports(3)
+    (folder / "plugins").write_text(f"[{','.join(plugins)}].\n")
+    (folder / "rabbitmq.conf").write_text("disk_free_limit.absolute = 50MB\nlog.file.level = warning\n")
+    (folder / "env.conf").write_text("")
+    environment = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "LANG": "C.UTF-8",
+        "HOME": str(folder),  # where Erlang keeps its cookie
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+        "ERL_EPMD_PORT": str(epmd_port),
+        "RABBITMQ_NODENAME": f"peer{port}@localhost",
+        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+        "RABBITMQ_NODE_PORT": str(port),
+        "RABBITMQ_DIST_PORT": str(distribution_port),
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+        "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
+        "RABBITMQ_LOG_BASE": str(folder / "log"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
+        "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
+        "RABBITMQ_CONF_ENV_FILE": str(folder / "env.conf"),  # instead of the one in /etc
+    }
+    log = folder / "output.log"
+    processes: list[subprocess.Popen[bytes]] = []
+    peer = Peer("127.0.0.1", port, log, environment, processes)
+    with ExitStack() as stack:
+        stack.callback(peer.stop)
+        output = stack.enter_context(log.open("wb"))
+        processes.append(_start([epmd, "-port", str(epmd_port), "-address", "127.0.0.1"], environment, output.fileno()))
+        if not _wait_until(lambda: _listening(epmd_port), START_SECONDS):
+            raise PeerFailed(_tail(log))
+        main = _start([str(server)], environment, output.fileno())
+        processes.append(main)
+        _wait_until(lambda: speaks_amqp(port) or main.poll() is not None, START_SECONDS)
+        if not speaks_amqp(port):
+            raise PeerFailed(_tail(log))
+        peer.pid = next(pid for pid in family(main.pid) if _name(pid) == "beam.smp")
+        yield peer
+
+
+def free_ports(count: int) -> list[int]:
+    """Different TCP ports of 127.0.0.1 that nobody listens on."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+
+
+def speaks_amqp(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether a 0-9-1 broker answers a protocol header with a frame on channel 0 there."""
+    try:
+        with socket.create_connection((host, port), timeout=2) as connection:
+            connection.sendall(AMQP_HEADER)
+            return connection.recv(3) == b"\x01\x00\x00"
+    except OSError:
+        return False
+
+
+def family(pid: int) -> list[int]:
+    """This process and all that descend from it, children before grandchildren."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            fields = _stat(int(entry.name))
+            if fields:
+                children.setdefault(int(fields[1]), []).append(int(entry.name))
+    members = [pid]
+    for member in members:
+        members.extend(children.get(member, []))
+    return members
+
+
+def _start(command: list[str], environment: dict[str, str], output: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                            start_new_session=True, preexec_fn=_raise_file_limit)
+
+
+def _raise_file_limit() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _listening(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
+def _wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the state on, or none when the process is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def _tail(log: Path) -> str:
+    return "RabbitMQ did not start:\n" + log.read_text(errors="replace")[-2000:]
