@@ -31,20 +31,22 @@ class ConsistentHashExchange(Exchange):
         super().__init__(name, kind, durable, auto_delete, internal, arguments)
         header, prop = arguments.get("hash-header"), arguments.get("hash-property")
         if header is not None and prop is not None:
-            raise PreconditionFailed(f"hash-header and hash-property cannot both be given for exchange '{name}'")
+            raise PreconditionFailed("hash-header and hash-property are mutually exclusive")
         if prop is not None and prop not in _PROPERTIES:
-            raise PreconditionFailed(f"Unsupported property: {prop}; hash-property is one of "
-                                     + ", ".join(_PROPERTIES))
+            raise PreconditionFailed(f"Unsupported property: {prop}")
         self.header = header if isinstance(header, str) else None
         self.property = prop if isinstance(prop, str) else None
         self.ring: list[tuple[int, Binding]] = []
         self.points: list[int] = []
 
     def bind(self, binding: Binding) -> None:
-        if not binding.routing_key.isascii() or not binding.routing_key.isdigit() \
-                or not 0 < int(binding.routing_key) <= _HIGHEST_WEIGHT:
-            raise PreconditionFailed(
-                f"The binding key must be an integer from 1 to {_HIGHEST_WEIGHT}: '{binding.routing_key}'")
+        key = binding.routing_key
+        if not key.isascii() or not key.removeprefix("-").isdigit():
+            raise PreconditionFailed("The binding key must be an integer: " + (f'<<"{key}">>' if key else "<<>>"))
+        if int(key) <= 0:
+            raise PreconditionFailed("The binding key must be greater than 0")
+        if int(key) > _HIGHEST_WEIGHT:
+            raise PreconditionFailed(f"The binding key must be at most {_HIGHEST_WEIGHT}")
         super().bind(binding)
         self._arrange()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from broker.arguments import kind
 from broker.errors import PreconditionFailed
 from broker.exchange import Binding, Exchange
 from broker.message import Message
@@ -22,9 +23,12 @@ class HeadersExchange(Exchange):
     dynamic = True
 
     def bind(self, binding: Binding) -> None:
-        mode = binding.arguments.get("x-match")
-        if mode is not None and mode not in _MODES:
-            raise PreconditionFailed(f"Invalid x-match field value {mode!r}; expected " + ", ".join(_MODES))
+        mode = binding.arguments.get("x-match", "all")
+        if not isinstance(mode, str):
+            raise PreconditionFailed(f"Invalid x-match field type {kind(mode)} (value {mode}); expected longstr")
+        if mode not in _MODES:
+            raise PreconditionFailed(f'Invalid x-match field value <<"{mode}">>; expected all, any, all-with-x, '
+                                     "or any-with-x")
         super().bind(binding)
 
     def match(self, routing_key: str, message: Message | None) -> list[Queue | Exchange]:
@@ -49,9 +53,7 @@ def _matches(wanted: dict[str, Any], headers: dict[str, Any]) -> bool:
 
 
 def _same(value: Any, other: Any) -> bool:
-    """Equal in kind and value: numbers of any width are alike, but a truth value is no number."""
+    """Equal in value: numbers of any kind are alike, but a truth value is no number."""
     if isinstance(value, bool) or isinstance(other, bool):
         return value is other
-    if isinstance(value, float) is not isinstance(other, float):
-        return False
     return bool(value == other)

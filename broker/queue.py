@@ -287,6 +287,8 @@ class Queue:
         self.ready_bytes += entry.size
         if entry.expiry and self.expiry_timer is None:
             self.expiry_timer = self.host.broker.timers.at(entry.expiry, self._expire_heads)
+        if self.limited:
+            self._drop_heads()
 
     def _dead_letter(self, entry: Entry, reason: str) -> None:
         if self.settings.dead_letter_exchange is not None and not self.deleted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from broker.arguments import kind
 from broker.errors import PreconditionFailed
 
 DROP_HEAD = 0
@@ -42,52 +43,79 @@ def queue_settings(arguments: dict[str, Any], what: str) -> QueueSettings:
     what: the queue, for error texts. Raises: PreconditionFailed.
     """
     settings = QueueSettings()
-    kind = _text(arguments, "x-queue-type", what)
-    if kind == "stream":
-        raise PreconditionFailed(f"invalid arg 'x-queue-type' for {what}: there are no stream queues here; "
-                                 "declare a classic or a quorum queue")
-    if kind not in (None, "classic", "quorum"):
-        raise PreconditionFailed(f"invalid arg 'x-queue-type' for {what}: unknown type '{kind}'")
-    settings.counts_deliveries = kind == "quorum"
+    settings.counts_deliveries = _word(arguments, "x-queue-type", what, ("classic", "quorum"), "queue type") == "quorum"
+    _word(arguments, "x-queue-mode", what, ("default", "lazy"), "queue mode")
     settings.message_ttl = _number(arguments, "x-message-ttl", what, 0, _LONGEST)
     settings.expires = _number(arguments, "x-expires", what, 1, _LONGEST)
-    settings.max_length = _number(arguments, "x-max-length", what, 0, 2**63 - 1)
-    settings.max_bytes = _number(arguments, "x-max-length-bytes", what, 0, 2**63 - 1)
-    settings.max_priority = max(0, _number(arguments, "x-max-priority", what, 0, 255))
-    settings.delivery_limit = _number(arguments, "x-delivery-limit", what, 0, 2**31 - 1)
+    settings.max_length = _number(arguments, "x-max-length", what, 0, None)
+    settings.max_bytes = _number(arguments, "x-max-length-bytes", what, 0, None)
+    settings.max_priority = max(0, _number(arguments, "x-max-priority", what, 0, None))
+    if settings.max_priority > 255:
+        raise PreconditionFailed(f"invalid arg 'x-max-priority' for {what}: "
+                                 f"{{max_value_exceeded,{settings.max_priority}}}")
+    settings.delivery_limit = _number(arguments, "x-delivery-limit", what, 0, None)
     overflow = _text(arguments, "x-overflow", what)
     if overflow is not None:
         if overflow not in _OVERFLOW:
-            raise PreconditionFailed(f"invalid arg 'x-overflow' for {what}: '{overflow}' is none of "
-                                     + ", ".join(_OVERFLOW))
+            raise PreconditionFailed(f"invalid arg 'x-overflow' for {what}: invalid_overflow")
         settings.overflow = _OVERFLOW[overflow]
-    settings.dead_letter_exchange = _text(arguments, "x-dead-letter-exchange", what)
+    settings.dead_letter_exchange = exchange_argument(arguments, "x-dead-letter-exchange", what)
     settings.dead_letter_routing_key = _text(arguments, "x-dead-letter-routing-key", what)
     if settings.dead_letter_routing_key is not None and settings.dead_letter_exchange is None:
         raise PreconditionFailed(f"invalid arg 'x-dead-letter-routing-key' for {what}: "
                                  "routing_key_but_no_dlx_defined")
-    single = arguments.get("x-single-active-consumer")
-    if single is not None and not isinstance(single, bool):
-        raise PreconditionFailed(f"invalid arg 'x-single-active-consumer' for {what}: not a boolean")
-    settings.single_active = bool(single)
+    single = arguments.get("x-single-active-consumer", False)
+    if not isinstance(single, bool):
+        raise PreconditionFailed(f"invalid arg 'x-single-active-consumer' for {what}: "
+                                 f"{{unacceptable_type,{kind(single)}}}")
+    settings.single_active = single
     return settings
 
 
-def _number(arguments: dict[str, Any], key: str, what: str, low: int, high: int) -> int:
+def check_properties(arguments: dict[str, Any], what: str, durable: bool, exclusive: bool, auto_delete: bool) -> None:
+    """A queue that is declared as a quorum queue must be one that lasts. Raises: PreconditionFailed."""
+    if arguments.get("x-queue-type") == "quorum":
+        for wrong, name in ((not durable, "non-durable"), (exclusive, "exclusive-owner"), (auto_delete, "auto-delete")):
+            if wrong:
+                raise PreconditionFailed(f"invalid property '{name}' for {what}")
+
+
+def exchange_argument(arguments: dict[str, Any], key: str, what: str) -> str | None:
+    """An argument that names an exchange. Raises: PreconditionFailed."""
     value = arguments.get(key)
-    if value is None:
+    if key in arguments and not isinstance(value, str):
+        raise PreconditionFailed(f"invalid type '{kind(value)}' for arg '{key}' in {what}")
+    return value
+
+
+def _number(arguments: dict[str, Any], key: str, what: str, low: int, high: int | None) -> int:
+    if key not in arguments:
         return -1
+    value = arguments[key]
     if isinstance(value, bool) or not isinstance(value, int):
-        raise PreconditionFailed(f"invalid arg '{key}' for {what}: {value!r} is not a whole number")
-    if not low <= value <= high:
-        raise PreconditionFailed(f"invalid arg '{key}' for {what}: {value} is not between {low} and {high}")
+        wrong = f'"expected integer, got {kind(value)}"'
+    elif value < 0:
+        wrong = f"{{value_negative,{value}}}"
+    elif value < low:
+        wrong = f"{{value_zero,{value}}}"
+    elif high is not None and value > high:
+        wrong = f"{{value_too_large,{value}}}"
+    else:
+        return value
+    raise PreconditionFailed(f"invalid arg '{key}' for {what}: {wrong}")
+
+
+def _word(arguments: dict[str, Any], key: str, what: str, words: tuple[str, ...], name: str) -> str | None:
+    value = _text(arguments, key, what)
+    if value is not None and value not in words:
+        raise PreconditionFailed(f"invalid arg '{key}' for {what}: \"unsupported {name} '{value}'\"")
     return value
 
 
 def _text(arguments: dict[str, Any], key: str, what: str) -> str | None:
-    value = arguments.get(key)
-    if value is None:
+    if key not in arguments:
         return None
+    value = arguments[key]
     if not isinstance(value, str):
-        raise PreconditionFailed(f"invalid arg '{key}' for {what}: {value!r} is not a string")
+        raise PreconditionFailed(f"invalid arg '{key}' for {what}: {{unacceptable_type,{kind(value)}}}")
     return value

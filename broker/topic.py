@@ -23,7 +23,7 @@ class TopicTrie:
 
     def add(self, pattern: str, name: str, value: object) -> None:
         node = self.root
-        for word in pattern.split("."):
+        for word in _words(pattern):
             child = node.children.get(word)
             if child is None:
                 child = node.children[word] = _Node(word == "#")
@@ -33,7 +33,7 @@ class TopicTrie:
     def remove(self, pattern: str, name: str) -> None:
         """Take a value out, and the branch that it leaves bare. Raises: KeyError when it is not there."""
         path = [self.root]
-        words = pattern.split(".")
+        words = _words(pattern)
         for word in words:
             path.append(path[-1].children[word])
         del path[-1].values[name]
@@ -46,7 +46,7 @@ class TopicTrie:
     def match(self, key: str) -> list[object]:
         """The values whose pattern matches, each once."""
         nodes = _with_empty_hashes([self.root])
-        for word in key.split("."):
+        for word in _words(key):
             after: dict[_Node, None] = {}
             for node in nodes:
                 if node.many:
@@ -62,6 +62,11 @@ class TopicTrie:
         for node in nodes:
             found.update(node.values)
         return list(found.values())
+
+
+def _words(key: str) -> list[str]:
+    """The words of a key or pattern; the empty one has none."""
+    return key.split(".") if key else []
 
 
 def _with_empty_hashes(nodes: list[_Node]) -> list[_Node]:

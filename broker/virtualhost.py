@@ -21,7 +21,7 @@ from broker.hashing import ConsistentHashExchange, RandomExchange
 from broker.headers import HeadersExchange
 from broker.message import CONVERTERS, Address, Message
 from broker.queue import LOCKED, Queue
-from broker.queue_settings import QueueSettings, queue_settings
+from broker.queue_settings import QueueSettings, check_properties, exchange_argument, queue_settings
 
 if TYPE_CHECKING:
     from broker.broker import Broker
@@ -179,7 +179,7 @@ class VirtualHost:
         Raises: AccessRefused (reserved name), PreconditionFailed (it is different), CommandInvalid (unknown kind).
         """
         if kind not in EXCHANGE_KINDS:
-            raise CommandInvalid(f"unknown exchange type '{kind}'")
+            raise CommandInvalid(f"invalid exchange type '{kind}'")
         known = self.exchanges.get(name)
         if known is not None:
             _check_same_exchange(known, kind, durable, auto_delete, internal, arguments, self.name)
@@ -198,10 +198,7 @@ class VirtualHost:
 
     def _make_exchange(self, name: str, kind: str, durable: bool, auto_delete: bool, internal: bool,
                        arguments: dict[str, Any], queue_id: int = 0) -> Exchange:
-        alternate = arguments.get("alternate-exchange")
-        if alternate is not None and not isinstance(alternate, str):
-            raise PreconditionFailed(f"invalid type of 'alternate-exchange' for exchange '{name}' "
-                                     f"in vhost '{self.name}': not a string")
+        exchange_argument(arguments, "alternate-exchange", f"exchange '{name}' in vhost '{self.name}'")
         if kind != "x-delayed-message":
             return EXCHANGE_KINDS[kind](name, kind, durable, auto_delete, internal, arguments)
         within_kind = arguments.get("x-delayed-type")
@@ -256,17 +253,19 @@ class VirtualHost:
         An empty name stands for one that the broker chooses. owner: the connection, for an exclusive queue.
         Raises: AccessRefused (reserved name), ResourceLocked, PreconditionFailed, NotImplementedHere.
         """
+        if name.startswith("amq."):
+            raise AccessRefused(f"queue name '{name}' contains reserved prefix 'amq.*'")
         known = self.queues.get(name)
         if known is not None:
             known.check_access(owner)
             _check_same_queue(known, durable, exclusive, auto_delete, arguments)
             known.used()
             return known, False
-        if name.startswith("amq."):
-            raise AccessRefused(f"queue name '{name}' contains reserved prefix 'amq.*'")
         if not name:
             name = self._free_name()
-        settings = queue_settings(arguments, f"queue '{name}' in vhost '{self.name}'")
+        what = f"queue '{name}' in vhost '{self.name}'"
+        settings = queue_settings(arguments, what)
+        check_properties(arguments, what, durable, exclusive, auto_delete)
         queue = Queue(self, name, self.broker.log.new_id(), durable and not exclusive, exclusive, auto_delete,
                       arguments, settings, owner if exclusive else None)
         queue.declared_durable = durable
@@ -412,8 +411,7 @@ def _shown(value: Any, briefly: bool) -> str:
     written = str(value).lower() if isinstance(value, bool) else str(value)
     if briefly:
         return f"'{written}'"
-    kind = {bool: "bool", int: "signedint", str: "longstr", float: "double"}.get(type(value), "table")
-    return f"the value '{written}' of type '{kind}'"
+    return f"the value '{written}' of type '{args.kind(value)}'"
 
 
 def _check_same_exchange(exchange: Exchange, kind: str, durable: bool, auto_delete: bool, internal: bool,
@@ -431,7 +429,7 @@ def _check_same_exchange(exchange: Exchange, kind: str, durable: bool, auto_dele
 
 _EQUIVALENT = ("x-expires", "x-message-ttl", "x-max-length", "x-max-length-bytes", "x-max-priority", "x-overflow",
                "x-dead-letter-exchange", "x-dead-letter-routing-key", "x-single-active-consumer", "x-delivery-limit",
-               "x-queue-type")
+               "x-queue-type", "x-queue-mode")
 
 
 def _check_same_queue(queue: Queue, durable: bool, exclusive: bool, auto_delete: bool,

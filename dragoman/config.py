@@ -116,10 +116,11 @@ class Limits:
 class Amqp091:
     """What is proposed to clients of AMQP 0-9-1, 0-9 and 0-8."""
 
-    frame_max: int = _key(131072, Kind.SIZE, "The largest frame.", minimum=4096, maximum=(1 << 31) - 1)
-    channel_max: int = _key(65535, Kind.NUMBER, "Channels of one connection.", minimum=1, maximum=65535)
+    frame_max: int = _key(131072, Kind.SIZE, "The largest frame.", minimum=4096, maximum=(1 << 31) - 1,
+                          restart=True)
+    channel_max: int = _key(65535, Kind.NUMBER, "Channels of one connection.", minimum=1, maximum=65535, restart=True)
     heartbeat: int = _key(60, Kind.SECONDS, "Interval of heartbeats; a client that is silent for two of them is gone. "
-                          "0 for none.", maximum=65535)
+                          "0 for none.", maximum=65535, restart=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ class Config:
 
     listeners: tuple[Listener, ...] = (Listener(),)
     virtual_hosts: tuple[str, ...] = _key(("/",), Kind.TEXTS, "Virtual hosts that exist; the first is where a client "
-                                          "gets to that names none.")
+                                          "gets to that names none.", restart=True)
     shutdown_seconds: int = _key(10, Kind.SECONDS, "How long a stop waits for clients to take what is being written "
                                  "to them.")
     tls: Tls = Tls()
@@ -210,9 +211,10 @@ def keys(of: type) -> list[tuple[str, Key, Any]]:
 def needing_restart(old: Config, new: Config) -> list[str]:
     """The keys, as `section.key`, that differ between the two and take effect only at the next start."""
     found = ["listeners"] if old.listeners != new.listeners else []
-    for section, of in SECTIONS.items():
-        before, after = getattr(old, section), getattr(new, section)
-        found += [f"{section}.{name}" for name, key, _ in keys(of)
+    parts: list[tuple[str, type, Any, Any]] = [("", Config, old, new)]
+    parts += [(f"{name}.", of, getattr(old, name), getattr(new, name)) for name, of in SECTIONS.items()]
+    for prefix, of, before, after in parts:
+        found += [prefix + name for name, key, _ in keys(of)
                   if key.restart and getattr(before, name) != getattr(after, name)]
     return found
 

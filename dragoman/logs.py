@@ -64,8 +64,9 @@ def configure(settings: Log) -> None:
 
     Raises OSError when the file cannot be opened; logging is then as it was.
     """
-    stream = open(settings.file, "a", encoding="utf-8") if settings.file else None
-    handler: logging.StreamHandler[Any] = logging.StreamHandler(stream or sys.stderr)
+    handler: logging.StreamHandler[Any] = logging.StreamHandler(sys.stderr)
+    if settings.file:
+        handler = logging.FileHandler(settings.file, encoding="utf-8")
     traceback = settings.level == "debug"
     if is_text(settings):
         colour = not settings.file and sys.stderr.isatty() and "NO_COLOR" not in os.environ
@@ -79,8 +80,8 @@ def configure(settings: Log) -> None:
     logging.raiseExceptions = False  # a log that cannot be written (a full disk) must not disturb the broker
     logging.captureWarnings(True)
     for each in old:
-        if isinstance(each, logging.StreamHandler) and each.stream not in (sys.stderr, sys.stdout):
-            each.stream.close()
+        if isinstance(each, logging.FileHandler):
+            each.close()
 
 
 def is_text(settings: Log) -> bool:

@@ -25,7 +25,7 @@ from store.records import (
     split_entry_key,
 )
 
-STEP_SECONDS: Final = 0.01
+STEP_SECONDS = 0.01
 LOOK_AT_CLOCK: Final = 256
 """Entries between two looks at the clock."""
 

@@ -28,8 +28,8 @@ SLICE_SECONDS: Final = 0.005
 SLICE_BYTES: Final = 2 << 20
 LOOK_AT_CLOCK: Final = 16
 """Operations between two looks at the clock."""
-DISCARDS_A_STEP: Final = 64
-DISCARDS_A_BATCH: Final = 4000
+DISCARDS_A_STEP = 64
+DISCARDS_A_BATCH = 4000
 """Entries of discarded ranges that are forgotten with one batch: it bounds what those who wait for it wait."""
 
 

@@ -86,7 +86,10 @@ class PageFile:
             os.close(self.file)
             raise
         self.pages: int = self.meta.last_page + 1
-        self.seen = bytearray(min(self.pages, self.size // self.meta.page_size + 1))
+        self.whole_pages = min(self.pages, self.size // self.meta.page_size)
+        self.owner = 0
+        self.seen = bytearray()  # by the walk through a tree that is going on
+        self.owners = bytearray(self.whole_pages)  # 1 for the free pages, 2 for the list of tables, 3... for tables
 
     def close(self) -> None:
         os.close(self.file)
@@ -117,9 +120,11 @@ class PageFile:
     def tables(self) -> dict[bytes, int]:
         """The roots of the tables by name (an empty table's is _NO_PAGE)."""
         roots: dict[bytes, int] = {}
-        for name, value, flags in self._tree(self.meta.tables_root, True, "the list of tables", 0):
+        self.counts: dict[bytes, int] = {}
+        for name, value, flags in self._walk(self.meta.tables_root, 2, True, "the list of tables"):
             if flags & _IS_TREE and len(value) == _TREE.size:
                 roots[name] = _TREE.unpack(value)[7]
+                self.counts[name] = _TREE.unpack(value)[6]
             else:
                 self.problem(f"the list of tables has something else in it: {name!r}")
         for name in TABLES:
@@ -132,29 +137,45 @@ class PageFile:
         if name not in roots:
             return
         last = b""
-        for key, value, _ in self._tree(roots[name], values, f"the table {name.decode()}", 0):
+        owner = 3 + sorted(roots).index(name) % 250
+        for key, value, _ in self._walk(roots[name], owner, values, f"the table {name.decode('ascii', 'replace')}"):
             if last and key <= last:
                 self.problem(f"the table {name.decode()} is out of order at key {key.hex()}")
                 continue
             last = key
             yield key, value
 
+    def count(self, name: bytes) -> int:
+        """How many records the file says a table has."""
+        return self.counts.get(name, 0)
+
+    def in_use(self) -> int:
+        """Bytes of the file that are not free, of what the file says."""
+        free = 0
+        for _, value, _ in self._walk(self.meta.free_root, 1, True, "the list of free pages"):
+            free += _LONG.unpack_from(value)[0] if len(value) >= 8 else 0
+        return max(0, self.pages - free) * self.meta.page_size
+
     def look_at(self, roots: dict[bytes, int]) -> None:
         """Tell the problems of the roots of all trees, and of nothing below them."""
         for root in [self.meta.free_root, *roots.values()]:
             if root != _NO_PAGE:
+                self.seen = bytearray(self.whole_pages)
                 self._page(root, "a table's root")
 
     def look_through(self, roots: dict[bytes, int]) -> None:
         """Tell the problems of all trees."""
-        self.look_through_free_pages()
+        for _ in self._walk(self.meta.free_root, 1, False, "the list of free pages"):
+            pass
         for name in roots:
             for _ in self.table(roots, name, values=False):
                 pass
 
-    def look_through_free_pages(self) -> None:
-        for _ in self._tree(self.meta.free_root, False, "the list of free pages", 0):
-            pass
+    def _walk(self, root: int, owner: int, values: bool, what: str) -> Iterator[tuple[bytes, bytes, int]]:
+        """(key, value, flags) of all leaves of a tree. One walk at a time."""
+        self.seen = bytearray(self.whole_pages)
+        self.owner = owner
+        return self._tree(root, values, what, 0)
 
     def _page(self, number: int, what: str) -> bytes | None:
         """The branch or leaf page of that number, with a header that holds; None (and a problem told) without."""
@@ -170,10 +191,11 @@ class PageFile:
         if own != number or flags & _KIND not in (_BRANCH, _LEAF) or not _HEADER <= lower <= upper <= size:
             self.problem(f"page {number} of {what} is damaged")
             return None
-        if self.seen[number]:
+        if self.seen[number] or self.owners[number] not in (0, self.owner):
             self.problem(f"page {number} of {what} is in use twice")
             return None
         self.seen[number] = 1
+        self.owners[number] = self.owner
         return page
 
     def _tree(self, root: int, values: bool, what: str, depth: int) -> Iterator[tuple[bytes, bytes, int]]:

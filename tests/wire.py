@@ -363,6 +363,17 @@ class Channel:
         other.close()
         return True
 
+    def gone(self, queue: str) -> bool:
+        """Whether the queue is no more; while the end of an exclusive one's owner is not noticed yet, it is locked."""
+        other = self.client.channel()
+        try:
+            other.queue(queue, passive=True)
+        except ChannelClosed as refusal:
+            assert refusal.code in (404, 405), refusal
+            return refusal.code == 404
+        other.close()
+        return False
+
     def exchange_exists(self, exchange: str) -> bool:
         other = self.client.channel()
         try:

@@ -147,7 +147,6 @@ def queue_declare(channel: Channel, m: Arguments) -> None:
         if queue.exclusive:
             channel.connection.exclusive_queues[queue] = None
     channel.last_queue = queue.name
-    queue.used()
     if not m["nowait"]:
         channel.reply_when_durable(wait, "queue.declare-ok", queue=queue.name, message_count=queue.ready,
                                    consumer_count=len(queue.consumers))

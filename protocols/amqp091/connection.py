@@ -383,8 +383,8 @@ class Connection(FrontEnd):
         elif method.name == "connection.update-secret" and self.state == _RUNNING:
             self._send("connection.update-secret-ok")
         else:
-            raise ProtocolError(504 if self.state == _RUNNING else 503, f"unexpected method {method.name} in "
-                                "connection state " + ("running" if self.state == _RUNNING else "starting"))
+            raise ProtocolError(504 if self.state == _RUNNING else 503, "unexpected method in connection state "
+                                + ("running" if self.state == _RUNNING else "starting"))
 
     def _start_ok(self, m: dict[str, Any]) -> None:
         capabilities = m["client-properties"].get("capabilities")

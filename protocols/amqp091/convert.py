@@ -6,6 +6,7 @@ is in one frame; the pieces of a longer body are in `Message.body`. The channel 
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from broker.message import AMQP091, CONVERTERS, Address, Amendment, Converter, Message
@@ -19,6 +20,8 @@ PROPERTIES_AT = 19
 
 _ABSOLUTE = 10**11
 """An expiration above this is a time since the epoch, ms: old Qpid clients send those."""
+
+_LEADING_NUMBER = re.compile(r"-?[0-9]+")
 
 _LONGEST = 315_360_000_000
 """The longest time to live, ms: ten years, as RabbitMQ has it."""
@@ -42,10 +45,11 @@ def expiry(expiration: bytes, now: int) -> int:
     """When a message with this expiration property expires, ms since the epoch. Raises: ValueError with the reason."""
     written = expiration.decode("ascii", "replace")
     digits = written.removeprefix("+")
-    if not digits or not digits[0].isdigit() and digits[0] != "-":
+    number = _LEADING_NUMBER.match(digits)
+    if number is None:
         raise ValueError(f"invalid expiration '{written}': no_integer")
-    if not digits.removeprefix("-").isdigit():
-        raise ValueError(f"invalid expiration '{written}': not a whole number of milliseconds")
+    if number.end() < len(digits):
+        raise ValueError(f"invalid expiration '{written}': {{leftover_string,\"{digits[number.end():]}\"}}")
     milliseconds = int(digits)
     if milliseconds < 0:
         raise ValueError(f"invalid expiration '{written}': {{value_negative,{milliseconds}}}")

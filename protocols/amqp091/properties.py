@@ -48,10 +48,10 @@ NAMES = {CONTENT_TYPE: "content-type", CONTENT_ENCODING: "content-encoding", HEA
 class Scanned:
     """What publishing needs to know of a message's properties."""
 
-    __slots__ = ("durable", "priority", "expiration", "reply_to", "user_id", "headers_at", "headers_end", "has_copies")
+    __slots__ = ("delivery_mode", "priority", "expiration", "reply_to", "user_id", "headers_at", "headers_end", "has_copies")
 
     def __init__(self) -> None:
-        self.durable = False
+        self.delivery_mode = -1  # not given
         self.priority = 0
         self.expiration: bytes | None = None
         self.reply_to: bytes | None = None
@@ -78,7 +78,7 @@ def scan(data: bytes, at: int, end: int) -> Scanned:
         start = at
         at = _after(bit, data, at, end)
         if bit == DELIVERY_MODE:
-            found.durable = data[start] == 2
+            found.delivery_mode = data[start]
         elif bit == PRIORITY:
             found.priority = data[start]
         elif bit == HEADERS:

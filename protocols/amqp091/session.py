@@ -10,6 +10,7 @@ from collections.abc import Callable
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
 
+from broker.arguments import kind
 from broker.entry import Entry
 from broker.message import AMQP091, Amendment, Message, Publisher, amended
 from broker.queue import Queue
@@ -193,14 +194,17 @@ class Channel(Publisher):
         now = self.broker.clock.now
         flags = native[PROPERTIES_AT] << 8 | native[PROPERTIES_AT + 1]
         copies_to: list[str] | None = None
-        if flags == properties.DELIVERY_MODE and u32(native, 3) == 15:  # the one octet is all there is
+        if flags == properties.DELIVERY_MODE and u32(native, 3) == 15 and 1 <= native[PROPERTIES_AT + 2] <= 2:
             message = Message(route.address, AMQP091, native, body, size, native[PROPERTIES_AT + 2] == 2, 0, 0, now)
         else:
             try:
                 found = properties.scan(native, PROPERTIES_AT, header_end(native))
             except Malformed as error:
                 raise ProtocolError(502, str(error)) from None
-            message = Message(route.address, AMQP091, native, body, size, found.durable, found.priority, 0, now)
+            if found.delivery_mode not in (-1, 1, 2):
+                raise ProtocolError(406, f"invalid message: {{delivery_mode_unknown,{found.delivery_mode}}}")
+            message = Message(route.address, AMQP091, native, body, size, found.delivery_mode == 2, found.priority, 0,
+                              now)
             if found.expiration is not None:
                 try:
                     message.expiry = expiry(found.expiration, now)
@@ -270,8 +274,8 @@ class Channel(Publisher):
 
     def _nack(self, sequence: int) -> None:
         """The queue refused the message."""
-        self.flush_confirms()
         self._refused.add(sequence)
+        self.flush_confirms()
         self.send(_PACK_ACK(self._first, 13, 0x003C0078, sequence, 0, END))
 
     def flush_confirms(self) -> None:
@@ -442,7 +446,7 @@ def _copies(headers: dict[str, Any]) -> list[str]:
         if name in headers:
             listed = headers[name]
             if not isinstance(listed, list):
-                raise ProtocolError(406, f'invalid message: {{unacceptable_type_in_header,"{name}"}}: not an array')
+                raise ProtocolError(406, f'invalid message: {{unacceptable_type_in_header,"{name}",{kind(listed)}}}')
             keys.extend(key for key in listed if isinstance(key, str))
     return keys
 

@@ -153,7 +153,7 @@ def measure(row: Row, column: str, broker: Broker, results: list[Result]) -> Non
     try:
         if row.fresh:
             broker.stop()
-        broker.start()
+        broker.settle()
         found = {phase.name: phase for phase in load(broker, row.mode, row.options)}
         for result, name in zip(results, row.phases, strict=True):
             result.figures[column] = figures(row, found[name], bool(broker.processes()))

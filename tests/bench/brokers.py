@@ -21,6 +21,8 @@ ROOT = HERE.parent.parent
 BUILD = ROOT / "build" / "bench"
 PROGRAMS = {"loadgen": ("loadgen.c", "traffic.c", "measure.c", "wire.c"), "sink": ("sink.c", "wire.c")}
 START_SECONDS = 30.0
+SETTLE_SECONDS = 60.0  # the longest to wait for a broker to have done with the row before
+SETTLED = 0.1  # of a core
 LOAD_SECONDS = 3600.0  # the longest that one run of the load generator may take
 
 
@@ -46,6 +48,17 @@ class Broker(ABC):
     @abstractmethod
     def processes(self) -> list[int]:
         """Its processes on this machine; none when it is on another one, and then it is not measured."""
+
+
+    def settle(self) -> None:
+        """Start it, and wait until it rests: what it still does for the row before is not to count for the next."""
+        self.start()
+        end = time.monotonic() + SETTLE_SECONDS
+        while self.processes() and time.monotonic() < end:
+            before = sum(map(_cpu_seconds, self.processes()))
+            time.sleep(0.3)
+            if sum(map(_cpu_seconds, self.processes())) - before < SETTLED * 0.3:
+                return
 
 
 class Dragoman(Broker):
@@ -140,14 +153,26 @@ class Running(Broker):
         self._pid = _listener(self.port) if _is_local(self.host) else 0
 
     def start(self) -> None:
-        if not speaks_amqp(self.port, self.host):
-            raise BenchError(f"{self.name}: no AMQP 0-9-1 broker answers there")
+        end = time.monotonic() + START_SECONDS  # it may be busy closing ten thousand connections
+        while not speaks_amqp(self.port, self.host):
+            if time.monotonic() > end:
+                raise BenchError(f"{self.name}: no AMQP 0-9-1 broker answers there")
+            time.sleep(0.2)
 
     def stop(self) -> None:
         pass
 
     def processes(self) -> list[int]:
         return family(self._pid) if self._pid else []
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Processor time of a process so far, user and system; none when it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _is_local(host: str) -> bool:

@@ -206,20 +206,23 @@ static void check_order(struct consumer *consumer, const uint8_t *body)
 static void consumer_frame(struct connection *c, int type, const uint8_t *payload, size_t length)
 {
     struct consumer *consumer = c->owner;
+    if (type != consumer->due)
+        fail("a frame of type %d where one of type %d was due", type, consumer->due);
     if (type == FRAME_METHOD) {
         const uint8_t *tag = payload + 4, *after = tag + 1 + tag[0];
-        if (get32(payload) != BASIC_DELIVER || consumer->missing || tag[0] != TAG_DIGITS)
-            fail("a method where a content was due, or a consumer tag that is not ours");
+        if (get32(payload) != BASIC_DELIVER || tag[0] != TAG_DIGITS)
+            fail("another method than a delivery, or a consumer tag that is not ours");
         consumer->queue = 0;
         for (int i = 1; i <= TAG_DIGITS; i++)
             consumer->queue = consumer->queue * 10 + tag[i] - '0';
         if (consumer->queue >= queues || get64(after) != consumer->last_tag + 1 || after[8])
             fail("a delivery with a wrong tag, or a redelivery");
         consumer->last_tag++;
+        consumer->due = FRAME_HEADER;
         return;
     }
     if (type == FRAME_HEADER) {
-        consumer->missing = get64(payload + 4), consumer->fresh = true;
+        consumer->missing = get64(payload + 4), consumer->fresh = true, consumer->due = FRAME_BODY;
         if (consumer->missing != (uint64_t)size)
             fail("a message of %llu bytes", (unsigned long long)consumer->missing);
         return;
@@ -232,6 +235,7 @@ static void consumer_frame(struct connection *c, int type, const uint8_t *payloa
     consumer->missing -= length;
     if (consumer->missing)
         return;
+    consumer->due = FRAME_METHOD;
     total_delivered++;
     if (ack && ++consumer->unacked >= (uint64_t)ack)
         send_ack(consumer, ack > 1);
@@ -248,6 +252,7 @@ void consumer_serve(struct consumer *consumer)
 void consumer_open(struct consumer *consumer, long number)
 {
     struct connection *c = &consumer->connection;
+    consumer->due = FRAME_METHOD;
     connection_open(c, consumer_frame, consumer);
     connection_room(c, 262144);
     if (prefetch) {

@@ -21,6 +21,7 @@ struct consumer {
     long queue;       /* of the message that is coming in */
     uint64_t missing; /* bytes of it still to come */
     bool fresh;       /* its body has not begun */
+    int due;          /* the type of frame that must come next */
 };
 
 extern struct publisher *all_publishers;

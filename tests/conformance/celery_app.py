@@ -43,44 +43,44 @@ def make_app(broker: str, results: str, name: str) -> Celery:
 
 
 def declare_tasks(made: Celery) -> None:
-    @made.task(name="conformance.add")
+    @made.task(shared=False, name="conformance.add")
     def add(x: int, y: int) -> int:
         return x + y
 
-    @made.task(name="conformance.total")
+    @made.task(shared=False, name="conformance.total")
     def total(numbers: list[int]) -> int:
         return sum(numbers)
 
-    @made.task(name="conformance.echo", bind=True)
+    @made.task(shared=False, name="conformance.echo", bind=True)
     def echo(self: Any, value: Any) -> dict[str, Any]:
         info = self.request.delivery_info
         return {"value": value, "priority": info["priority"], "routing_key": info["routing_key"],
                 "redelivered": info["redelivered"], "headers": (self.request.headers or {}).get("mine")}
 
-    @made.task(name="conformance.routed")
+    @made.task(shared=False, name="conformance.routed")
     def routed() -> str:
         return "routed"
 
-    @made.task(name="conformance.fail")
+    @made.task(shared=False, name="conformance.fail")
     def fail() -> None:
         raise ValueError("on purpose")
 
-    @made.task(name="conformance.flaky", bind=True, max_retries=5)
+    @made.task(shared=False, name="conformance.flaky", bind=True, max_retries=5)
     def flaky(self: Any, failures: int) -> int:
         if self.request.retries < failures:
             raise self.retry(countdown=0.05, exc=OSError("not yet"))
         retries: int = self.request.retries
         return retries
 
-    @made.task(name="conformance.note")
+    @made.task(shared=False, name="conformance.note")
     def note(value: Any) -> None:
         NOTES.append(value)
 
-    @made.task(name="conformance.notes")
+    @made.task(shared=False, name="conformance.notes")
     def notes() -> list[Any]:
         return NOTES
 
-    @made.task(name="conformance.hold", bind=True, acks_late=True)
+    @made.task(shared=False, name="conformance.hold", bind=True, acks_late=True)
     def hold(self: Any, started: str, released: str) -> bool:
         """Tells that it has started by one file, and returns when another is there; whether it came again."""
         Path(started).touch()
@@ -89,7 +89,7 @@ def declare_tasks(made: Celery) -> None:
         again: bool = self.request.delivery_info["redelivered"]
         return again
 
-    @made.task(name="conformance.refuse", bind=True, acks_late=True)
+    @made.task(shared=False, name="conformance.refuse", bind=True, acks_late=True)
     def refuse(self: Any) -> None:
         from celery.exceptions import Reject
         NOTES.append("refused")

@@ -119,8 +119,8 @@ def test_serializers_and_compression(client: Connection, names: Names, serialize
         body = b"bytes" * 100
         how = {"content_type": "application/data", "content_encoding": "binary"}
     with client.Producer(serializer="json" if how else serializer, compression=compression) as producer:
-        producer.publish(body, **how, routing_key=queue.name, declare=[queue], headers={"h": [1, {"x": "y"}]}, priority=1,
-                         expiration=600, correlation_id="c", reply_to="r", retry=True, mandatory=True)
+        producer.publish(body, **how, routing_key=queue.name, declare=[queue], headers={"h": [1, {"x": "y"}]},
+                         priority=1, expiration=600, correlation_id="c", reply_to="r", retry=True, mandatory=True)
     with client.Consumer(queue, accept=["json", "pickle", "application/data"]) as consumer:
         consumer.register_callback(lambda payload, message: received.append((payload, message)) or message.ack())
         drain(client, lambda: received, "the message")

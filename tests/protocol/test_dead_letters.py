@@ -327,12 +327,16 @@ def test_a_queue_that_is_its_own_dead_letter_queue(ch: Channel, name: Name) -> N
     assert again.body == b"3" and deaths(again)[0]["count"] == 1
 
 
-def test_foreign_x_death_header_is_survived(ch: Channel, name: Name) -> None:
-    for value in ("text", [1], [{"queue": 5}], {}, None):
-        letters = Letters(ch, name)
-        letters.put(b"x", headers={"x-death": value})
-        letters.reject()
-        assert letters.letter().body == b"x"
+@pytest.mark.parametrize("value", [
+    "text", [], [{"queue": 5}], {}, None,
+    pytest.param([1], marks=pytest.mark.dragoman_only("RabbitMQ 3.10 crashes the queue")),
+], ids=repr)
+def test_foreign_x_death_header_is_survived(ch: Channel, name: Name, value: Any) -> None:
+    letters = Letters(ch, name)
+    letters.put(b"x", headers={"x-death": value})
+    letters.reject()
+    first = letters.letter().headers["x-death"][0]
+    assert (first["queue"], first["reason"], first["count"]) == (letters.queue, "rejected", 1)
 
 
 def test_dead_letter_to_a_consumer(ch: Channel, name: Name) -> None:

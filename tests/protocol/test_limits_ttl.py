@@ -12,6 +12,16 @@ from tests.wire import Channel, eventually
 Name = Callable[..., str]
 
 
+def there(ch: Channel, queue: str) -> bool:
+    """Whether the queue exists, asked in a way that does not count as using it."""
+    ch.publish("", queue, b"x", mandatory=True)
+    ch.publish("", "wire-no-such-queue", b"marker", mandatory=True)
+    back = ch.next()
+    if back.body == b"x":
+        assert ch.next().body == b"marker"
+    return bool(back.body == b"marker")
+
+
 # Messages
 
 @pytest.mark.parametrize("by", ["queue", "message"])
@@ -101,7 +111,7 @@ def test_unused_queue_expires(ch: Channel, name: Name) -> None:
     queue = name()
     ch.queue(queue, arguments={"x-expires": 50})
     ch.put("", queue, b"x")
-    eventually(lambda: not ch.exists(queue))
+    eventually(lambda: not there(ch, queue))
 
 
 def test_queue_in_use_does_not_expire(ch: Channel, name: Name) -> None:
@@ -114,7 +124,7 @@ def test_queue_in_use_does_not_expire(ch: Channel, name: Name) -> None:
     ch.put("", queue, b"x")
     assert ch.delivery().body == b"x"
     ch.call(Basic.Cancel("tag"))
-    eventually(lambda: not ch.exists(queue))
+    eventually(lambda: not there(ch, queue))
 
 
 # Length
@@ -182,8 +192,9 @@ def test_reject_publish_by_bytes(ch: Channel, name: Name) -> None:
     queue = name()
     ch.queue(queue, arguments={"x-max-length-bytes": 10, "x-overflow": "reject-publish"})
     ch.confirm()
-    assert [ch.confirmed("", queue, b"123456") for _ in range(3)] == [True, True, False]  # full is what has reached it
-    assert ch.get(queue) and ch.get(queue)
+    assert [ch.confirmed("", queue, b"x" * size) for size in (11, 6, 5, 4, 1, 0)] == [
+        False, True, False, True, False, True]
+    assert ch.get(queue)
     assert ch.confirmed("", queue, b"x")
 
 
@@ -225,13 +236,18 @@ def test_priorities_and_length(ch: Channel, name: Name) -> None:
     for number, priority in enumerate((5, 1, 3)):
         ch.put("", queue, b"%d" % number, priority=priority)
     assert ch.count(queue) == 2
-    assert [one.body for one in (ch.get(queue), ch.get(queue)) if one] == [b"0", b"2"]  # the least urgent goes first
+    # What is dropped is the head, that is the most urgent.
+    assert [one.body for one in (ch.get(queue), ch.get(queue)) if one] == [b"2", b"1"]
 
 
 def test_priorities_and_time_to_live(ch: Channel, name: Name) -> None:
-    queue = name()
+    queue, marker = name(), name("marker")
     ch.queue(queue, arguments={"x-max-priority": 2})
-    ch.put("", queue, b"urgent", priority=2)
-    ch.put("", queue, b"short-lived", priority=1, expiration="20")
-    eventually(lambda: ch.count(queue) == 1)
-    assert ch.wait_get(queue).body == b"urgent"
+    ch.queue(marker)
+    for number, priority in enumerate((1, 2, 1)):
+        ch.put("", queue, b"%d" % number, priority=priority, expiration="20" if number == 0 else None)
+    ch.put("", marker, b"x", expiration="60")
+    eventually(lambda: ch.count(marker) == 0)
+    ch.consume(queue, no_ack=True)
+    assert ch.deliveries(2) == [b"1", b"2"]
+    assert ch.idle(queue)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from pamqp.commands import Basic, Queue
 
-from tests.wire import Channel, ChannelClosed, Client, Content, channel_error, eventually, raw_method, shortstr
+from tests.wire import Channel, Client, Content, channel_error, eventually, raw_method, shortstr
 
 Name = Callable[..., str]
 Connect = Callable[..., Client]
@@ -71,7 +71,7 @@ def test_declare_ok_counts(ch: Channel, other: Channel, name: Name) -> None:
 def test_without_answer(ch: Channel, name: Name) -> None:
     queue = name()
     ch.send(Queue.Declare(0, queue, nowait=True))
-    assert ch.exists(queue)
+    assert ch.count(queue) == 0
     ch.put("", queue)
     ch.send(Queue.Purge(0, queue, nowait=True))
     assert ch.count(queue) == 0
@@ -147,28 +147,16 @@ def test_declaring_anew_gives_an_empty_queue(ch: Channel, name: Name) -> None:
 
 # Exclusive and auto-delete
 
-def gone(ch: Channel, queue: str) -> bool:
-    """Whether the queue is no more; while its owner's end is not noticed yet, it is locked."""
-    another = ch.client.channel()
-    try:
-        another.queue(queue, passive=True)
-    except ChannelClosed as refusal:
-        assert refusal.code in (404, 405), refusal
-        return refusal.code == 404
-    another.close()
-    return False
-
-
 def test_exclusive_queue_goes_with_its_connection(ch: Channel, connect: Connect, name: Name) -> None:
     queue, dropped = name(), name("dropped")
     owner = connect()
     owner.channel().queue(queue, exclusive=True)
     owner.close()
-    eventually(lambda: gone(ch, queue))
+    eventually(lambda: ch.gone(queue))
     owner = connect()
     owner.channel().queue(dropped, exclusive=True, durable=True)
     owner.drop()
-    eventually(lambda: gone(ch, dropped))
+    eventually(lambda: ch.gone(dropped))
 
 
 def test_exclusive_queue_outlives_its_channel(ch: Channel, name: Name) -> None:
@@ -184,7 +172,7 @@ def test_exclusive_queue_may_be_taken_after_its_owner(ch: Channel, connect: Conn
     owner = connect()
     owner.channel().queue(queue, exclusive=True)
     owner.close()
-    eventually(lambda: gone(ch, queue))
+    eventually(lambda: ch.gone(queue))
     assert ch.queue(queue, exclusive=True).queue == queue
 
 

@@ -12,7 +12,7 @@ from store.lmdb import LmdbStore
 
 
 class Turns(Scheduler):
-    """Runs nothing but by `turn`, `settle` and `pass_time`. What is for the thread is run by a thread, and waited for."""
+    """Runs nothing but by `turn`, `settle` and `pass_time`; what is for the thread is run by one, and waited for."""
 
     def __init__(self) -> None:
         self.ready: deque[Callable[[], None]] = deque()

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import lmdb
 import pytest
-from store_kit import Opened
+from store_kit import Letter, Opened
 
 from store.journal import StoreDamaged, StoreError, StoreLocked
-from store.lmdb_transaction import Transaction
 
 ROOT = Path(__file__).parents[2]
 
@@ -129,30 +128,46 @@ def test_while_the_disk_is_full_messages_that_cancel_out_are_let_go(little_room:
         one.store.close()
 
 
+class Failing(Letter):
+    """A message that fails in the middle of writing, as LMDB would."""
+
+    error: Exception | None = None
+
+    def stored_form(self) -> list[bytes]:
+        if self.error is not None:
+            raise self.error
+        return super().stored_form()
+
+
+def enqueue_failing(one: Opened, error: Exception) -> Failing:
+    letter = Failing(one.log.new_message_id(False), [b"body"])
+    letter.error = error
+    one.enqueue(1, b"before it")
+    one.log.enqueue(one.entry(1, letter), letter)
+    return letter
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
-def test_errors_that_mean_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+def test_errors_that_mean_no_room(tmp_path: Path, code: int) -> None:
     one = Opened(tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr(Transaction, "slice", raiser(lmdb.Error(f"mdb_put: {os.strerror(code)}")))
-        one.enqueue(1)
-        one.loop.settle()
+    failing = enqueue_failing(one, lmdb.Error(f"mdb_put: {os.strerror(code)}"))
+    one.loop.settle()
     assert one.ear.full == [True]
+    failing.error = None
     one.loop.pass_time()
-    assert one.ear.full == [True, False] and len(one.ear.entries) == 1
+    assert one.ear.full == [True, False] and len(one.ear.entries) == 2
     one.close()
 
 
 @pytest.mark.parametrize("error", [lmdb.Error("mdb_txn_commit: Input/output error"), lmdb.CorruptedError("mdb_put"),
                                    lmdb.PanicError("mdb_txn_begin"), ZeroDivisionError("in stored_form")])
-def test_errors_that_do_not_mend_stop_the_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                                 error: Exception) -> None:
+def test_errors_that_do_not_mend_stop_the_broker(tmp_path: Path, error: Exception) -> None:
     one = Opened(tmp_path)
     told: list[int] = []
-    with monkeypatch.context() as patch:
-        patch.setattr(Transaction, "slice", raiser(error))
-        one.enqueue(1)
-        one.log.commit(lambda: told.append(1))
-        one.loop.settle()
+    failing = enqueue_failing(one, error)
+    one.log.commit(lambda: told.append(1))
+    one.loop.settle()
+    failing.error = None
     one.enqueue(1)
     one.log.commit(lambda: told.append(2))
     one.loop.settle()
@@ -163,12 +178,6 @@ def test_errors_that_do_not_mend_stop_the_broker(tmp_path: Path, monkeypatch: py
     two = Opened(tmp_path)
     assert not two.log.clean and two.ids(1) == []
     two.close()
-
-
-def raiser(error: Exception) -> object:
-    def slice(self: Transaction) -> bool:
-        raise error
-    return slice
 
 
 def test_a_second_store_is_kept_out(tmp_path: Path) -> None:
@@ -296,7 +305,7 @@ def test_records_of_a_wrong_length_are_damage(tmp_path: Path) -> None:
 KILLED = """
 import pathlib, random, sys
 sys.path[:0] = sys.argv[2:]
-from store_kit import Opened
+from store_kit import Letter, Opened
 
 one = Opened(pathlib.Path(sys.argv[1]), map_size=1 << 20)
 one.recover({0, 1, 2})

@@ -1,0 +1,32 @@
+"""For all tests: PURE=1 runs the Python sources, even where compiled modules lie beside them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+if os.environ.get("PURE"):
+    os.environ["DRAGOMAN_PURE"] = "1"  # which brokers that tests start inherit
+
+import dragoman  # noqa: E402 - it decides, when imported, which modules the others find
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_report_header() -> str:
+    return dragoman.version_line()
+
+
+def pytest_sessionstart() -> None:
+    """Compiled modules hide their sources: refuse to test yesterday's."""
+    if not dragoman.compiled():
+        return
+    for folder in ("broker", "protocols", "store"):
+        for module in (ROOT / folder).rglob("*.so"):
+            source = module.parent / (module.name.partition(".")[0] + ".py")
+            if not module.name.startswith("_compiled") and \
+                    (not source.exists() or source.stat().st_mtime > module.stat().st_mtime):
+                pytest.exit(f"{module.relative_to(ROOT)} is not of {source.name} as it is now: `make build` compiles "
+                            "anew, PURE=1 tests the sources", 4)
