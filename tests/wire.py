@@ -34,7 +34,7 @@ HEADER = b"AMQP\x00\x00\x09\x01"
 METHOD, CONTENT_HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 END = b"\xce"
 
-CAPABILITIES = {
+CAPABILITIES: dict[str, Any] = {
     "publisher_confirms": True, "exchange_exchange_bindings": True, "basic.nack": True, "consumer_cancel_notify": True,
     "connection.blocked": True, "authentication_failure_close": True,
 }
@@ -172,13 +172,15 @@ class Client:
         """The handshake as far as connection.start-ok."""
         self.write(protocol)
         self.start = self.expect(Connection.Start)
-        sent = {"product": "wire", "capabilities": CAPABILITIES} if properties is None else properties
+        sent: dict[str, Any] = {"product": "wire", "capabilities": CAPABILITIES} if properties is None else properties
         self.send(0, Connection.StartOk(sent, "PLAIN", f"\0{user}\0{password}", "en_US"))
 
     # What goes out
 
     def write(self, data: bytes) -> None:
-        self.socket.sendall(data)
+        """Send these bytes. When the broker hung up already, reading will tell what it had to say."""
+        with suppress(ConnectionResetError, BrokenPipeError):
+            self.socket.sendall(data)
 
     def send(self, channel: int, *frames: frame.FrameTypes) -> None:
         self.write(b"".join(frame.marshal(one, channel) for one in frames))
@@ -342,6 +344,10 @@ class Channel:
         ok: Queue.DeclareOk = self.call(unchecked(Queue.Declare, queue=queue, **options))
         return ok
 
+    def temporary(self) -> str:
+        """The name of a new exclusive queue, which the broker chose."""
+        return str(self.queue(exclusive=True).queue)
+
     def exchange(self, exchange: str, kind: str = "direct", **options: Any) -> None:
         self.call(unchecked(Exchange.Declare, exchange=exchange, exchange_type=kind, **options))
 
@@ -350,7 +356,7 @@ class Channel:
 
     def count(self, queue: str) -> int:
         """Messages ready in the queue."""
-        return int(self.queue(queue, passive=True).message_count)
+        return self.queue(queue, passive=True).message_count or 0
 
     def exists(self, queue: str) -> bool:
         """Whether the queue exists; asked on a channel of its own, since a no closes it."""
@@ -424,7 +430,7 @@ class Channel:
 
     def consume(self, queue: str, tag: str = "", **options: Any) -> str:
         ok: Basic.ConsumeOk = self.call(unchecked(Basic.Consume, queue=queue, consumer_tag=tag, **options))
-        return ok.consumer_tag
+        return str(ok.consumer_tag)
 
     def delivery(self) -> Content:
         """The next thing on this channel, which is a delivery."""

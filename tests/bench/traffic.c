@@ -176,7 +176,8 @@ bool pump(struct publisher *p)
 /* ---- consumers ---- */
 
 struct consumer *all_consumers;
-static uint64_t *due;        /* by queue and publisher: the sequence number that comes next, plus 1; 0 before the first */
+/*by queue and publisher: the sequence number that comes next, plus 1; 0 before the first */
+static uint64_t *due;
 static uint64_t step = 1;    /* between the sequence numbers of one publisher in one queue */
 bool draining;
 

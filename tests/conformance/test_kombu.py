@@ -18,10 +18,6 @@ from kombu.pools import connections, producers, reset
 from tests.conformance.conftest import Phoenix
 from tests.conformance.support import DEADLINE, LARGE_BODY, Names, Proxy, Target, until
 
-CARELESS = pytest.mark.filterwarnings("ignore::ResourceWarning")
-"""For tests that break connections: kombu drops the broken socket without closing it."""
-
-
 @pytest.fixture
 def client(target: Target, names: Names) -> Iterator[Connection]:
     """A connection of kombu, closed before `names` cleans up."""
@@ -344,7 +340,8 @@ class Doubler(ConsumerProducerMixin):
         message.ack()
 
 
-@CARELESS
+@pytest.mark.usefixtures("careless")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_consumer_mixin_survives_the_network(proxy: Proxy, client: Connection, names: Names) -> None:
     queue = Queue(names.queue("rpc"))
     server = Doubler(Connection(proxy.outside.url), queue)
@@ -399,7 +396,8 @@ def test_pools(target: Target, names: Names) -> None:
 # Retries
 
 
-@CARELESS
+@pytest.mark.usefixtures("careless")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_publishing_with_retries(proxy: Proxy, names: Names) -> None:
     """The network breaks between two publications: `retry` connects again and publishes."""
     queue = Queue(names.queue())
@@ -417,7 +415,8 @@ def test_publishing_with_retries(proxy: Proxy, names: Names) -> None:
         assert {body for body, _ in found} == {0, 1, 2, 3}
 
 
-@CARELESS
+@pytest.mark.usefixtures("careless")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_autoretry(proxy: Proxy) -> None:
     client = Connection(proxy.outside.url)
     attempts: list[str] = []
@@ -444,7 +443,8 @@ def test_ensure_gives_up(target: Target) -> None:
             client.ensure(client.Producer(), always_fails, max_retries=2, interval_start=0, interval_step=0)()
 
 
-@CARELESS
+@pytest.mark.usefixtures("careless")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_producer_outlives_the_broker(phoenix: Phoenix) -> None:
     names = Names(phoenix.proxy.outside)
     queue = Queue(names.queue(), durable=True)

@@ -8,9 +8,11 @@ import re
 import socket
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from pamqp import frame
+from pamqp.base import Frame
 from pamqp.body import ContentBody
 from pamqp.commands import Basic, Connection, Queue
 from pamqp.header import ContentHeader
@@ -23,7 +25,6 @@ from tests.wire import (
     ConnectionClosed,
     Hangup,
     Peer,
-    connection_error,
     eventually,
     longstr,
     raw_frame,
@@ -41,7 +42,7 @@ Dial = Callable[[], Client]
 def bystander(connect: Connect) -> Iterator[None]:
     """A connection that was there before, has a message under way, and must not notice anything."""
     ch = connect().channel()
-    queue = ch.queue(exclusive=True).queue
+    queue = ch.temporary()
     ch.consume(queue)
     ch.put("", queue, b"before")
     tag = ch.delivery().tag
@@ -51,54 +52,45 @@ def bystander(connect: Connect) -> Iterator[None]:
     assert ch.delivery().body == b"after"
 
 
-def octets(data: bytes) -> str:
-    """As Erlang, thus RabbitMQ, shows bytes."""
-    if data and all(32 <= octet < 127 for octet in data):
-        return f'<<"{data.decode()}">>'
-    return "<<" + ",".join(map(str, data)) + ">>"
+@contextmanager
+def broken(code: int, name: str, *methods: type[Frame] | tuple[int, int]) -> Iterator[None]:
+    """The connection is closed with this code, and blamed on no method or one of these. The text is free."""
+    with pytest.raises(ConnectionClosed) as error:
+        yield
+    allowed = [(0, 0), *(one if isinstance(one, tuple) else divmod(one.index, 1 << 16) for one in methods)]
+    assert error.value.code == code and error.value.method in allowed, error.value
+    assert re.fullmatch(f"{name} - .+", error.value.text), error.value
 
 
 # Frames
 
-@pytest.mark.parametrize("data, text", [
-    (raw_frame(1, 1, bytes(8), b"\x00"), f"type 1, all octets = {octets(bytes(8))}: {{invalid_frame_end_marker,0}}"),
-    (raw_frame(3, 1, b"abc", b"\xcd"), 'type 3, all octets = <<"abc">>: {invalid_frame_end_marker,205}'),
-    (raw_frame(8, 0, b"", b"\x00"), "type 8, all octets = <<>>: {invalid_frame_end_marker,0}"),
-    (raw_frame(5, 1, b"\x01\x02"), "type 5, all octets = <<1,2>>: unknown_frame"),
-    (raw_frame(0, 0, b"\x01"), "type 0, all octets = <<1>>: unknown_frame"),
-    (raw_frame(255, 0, b""), "type 255, all octets = <<>>: unknown_frame"),
-    (raw_frame(1, 1, b""), "type 1, all octets = <<>>: unknown_frame"),
-    (raw_frame(1, 1, b"\x00\x3c\x00"), "type 1, all octets = <<0,60,0>>: unknown_frame"),
-    (raw_frame(2, 1, b"\x00\x3c\x00\x00"), "type 2, all octets = <<0,60,0,0>>: unknown_frame"),
-    (raw_frame(8, 0, b"abc"), 'type 8, all octets = <<"abc">>: unknown_frame'),
-    (b"\x03\x00\x01" + struct.pack(">I", 131073), "type 3, all octets = <<>>: {frame_too_large,131073,131064}"),
-    (b"\x01\x00\x01\xff\xff\xff\xff", "type 1, all octets = <<>>: {frame_too_large,4294967295,131064}"),
-    (b"\x02\x00\x01\x80\x00\x00\x00", "type 2, all octets = <<>>: {frame_too_large,2147483648,131064}"),
-    (HEADER, "type 65, all octets = <<>>: {frame_too_large,1342177289,131064}"),
-    (b"\xde\xad\xbe\xef" * 5, "type 222, all octets = <<>>: {frame_too_large,4024348094,131064}"),
-    (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "type 71, all octets = <<>>: {frame_too_large,542060616,131064}"),
-], ids=lambda value: value[:12].hex() if isinstance(value, bytes) else "")
-def test_broken_frame(ch: Channel, data: bytes, text: str) -> None:
-    with connection_error(501, f"FRAME_ERROR - {text}", None):
+@pytest.mark.parametrize("data", [
+    raw_frame(1, 1, bytes(8), b"\x00"), raw_frame(3, 1, b"abc", b"\xcd"), raw_frame(8, 0, b"", b"\x00"),  # end octet
+    raw_frame(5, 1, b"\x01\x02"), raw_frame(0, 0, b"\x01"), raw_frame(255, 0, b""),  # frame type
+    raw_frame(1, 1, b""), raw_frame(1, 1, b"\x00\x3c\x00"), raw_frame(2, 1, b"\x00\x3c\x00\x00"),  # too short
+    raw_frame(8, 0, b"abc"),
+    b"\x03\x00\x01" + struct.pack(">I", 131073), b"\x01\x00\x01\xff\xff\xff\xff",  # above frame_max, told by its size
+    b"\x02\x00\x01\x80\x00\x00\x00", HEADER, b"\xde\xad\xbe\xef" * 5, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+], ids=lambda data: data[:12].hex())
+def test_broken_frame(ch: Channel, data: bytes) -> None:
+    with broken(501, "FRAME_ERROR"):
         ch.client.write(data)
         ch.next()
 
 
-@pytest.mark.parametrize("data, text", [
-    (raw_frame(2, 0, bytes(14)), f"type 2, all octets = {octets(bytes(14))}"),
-    (raw_frame(3, 0, b""), "type 3, all octets = <<>>"),
-    (raw_frame(3, 0, b"abc"), 'type 3, all octets = <<"abc">>'),
-    (raw_frame(8, 1, b""), "type 8, all octets = <<>>"),
-], ids=["header on channel 0", "empty body on channel 0", "body on channel 0", "heartbeat on a channel"])
-def test_frame_on_the_wrong_channel(ch: Channel, data: bytes, text: str) -> None:
-    with connection_error(505, f"UNEXPECTED_FRAME - {text}", None):
+@pytest.mark.parametrize("data", [raw_frame(2, 0, bytes(14)), raw_frame(3, 0, b""), raw_frame(3, 0, b"abc"),
+                                  raw_frame(8, 1, b"")],
+                         ids=["header on channel 0", "empty body on channel 0", "body on channel 0",
+                              "heartbeat on a channel"])
+def test_frame_on_the_wrong_channel(ch: Channel, data: bytes) -> None:
+    with broken(505, "UNEXPECTED_FRAME"):
         ch.client.write(data)
         ch.next()
 
 
 def test_frame_above_a_small_frame_max(connect: Connect) -> None:
     ch = connect(frame_max=4096).channel()
-    with connection_error(501, "FRAME_ERROR - type 3, all octets = <<>>: {frame_too_large,5000,4088}", None):
+    with broken(501, "FRAME_ERROR"):
         ch.client.write(b"\x03\x00\x01" + struct.pack(">I", 5000))
         ch.next()
 
@@ -131,42 +123,38 @@ def test_connection_ends_in_the_middle_of_a_frame(connect: Connect, name: Name, 
 # Content out of order
 
 PUBLISH = Basic.Publish(0, "", "wire-no-such-queue")
-NO_HEADER = "expected content header for class 60, got non content header frame instead"
-NO_BODY = "expected content body, got non content body frame instead"
-NO_METHOD = "expected method frame, got non method frame instead"
 
 
-@pytest.mark.parametrize("frames, text, method", [
-    ([ContentHeader(0, 0)], NO_METHOD, None),
-    ([ContentBody(b"abc")], NO_METHOD, None),
-    ([PUBLISH, Basic.Qos()], NO_HEADER, Basic.Publish),
-    ([PUBLISH, PUBLISH], NO_HEADER, Basic.Publish),
-    ([PUBLISH, ContentBody(b"abc")], NO_HEADER, Basic.Publish),
-    ([PUBLISH, ContentHeader(0, 9), Basic.Qos()], NO_BODY, Basic.Publish),
-    ([PUBLISH, ContentHeader(0, 9), ContentHeader(0, 9)], NO_BODY, Basic.Publish),
-    ([PUBLISH, ContentHeader(0, 9), ContentBody(b"abc"), Basic.Qos()], NO_BODY, Basic.Publish),
-    ([PUBLISH, ContentHeader(0, 2), ContentBody(b"ab"), ContentBody(b"c")], NO_METHOD, None),
-    ([PUBLISH, ContentHeader(0, 0), ContentBody(b"c")], NO_METHOD, None),
-    ([Basic.Qos(), ContentHeader(0, 0)], NO_METHOD, None),
-], ids=lambda value: " ".join(one.name for one in value) if isinstance(value, list) else "")
-def test_content_out_of_order(ch: Channel, frames: list[frame.FrameTypes], text: str, method: type | None) -> None:
-    with connection_error(505, f"UNEXPECTED_FRAME - {text}", method):
+@pytest.mark.parametrize("frames", [
+    [ContentHeader(0, 0)],
+    [ContentBody(b"abc")],
+    [PUBLISH, Basic.Qos()],
+    [PUBLISH, PUBLISH],
+    [PUBLISH, ContentBody(b"abc")],
+    [PUBLISH, ContentHeader(0, 9), Basic.Qos()],
+    [PUBLISH, ContentHeader(0, 9), ContentHeader(0, 9)],
+    [PUBLISH, ContentHeader(0, 9), ContentBody(b"abc"), Basic.Qos()],
+    [PUBLISH, ContentHeader(0, 2), ContentBody(b"ab"), ContentBody(b"c")],
+    [PUBLISH, ContentHeader(0, 0), ContentBody(b"c")],
+    [Basic.Qos(), ContentHeader(0, 0)],
+], ids=lambda frames: " ".join(one.name for one in frames))
+def test_content_out_of_order(ch: Channel, frames: list[frame.FrameTypes]) -> None:
+    with broken(505, "UNEXPECTED_FRAME", Basic.Publish):
         ch.send(*frames)
-        while True:
+        for _ in range(2):
             ch.next()
 
 
 @pytest.mark.parametrize("class_id", [0, 10, 50, 90, 65535])
 def test_header_of_another_class(ch: Channel, class_id: int) -> None:
-    with connection_error(505, f"UNEXPECTED_FRAME - expected content header for class 60, got one for class {class_id} "
-                          "instead", Basic.Publish):
+    with broken(505, "UNEXPECTED_FRAME", Basic.Publish):
         ch.send(PUBLISH)
         ch.client.write(raw_header(ch.number, 0, class_id=class_id))
         ch.next()
 
 
 def test_header_with_a_weight(ch: Channel) -> None:
-    with connection_error(505, f"UNEXPECTED_FRAME - {NO_HEADER}", Basic.Publish):
+    with broken(505, "UNEXPECTED_FRAME", Basic.Publish):
         ch.send(PUBLISH)
         ch.client.write(raw_header(ch.number, 0, weight=1))
         ch.next()
@@ -175,10 +163,9 @@ def test_header_with_a_weight(ch: Channel) -> None:
 @pytest.mark.dragoman_only("RabbitMQ 3.10 never answers")
 @pytest.mark.parametrize("bodies", [[b"abc"], [b"a", b"bc"]], ids=["first", "second"])
 def test_body_longer_than_declared(ch: Channel, bodies: list[bytes]) -> None:
-    with pytest.raises(ConnectionClosed) as error:
+    with broken(505, "UNEXPECTED_FRAME", Basic.Publish):
         ch.send(PUBLISH, ContentHeader(0, 2), *map(ContentBody, bodies))
         ch.next()
-    assert error.value.code in (501, 505)
 
 
 # Methods
@@ -200,16 +187,16 @@ def test_unknown_method(ch: Channel, channel: int, class_id: int, method_id: int
     (50, 10, b"\0\0\x01q\0\0\0\0\x01"), (85, 10, b""), (90, 10, b"x"),
 ], ids=lambda value: value.hex() or "none" if isinstance(value, bytes) else str(value))
 def test_broken_arguments(ch: Channel, class_id: int, method_id: int, arguments: bytes) -> None:
-    with connection_error(501, f"FRAME_ERROR - cannot decode {octets(arguments)}", (class_id, method_id)):
+    with broken(501, "FRAME_ERROR", (class_id, method_id)):
         ch.client.write(raw_method(ch.number, class_id, method_id, arguments))
         ch.next()
 
 
 @pytest.mark.parametrize("class_id, method_id, rest", [(50, 10, bytes(5)), (40, 10, shortstr("direct") + bytes(5))],
                          ids=["queue", "exchange"])
-@pytest.mark.parametrize("text", [b"\xff\xfe", b"wire\xc3", b"\xed\xa0\x80", b"\xc0\xaf"], ids=bytes.hex)
+@pytest.mark.parametrize("text", [b"\xff\xfe", b"wire\xc3", b"\xc0\xaf"], ids=bytes.hex)
 def test_name_that_is_not_utf8(ch: Channel, class_id: int, method_id: int, rest: bytes, text: bytes) -> None:
-    with connection_error(501, "FRAME_ERROR - Malformed UTF-8 in shortstr", (class_id, method_id)):
+    with broken(501, "FRAME_ERROR", (class_id, method_id)):
         ch.client.write(raw_method(ch.number, class_id, method_id, b"\0\0" + shortstr(text) + rest))
         ch.next()
 
@@ -256,7 +243,7 @@ def test_broken_table(ch: Channel, name: Name, table: bytes, where: str) -> None
         else:
             ch.send(Basic.Publish(0, "", queue))
             ch.client.write(raw_header(ch.number, 0, b"\x20\x00" + table))
-        while True:
+        for _ in range(100):  # time for a broker that looks into it later
             ch.call(Queue.Declare(0, exclusive=True))
     if isinstance(error.value, ConnectionClosed):
         assert error.value.code in (501, 502, 541)
@@ -264,20 +251,20 @@ def test_broken_table(ch: Channel, name: Name, table: bytes, where: str) -> None
 
 @pytest.mark.parametrize("length", [b"\0\0\0\x03", b"\0\0\0\xff", b"\xff\xff\xff\xff"], ids=bytes.hex)
 def test_lying_table_length(ch: Channel, name: Name, length: bytes) -> None:
-    with connection_error(501, re.compile("FRAME_ERROR - cannot decode .*"), Queue.Declare):
+    with broken(501, "FRAME_ERROR", Queue.Declare):
         ch.client.write(raw_method(ch.number, 50, 10, b"\0\0" + shortstr(name()) + b"\0" + length
                                    + shortstr("ab") + b"t\x01"))
         ch.next()
 
 
 @pytest.mark.parametrize("properties", [b"", b"\x80\x00", b"\x80\x00\xffabc", b"\x00\x40\x00\x00", b"\x00\x01\x00\x00",
-                                        b"\x10\x00", b"\x20\x00\x00\x00", b"\x00\x02", b"\x80\x00\x01ajunk"],
+                                        b"\x10\x00", b"\x20\x00\x00\x00", b"\x80\x00\x01ajunk"],
                          ids=bytes.hex)
 def test_broken_properties(ch: Channel, properties: bytes) -> None:
     with pytest.raises((ConnectionClosed, Hangup)) as error:
         ch.send(PUBLISH)
         ch.client.write(raw_header(ch.number, 0, properties))
-        while True:
+        for _ in range(100):  # time for a broker that looks into it later
             ch.call(Queue.Declare(0, exclusive=True))
     if isinstance(error.value, ConnectionClosed):
         assert error.value.code in (501, 502, 505, 541)
@@ -316,7 +303,7 @@ def test_deep_tables_met_by_a_headers_exchange(ch: Channel, name: Name) -> None:
     """Where the broker must look into the table after all."""
     exchange = name("x")
     ch.exchange(exchange, "headers")
-    queue = ch.queue(exclusive=True).queue
+    queue = ch.temporary()
     ch.bind(queue, exchange, "", {"x-match": "any", "b": 1})
     try:
         ch.send(Basic.Publish(0, exchange, ""))
@@ -327,7 +314,8 @@ def test_deep_tables_met_by_a_headers_exchange(ch: Channel, name: Name) -> None:
 
 
 @pytest.mark.parametrize("headers", [
-    shortstr("CC") + b"A" + longstr(b"S" + longstr(b"\xff\xfe")), shortstr("CC") + b"A" + longstr(nested_lists(500)[2:]),
+    shortstr("CC") + b"A" + longstr(b"S" + longstr(b"\xff\xfe")),
+    shortstr("CC") + b"A" + longstr(nested_lists(500)[2:]),
     shortstr("x-death") + b"A" + longstr(b"F" + longstr(shortstr("count") + b"S" + longstr(b"many"))),
     shortstr("CC") + b"A" + longstr(b"") + shortstr("CC") + b"A" + longstr(b""),
 ], ids=["CC of no text", "CC of lists", "x-death count", "CC twice"])
@@ -439,7 +427,7 @@ def test_client_that_never_reads(connect: Connect, name: Name) -> None:
         publisher.confirm()
         for _ in range(40):
             assert publisher.confirmed("", queue, bytes(1 << 20))
-        publisher.consume(publisher.queue(exclusive=True).queue, no_ack=True)
+        publisher.consume(publisher.temporary(), no_ack=True)
         publisher.confirm()
         assert publisher.exists(queue)
     finally:
@@ -451,7 +439,7 @@ def test_client_that_asks_and_never_reads(connect: Connect, name: Name) -> None:
     deaf = connect()
     ch = deaf.channel()
     deaf.closed = True
-    queue = ch.queue(exclusive=True).queue
+    queue = ch.temporary()
     deaf.socket.settimeout(0.5)
     request = frame.marshal(Queue.Declare(0, queue, passive=True), ch.number) * 1000
     try:

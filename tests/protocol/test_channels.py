@@ -102,11 +102,23 @@ def test_flow(ch: Channel) -> None:
     assert ch.call(ChannelClass.Flow(True)).active is True
 
 
-def test_flow_ok_out_of_the_blue(ch: Channel) -> None:
-    """Nobody asked for it; it does no harm, or is refused for what it is."""
-    with connection_error(503, "COMMAND_INVALID - unimplemented method", ChannelClass.FlowOk):
-        ch.send(ChannelClass.FlowOk(True))
-        ch.call(ChannelClass.Flow(True))
+@pytest.mark.dragoman_only("RabbitMQ does not implement active=false")
+def test_flow_stops_deliveries(ch: Channel, name: Name) -> None:
+    queue = name()
+    ch.queue(queue)
+    ch.consume(queue, no_ack=True)
+    assert ch.call(ChannelClass.Flow(False)).active is False
+    ch.put("", queue, b"1")
+    assert ch.idle(queue)
+    assert ch.call(ChannelClass.Flow(True)).active is True
+    ch.put("", queue, b"2")
+    assert ch.deliveries(2) == [b"1", b"2"]
+
+
+@pytest.mark.dragoman_only("RabbitMQ takes channel.flow-ok for a method of servers only")
+def test_flow_ok_out_of_the_blue_does_no_harm(ch: Channel) -> None:
+    ch.send(ChannelClass.FlowOk(True))
+    ch.call(ChannelClass.Flow(True))
 
 
 def test_channel_max_counts_channels(connect: Connect) -> None:
@@ -132,7 +144,7 @@ def test_closed_channels_do_not_count(connect: Connect) -> None:
 def test_all_the_channels_there_are(connect: Connect, number: int) -> None:
     client = connect(channel_max=number)
     client.write(b"".join(raw_method(one, 20, 10, b"\0") for one in range(1, number + 1)))
-    seen = set()
+    seen: set[int] = set()
     while len(seen) < number:
         raw = client.read_raw()
         assert raw[7:11] == b"\x00\x14\x00\x0b"

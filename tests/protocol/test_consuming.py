@@ -304,6 +304,24 @@ def test_recover_async(ch: Channel, name: Name) -> None:
     assert ch.idle(queue)  # it has no answer
 
 
+@pytest.mark.dragoman_only("RabbitMQ does not implement requeue=false")
+def test_recover_without_requeueing(ch: Channel, other: Channel, name: Name) -> None:
+    """The same consumers get their messages again, even while others wait."""
+    queue = name()
+    ch.queue(queue)
+    fill(ch, queue, 3)
+    ch.qos(3)
+    ch.consume(queue, "tag")
+    ch.deliveries(3)
+    other.consume(queue)
+    ch.ack(2)
+    ch.call(Basic.Recover(False))
+    got = [ch.delivery(), ch.delivery()]
+    assert [(one.body, one.method.redelivered, one.method.consumer_tag) for one in got] == [
+        (b"0", True, "tag"), (b"2", True, "tag")]
+    assert other.idle(queue)
+
+
 # Priorities, exclusive and single active consumers
 
 def test_consumer_priorities(ch: Channel, name: Name) -> None:

@@ -64,7 +64,8 @@ def test_rejected(ch: Channel, name: Name) -> None:
 
 @pytest.mark.parametrize("how", [lambda ch, tag: ch.nack(tag, requeue=False),
                                  lambda ch, tag: ch.nack(tag, multiple=True, requeue=False),
-                                 lambda ch, tag: ch.reject(tag, requeue=False)], ids=["nack", "nack multiple", "reject"])
+                                 lambda ch, tag: ch.reject(tag, requeue=False)],
+                         ids=["nack", "nack multiple", "reject"])
 def test_every_way_to_reject(ch: Channel, name: Name, how: Callable[[Channel, int], None]) -> None:
     letters = Letters(ch, name)
     letters.put()
@@ -176,7 +177,7 @@ def test_own_routing_key_when_none_is_set(ch: Channel, name: Name) -> None:
     exchange, queue = name("x"), name()
     ch.exchange(exchange)
     ch.queue(queue, arguments={"x-dead-letter-exchange": exchange})
-    dead = ch.queue(exclusive=True).queue
+    dead = ch.temporary()
     ch.bind(dead, exchange, "key")
     ch.bind(queue, "amq.direct", "key")
     try:
@@ -206,7 +207,7 @@ def test_exchange_may_come_later(ch: Channel, name: Name) -> None:
     exchange, queue = name("x"), name()
     ch.queue(queue, arguments={"x-dead-letter-exchange": exchange})
     ch.exchange(exchange, "fanout")
-    dead = ch.queue(exclusive=True).queue
+    dead = ch.temporary()
     ch.bind(dead, exchange)
     ch.put("", queue, b"x")
     got = ch.wait_get(queue, no_ack=False)
@@ -218,7 +219,7 @@ def test_to_many_queues(ch: Channel, name: Name) -> None:
     exchange, queue = name("x"), name()
     ch.exchange(exchange, "fanout")
     ch.queue(queue, arguments={"x-dead-letter-exchange": exchange})
-    dead = [ch.queue(exclusive=True).queue for _ in range(3)]
+    dead = [ch.temporary() for _ in range(3)]
     for one in dead:
         ch.bind(one, exchange)
     ch.put("", queue, b"x")
@@ -244,7 +245,7 @@ def test_cc_is_kept_with_the_own_key(ch: Channel, name: Name) -> None:
     exchange, queue, copy = name("x"), name(), name("copy")
     ch.exchange(exchange)
     ch.queue(queue, arguments={"x-dead-letter-exchange": exchange})
-    dead = [ch.queue(exclusive=True).queue for _ in range(2)]
+    dead = [ch.temporary() for _ in range(2)]
     ch.bind(dead[0], exchange, queue)
     ch.bind(dead[1], exchange, copy)
     ch.put("", queue, b"x", headers={"CC": [copy], "BCC": ["secret"]})

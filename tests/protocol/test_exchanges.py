@@ -27,7 +27,7 @@ def routed(ch: Channel, exchange: str, routing_key: str, **properties: Any) -> b
 
 def bound(ch: Channel, exchange: str, routing_key: str = "", arguments: dict[str, Any] | None = None) -> str:
     """A new exclusive queue, bound."""
-    queue = ch.queue(exclusive=True).queue
+    queue = ch.temporary()
     ch.bind(queue, exchange, routing_key, arguments)
     return queue
 
@@ -163,7 +163,7 @@ def test_headers_compare_numbers_of_any_width(ch: Channel, name: Name, code: byt
     (3, "Invalid x-match field type byte (value 3); expected longstr"),
 ])
 def test_headers_match_unknown(ch: Channel, value: Any, text: str) -> None:
-    queue = ch.queue(exclusive=True).queue
+    queue = ch.temporary()
     with channel_error(406, f"PRECONDITION_FAILED - {text}", Queue.Bind):
         ch.bind(queue, "amq.headers", "", {"x-match": value})
 
@@ -201,7 +201,7 @@ def test_bindings_differ_by_arguments(ch: Channel, name: Name) -> None:
 def test_binding_without_answer(ch: Channel, name: Name) -> None:
     exchange = name("x")
     ch.send(Exchange.Declare(0, exchange, "direct", nowait=True))
-    queue = ch.queue(exclusive=True).queue
+    queue = ch.temporary()
     ch.send(Queue.Bind(0, queue, exchange, "key", True))
     ch.put(exchange, "key", b"x")
     assert ch.count(queue) == 1
@@ -304,7 +304,7 @@ def test_one_copy_by_many_paths(ch: Channel, name: Name) -> None:
 def test_auto_delete_exchange_goes_with_its_last_binding(ch: Channel, name: Name) -> None:
     exchange = name("x")
     ch.exchange(exchange, auto_delete=True)
-    queue = ch.queue(exclusive=True).queue
+    queue = ch.temporary()
     ch.bind(queue, exchange, "a")
     ch.bind(queue, exchange, "b")
     ch.call(Queue.Unbind(0, queue, exchange, "a"))
@@ -369,7 +369,8 @@ def test_names_of_255_bytes_of_utf8(ch: Channel, name: Name) -> None:
         assert ch.queue(queue, exclusive=True).queue == queue
         ch.client.write(raw_method(ch.number, 50, 20, b"\0\0" + shortstr(queue) + shortstr(exchange) + b"\0" * 6))
         ch.expect(Queue.BindOk)
-        ch.client.write(raw_method(ch.number, 60, 40, b"\0\0" + shortstr(exchange) + b"\0\0") + raw_header(ch.number, 0))
+        ch.client.write(raw_method(ch.number, 60, 40, b"\0\0" + shortstr(exchange) + b"\0\0")
+                        + raw_header(ch.number, 0))
         assert eventually(lambda: ch.count(queue)) == 1
     finally:
         ch.client.write(raw_method(ch.number, 40, 20, b"\0\0" + shortstr(exchange) + b"\0"))
@@ -422,13 +423,13 @@ def test_consistent_hash_without_queues(ch: Channel, name: Name) -> None:
 
 
 @pytest.mark.parametrize("key, text", [
-    ("abc", 'must be an integer: <<"abc">>'), ("1.5", 'must be an integer: <<"1.5">>'), ("", "must be an integer: <<>>"),
-    ("0", "must be greater than 0"), ("-1", "must be greater than 0"),
+    ("abc", 'must be an integer: <<"abc">>'), ("1.5", 'must be an integer: <<"1.5">>'),
+    ("", "must be an integer: <<>>"), ("0", "must be greater than 0"), ("-1", "must be greater than 0"),
 ])
 def test_consistent_hash_weight(ch: Channel, name: Name, key: str, text: str) -> None:
     exchange = name("x")
     ch.exchange(exchange, "x-consistent-hash")
-    queue = ch.queue(exclusive=True).queue
+    queue = ch.temporary()
     with channel_error(406, f"PRECONDITION_FAILED - The binding key {text}", Queue.Bind):
         ch.bind(queue, exchange, key)
 
@@ -476,8 +477,8 @@ def test_delayed_message(ch: Channel, name: Name) -> None:
 @DELAYED
 @pytest.mark.parametrize("arguments", [{}, {"x-delayed-type": "wire-no-such-type"}, {"x-delayed-type": 3}], ids=repr)
 def test_delayed_message_type(ch: Channel, name: Name, arguments: dict[str, Any]) -> None:
-    with channel_error(406, "PRECONDITION_FAILED - Invalid argument, 'x-delayed-type' must be an existing exchange type",
-                       Exchange.Declare):
+    with channel_error(406, "PRECONDITION_FAILED - Invalid argument, 'x-delayed-type' must be an existing exchange "
+                       "type", Exchange.Declare):
         ch.exchange(name("x"), "x-delayed-message", arguments=arguments)
 
 

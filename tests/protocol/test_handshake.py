@@ -356,7 +356,7 @@ def test_broker_closes_the_socket_after_close_ok(client: Client) -> None:
 def test_client_that_never_answers_close(connect: Connect, client: Client) -> None:
     """It does not hold up others, and what it had is freed."""
     ch = client.channel(1)
-    queue = ch.queue(exclusive=True).queue
+    queue = ch.temporary()
     client.send(1, ChannelClass.Open())
     client.closed = True
     assert isinstance(client.read()[1], Connection.Close)

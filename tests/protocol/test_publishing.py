@@ -158,7 +158,7 @@ def test_mandatory_of_an_empty_body(ch: Channel) -> None:
 
 def test_unroutable_without_mandatory_is_dropped(ch: Channel) -> None:
     ch.publish("", "wire-no-such-queue", b"x")
-    assert ch.idle(ch.queue(exclusive=True).queue)
+    assert ch.idle(ch.temporary())
 
 
 def test_mandatory_and_routable(ch: Channel, name: Name) -> None:
@@ -187,7 +187,7 @@ def test_missing_exchange(ch: Channel, name: Name) -> None:
     ("99999999999999999", "{value_too_large,99999999999999999}"),
 ])
 def test_expiration(ch: Channel, expiration: str, wrong: str) -> None:
-    queue = ch.queue(exclusive=True).queue
+    queue = ch.temporary()
     with channel_error(406, f"PRECONDITION_FAILED - invalid expiration '{expiration}': {wrong}", Basic.Publish):
         ch.send(Basic.Publish(0, "", queue))
         ch.client.write(raw_header(ch.number, 0, b"\x01\x00" + shortstr(expiration)))
@@ -208,7 +208,7 @@ def test_user_id(ch: Channel, name: Name) -> None:
 @pytest.mark.parametrize("header, value, kind", [("CC", "key", "longstr"), ("BCC", 3, "byte"), ("CC", {}, "table"),
                                                  ("BCC", True, "bool"), ("CC", None, "void")])
 def test_sender_selected_keys_must_be_a_list(ch: Channel, header: str, value: Any, kind: str) -> None:
-    queue = ch.queue(exclusive=True).queue
+    queue = ch.temporary()
     with channel_error(406, f'PRECONDITION_FAILED - invalid message: {{unacceptable_type_in_header,"{header}",{kind}}}',
                        Basic.Publish):
         ch.publish("", queue, b"x", headers={header: value})
@@ -217,7 +217,7 @@ def test_sender_selected_keys_must_be_a_list(ch: Channel, header: str, value: An
 
 @pytest.mark.parametrize("value", [3, 0, 255])
 def test_delivery_mode(ch: Channel, value: int) -> None:
-    queue = ch.queue(exclusive=True).queue
+    queue = ch.temporary()
     ch.send(Basic.Publish(0, "", queue))
     with channel_error(406, f"PRECONDITION_FAILED - invalid message: {{delivery_mode_unknown,{value}}}",
                        Basic.Publish):
@@ -230,7 +230,7 @@ def test_delivery_mode(ch: Channel, value: int) -> None:
 def test_sender_selected_distribution(ch: Channel, name: Name) -> None:
     exchange = name("x")
     ch.exchange(exchange)
-    queues = {key: ch.queue(exclusive=True).queue for key in ("to", "cc1", "cc2", "bcc", "other")}
+    queues = {key: ch.temporary() for key in ("to", "cc1", "cc2", "bcc", "other")}
     for key, queue in queues.items():
         ch.bind(queue, exchange, key)
     ch.put(exchange, "to", b"x", headers={"CC": ["cc1", "cc2", "to", 7], "BCC": ["bcc", None], "a": 1})
@@ -255,7 +255,7 @@ def test_alternate_exchange(ch: Channel, name: Name) -> None:
     main, alternate = name("main"), name("alternate")
     ch.exchange(alternate, "fanout")
     ch.exchange(main, "direct", arguments={"alternate-exchange": alternate})
-    queue, rest = ch.queue(exclusive=True).queue, ch.queue(exclusive=True).queue
+    queue, rest = ch.temporary(), ch.temporary()
     ch.bind(queue, main, "known")
     ch.bind(rest, alternate)
     ch.put(main, "known", b"1")
@@ -270,7 +270,7 @@ def test_alternate_exchanges_in_a_row_and_mandatory(ch: Channel, name: Name) -> 
     ch.exchange(first, "direct", arguments={"alternate-exchange": second})
     ch.exchange(second, "direct", arguments={"alternate-exchange": third})
     ch.exchange(third, "fanout", arguments={"alternate-exchange": first})  # and round
-    queue = ch.queue(exclusive=True).queue
+    queue = ch.temporary()
     ch.publish(first, "key", b"x", mandatory=True)
     assert ch.next().method.reply_code == 312
     ch.bind(queue, third)
@@ -292,7 +292,7 @@ def test_alternate_exchange_of_a_destination_exchange(ch: Channel, name: Name) -
     ch.exchange(alternate, "fanout")
     ch.exchange(inner, "direct", arguments={"alternate-exchange": alternate})
     ch.call(Exchange.Bind(0, inner, source))
-    rest = ch.queue(exclusive=True).queue
+    rest = ch.temporary()
     ch.bind(rest, alternate)
     ch.put(source, "unknown to the inner one", b"x")
     assert ch.count(rest) == 1

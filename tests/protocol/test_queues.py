@@ -17,7 +17,7 @@ Connect = Callable[..., Client]
 # Names
 
 def test_server_named_queue(ch: Channel) -> None:
-    names = {ch.queue(exclusive=True).queue for _ in range(20)}
+    names = {ch.temporary() for _ in range(20)}
     assert len(names) == 20
     assert all(re.fullmatch(r"amq\.gen-[-_A-Za-z0-9]{16,}", one) for one in names), names
     one = names.pop()
@@ -273,7 +273,7 @@ def test_durable_queue_and_messages_of_both_kinds(ch: Channel, name: Name) -> No
 def test_any_bytes_as_routing_key(ch: Channel, name: Name) -> None:
     exchange = name("x")
     ch.exchange(exchange, "fanout")
-    queue = ch.queue(exclusive=True).queue
+    queue = ch.temporary()
     ch.bind(queue, exchange)
     ch.client.write(raw_method(ch.number, 60, 40, b"\0\0" + shortstr(exchange) + shortstr(b"\xff\x00\xfe") + b"\0")
                     + b"\x02" + ch.number.to_bytes(2, "big") + b"\0\0\0\x0e\0\x3c" + bytes(12) + b"\xce")
