@@ -4,7 +4,7 @@ and then routes it as the kind of exchange that its argument `x-delayed-type` na
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from broker.clock import Timer
 from broker.entry import Entry

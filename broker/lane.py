@@ -1,12 +1,12 @@
-"""A lane: the available entries of one queue and one priority, oldest first, with no more of them in memory than need be.
+"""A lane: the available entries of one queue and one priority, oldest first, few of them in memory.
 
     returned    entries that somebody gave back: a small heap, merged by id
     head        the oldest entries, in memory
     tail        the ones behind them, in the journal only: a count, a size and a range of ids
     recent      the newest, in memory until the batch that they are in is durable; then they join the tail
 
-A short lane has a head only. A lane that outgrows its queue's share of memory begins a tail; `head` is then filled from the tail
-in chunks, and when the tail is used up before the newest entries were written, `recent` simply becomes the head.
+A short lane has a head only. A lane that outgrows its queue's share of memory begins a tail; `head` is then filled
+from the tail in chunks, and when the tail is used up before the newest entries were written, `recent` simply becomes the head.
 """
 
 from __future__ import annotations

@@ -103,7 +103,8 @@ class Listening:
                     tls = None
             anonymous = self.listener.anonymous
             await loop.connect_accepted_socket(
-                lambda: Transport(self.server, tls is not None, anonymous), client, ssl=tls, ssl_handshake_timeout=patience if tls is not None else None)
+                lambda: Transport(self.server, tls is not None, anonymous), client, ssl=tls,
+                ssl_handshake_timeout=patience if tls is not None else None)
         except TimeoutError:
             logger.warning("a client was silent for %d s and was closed", patience)
             client.close()

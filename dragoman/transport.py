@@ -1,7 +1,7 @@
 """A client's socket: bytes to its front-end and back.
 
-All output of a turn of the loop is written at its end, in one write a connection. A client that does not read is sent no more
-messages; one that goes on sending while it does not read is read no more, and after a while is cut off.
+All output of a turn of the loop is written at its end, in one write a connection. A client that does not read is
+sent no more messages; one that goes on sending while it does not read is read no more, and after a while is cut off.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A store that keeps nothing: everything is "durable" at once, in the next turn of the loop, and gone with the process."""
+"""A store that keeps nothing: all is "durable" in the next turn of the loop, and gone with the process."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def read_short_string(data: bytes, at: int, end: int) -> bytes:
 
 
 def read_table(data: bytes, at: int, end: int, depth: int = 0) -> dict[str, Any]:
-    """A table without its length, from `at` up to `end`. Of a name that comes twice the last counts. Raises: Malformed."""
+    """A table without its length, from `at` to `end`. Of a name that comes twice the last counts. Raises: Malformed."""
     if depth > DEEPEST:
         raise Malformed(f"a field table is nested more than {DEEPEST} levels deep")
     table: dict[str, Any] = {}

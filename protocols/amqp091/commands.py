@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from broker.arguments import kind
 from broker.errors import AccessRefused, NotFound, PreconditionFailed
 from broker.exchange import Exchange
 from broker.queue import Queue
@@ -133,7 +134,9 @@ def _bound(channel: Channel, exchange_name: str, key: str, queue_name: str) -> t
 
 def queue_declare(channel: Channel, m: Arguments) -> None:
     name = _name(m["queue"])
-    if name == REPLY_TO or (name.startswith(REPLY_TO + ".") and name in channel.host.queues):
+    if name.startswith(REPLY_TO + ".") and name not in channel.host.queues:
+        raise NotFound(f"no queue '{name}' in vhost '{channel.host.name}'")
+    if name == REPLY_TO or name.startswith(REPLY_TO + "."):
         if not m["nowait"]:
             channel.reply("queue.declare-ok", queue=name, message_count=0, consumer_count=1)
         return
@@ -226,7 +229,9 @@ def basic_consume(channel: Channel, m: Arguments) -> None:
         queue.check_access(channel.connection)
     priority = m.get("arguments", {}).get("x-priority", 0)
     if isinstance(priority, bool) or not isinstance(priority, int):
-        raise PreconditionFailed(f"invalid arg 'x-priority' for {queue!r}: expected integer, got {priority!r}")
+        raise PreconditionFailed(f"invalid arg 'x-priority' for {queue!r}: \"expected integer, got {kind(priority)}\"")
+    if m["exclusive"] and queue.settings.single_active:
+        raise AccessRefused(f"{queue!r} in exclusive use")
     consumer = BasicConsumer(channel, queue, tag, priority, m["exclusive"], not m["no-ack"], channel.consumer_limit)
     queue.add(consumer)
     channel.consumers[tag] = consumer
@@ -363,10 +368,10 @@ COMMANDS: dict[str, Callable[[Channel, Arguments], None]] = {
     "queue.declare": queue_declare, "queue.bind": queue_bind, "queue.unbind": queue_unbind,
     "queue.purge": queue_purge, "queue.delete": queue_delete,
     "basic.qos": basic_qos, "basic.consume": basic_consume, "basic.cancel": basic_cancel, "basic.get": basic_get,
-    "basic.cancel-ok": nothing, "basic.nack": basic_nack, "basic.reject": basic_reject,
+    "basic.nack": basic_nack, "basic.reject": basic_reject,
     "basic.recover": basic_recover, "basic.recover-async": basic_recover_async,
     "basic.recover-sync": basic_recover_sync,
     "confirm.select": confirm_select, "tx.select": tx_select, "tx.commit": tx_commit, "tx.rollback": tx_rollback,
-    "access.request": access_request, "channel.flow": channel_flow, "channel.flow-ok": nothing,
+    "access.request": access_request, "channel.flow": channel_flow,
     "channel.ping": channel_ping, "channel.pong": nothing, "channel.ok": nothing,
 }

@@ -260,7 +260,7 @@ class Connection(FrontEnd):
                             self.write(self.variant.encode("channel.close-ok", number))
                 elif method is not None and method.name == "channel.open":
                     self._open_channel(number)
-                elif method is None or method.name != "channel.close-ok":
+                else:
                     raise ProtocolError(504, "expected 'channel.open'")
             elif self.state < _RUNNING:
                 raise ProtocolError(503, "the connection is not open yet")
@@ -275,9 +275,9 @@ class Connection(FrontEnd):
             raise _unknown_frame(data, at, stop)
 
     def _open_channel(self, number: int) -> None:
-        if self.channel_max and number > self.channel_max:
-            raise ProtocolError(530, f"number of channels opened ({number}) has reached the negotiated channel_max "
-                                     f"({self.channel_max})")
+        if len(self.channels) >= self.channel_max:
+            raise ProtocolError(530, f"number of channels opened ({len(self.channels)}) has reached the negotiated "
+                                     f"channel_max ({self.channel_max})")
         self.channels[number] = Channel(self, number)
         self.write(self.variant.encode("channel.open-ok", number))
 
@@ -344,7 +344,7 @@ class Connection(FrontEnd):
     def _begin(self) -> None:
         capabilities = {name: True for name in CAPABILITIES} if self.variant.major == 0 else {}
         properties = {"capabilities": capabilities, "cluster_name": self.settings.cluster_name, "product": "Dragoman",
-                      "version": self.settings.version, "platform": "Python",
+                      "version": self.settings.version, "platform": "Python", "copyright": "The Dragoman authors",
                       "information": "Licensed under the Apache License 2.0"}
         self._send("connection.start", version_major=self.variant.major, version_minor=self.variant.minor,
                    server_properties=properties, mechanisms=" ".join(self.sasl.mechanisms).encode(),

@@ -48,7 +48,8 @@ NAMES = {CONTENT_TYPE: "content-type", CONTENT_ENCODING: "content-encoding", HEA
 class Scanned:
     """What publishing needs to know of a message's properties."""
 
-    __slots__ = ("delivery_mode", "priority", "expiration", "reply_to", "user_id", "headers_at", "headers_end", "has_copies")
+    __slots__ = ("delivery_mode", "priority", "expiration", "reply_to", "user_id", "headers_at", "headers_end",
+                 "has_copies")
 
     def __init__(self) -> None:
         self.delivery_mode = -1  # not given

@@ -372,7 +372,7 @@ class Channel(Publisher):
                 self.connection.wake_later(consumer)
 
     def recover(self, requeue: bool) -> None:
-        """basic.recover: what is unacknowledged is delivered again, to anybody or (not requeue) to the same consumer."""
+        """basic.recover: the unacknowledged are delivered again, to anybody or (not requeue) to the same consumer."""
         entries = list(self.unacked.values())
         self.unacked.clear()
         self.lowest = self.delivery_tag + 1

@@ -51,7 +51,8 @@ def start(folder: Path, config: str | None = None, store: Path | None = None) ->
 
 @pytest.fixture(scope="session")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Target, Any]]:
-    with start(tmp_path_factory.mktemp("peer")) as both:
+    folder = tmp_path_factory.mktemp("broker")
+    with start(folder, store=folder / "store") as both:
         yield both
 
 

@@ -18,6 +18,7 @@ from kombu.pools import connections, producers, reset
 from tests.conformance.conftest import Phoenix
 from tests.conformance.support import DEADLINE, LARGE_BODY, Names, Proxy, Target, until
 
+
 @pytest.fixture
 def client(target: Target, names: Names) -> Iterator[Connection]:
     """A connection of kombu, closed before `names` cleans up."""
