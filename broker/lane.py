@@ -6,7 +6,8 @@
     recent      the newest, in memory until the batch that they are in is durable; then they join the tail
 
 A short lane has a head only. A lane that outgrows its queue's share of memory begins a tail; `head` is then filled
-from the tail in chunks, and when the tail is used up before the newest entries were written, `recent` simply becomes the head.
+from the tail in chunks, and when the tail is used up before the newest entries were written, `recent` simply becomes
+the head.
 """
 
 from __future__ import annotations

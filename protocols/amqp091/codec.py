@@ -11,6 +11,8 @@ from decimal import Decimal
 from struct import Struct
 from typing import Any
 
+from mypy_extensions import mypyc_attr
+
 DEEPEST = 100
 """Levels of nesting in a field table; beyond is an error."""
 
@@ -24,6 +26,7 @@ class Malformed(Exception):
     """The bytes are not what the protocol says: costs the connection (reply code 501 or 502)."""
 
 
+@mypyc_attr(native_class=False)
 class Timestamp(int):
     """Seconds since the epoch; kept apart from other integers so that it is written as a timestamp again."""
 
