@@ -217,8 +217,8 @@ class Connection(FrontEnd):
             except ProtocolError as error:
                 self._fail(error, data, at, stop)
                 at = stop + 1
-            except BrokerError as error:
-                self._fail(reply_to(error), data, at, stop)
+            except BrokerError as refusal:  # a name of its own: compiled, a variable has one type
+                self._fail(reply_to(refusal), data, at, stop)
                 at = stop + 1
         return at if self.state != _CLOSED else end
 

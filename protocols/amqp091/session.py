@@ -208,8 +208,8 @@ class Channel(Publisher):
             if found.expiration is not None:
                 try:
                     message.expiry = expiry(found.expiration, now)
-                except ValueError as error:
-                    raise ProtocolError(406, str(error)) from None
+                except ValueError as wrong:  # a name of its own: compiled, a variable has one type
+                    raise ProtocolError(406, str(wrong)) from None
             if found.user_id is not None and text(found.user_id) != self.connection.user:
                 raise ProtocolError(406, f"user_id property set to '{text(found.user_id)}' but authenticated user "
                                          f"was '{self.connection.user}'")
