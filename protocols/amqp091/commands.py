@@ -372,6 +372,6 @@ COMMANDS: dict[str, Callable[[Channel, Arguments], None]] = {
     "basic.recover": basic_recover, "basic.recover-async": basic_recover_async,
     "basic.recover-sync": basic_recover_sync,
     "confirm.select": confirm_select, "tx.select": tx_select, "tx.commit": tx_commit, "tx.rollback": tx_rollback,
-    "access.request": access_request, "channel.flow": channel_flow,
+    "access.request": access_request, "channel.flow": channel_flow, "channel.flow-ok": nothing,
     "channel.ping": channel_ping, "channel.pong": nothing, "channel.ok": nothing,
 }

@@ -18,7 +18,7 @@ from protocols.amqp091.commands import COMMANDS
 from protocols.amqp091.consumer import BasicConsumer
 from protocols.amqp091.errors import ProtocolError, reply_to
 from protocols.amqp091.frames import BODY, END, HEADER, HEARTBEAT, HEARTBEAT_FRAME, METHOD, Variant
-from protocols.amqp091.session import Channel
+from protocols.amqp091.session import PUBLISH, Channel
 from protocols.frontend import FrontEnd, Outlet
 from protocols.sasl import Challenge, Failure, Outcome, SaslServer, Success
 
@@ -27,7 +27,6 @@ logger = logging.getLogger(__name__)
 _START, _SECURE, _TUNE, _OPEN, _RUNNING, _CLOSING, _CLOSED = range(7)
 """States: what is awaited of the client. _SECURE is also while a password is being checked."""
 
-_PUBLISH: Final = 0x003C0028
 _ACK: Final = 0x003C0050
 
 EARLY_FRAME_MAX = 16384
@@ -169,24 +168,24 @@ class Connection(FrontEnd):
         rest = data[at:]
         self._chunks.append(rest)
         self._have = len(rest)
-        self._need = 8 if len(rest) < 7 else 8 + min(u32(rest, 3), self.frame_max)
+        self._need = 7 if len(rest) < 7 else 8 + min(u32(rest, 3), self.frame_max)
 
     def _frames(self, data: bytes) -> int:
         """Handle all whole frames. Gives where the first that is not whole begins."""
         at = 0
         end = len(data)
-        while end - at >= 8 and self.state != _CLOSED:
+        while end - at >= 7 and self.state != _CLOSED:
             size = u32(data, at + 3)
             stop = at + 7 + size
             try:
                 if size > self.frame_max - 8:
                     raise ProtocolError(501, f"type {data[at]}, frame of {size + 8} bytes is larger than "
-                                             f"{self.frame_max}")
+                                             f"{self.frame_max}", 0)
                 if stop >= end:
                     return at
                 if data[stop] != END:
                     raise ProtocolError(501, f"type {data[at]}, frame of {size} bytes: invalid frame end marker "
-                                             f"{data[stop]}")
+                                             f"{data[stop]}", 0)
                 channel = self.channels.get(data[at + 1] << 8 | data[at + 2])
                 if channel is None or channel.closing or self.state != _RUNNING:
                     self._other_frame(data, at, stop)
@@ -197,7 +196,7 @@ class Connection(FrontEnd):
                     number = u32(data, at + 7)
                     if channel.expecting:
                         raise channel.unexpected("method")
-                    if number == _PUBLISH:
+                    if number == PUBLISH:
                         if self.broker.memory.alarms:
                             self._hold()
                             return at
@@ -212,6 +211,8 @@ class Connection(FrontEnd):
                 elif kind == BODY:
                     channel.content_body(data, at + 7, stop)
                     at = stop + 1
+                elif kind == HEARTBEAT:
+                    raise ProtocolError(505, f"a frame of type {kind} cannot come on channel {channel.number}", 0)
                 else:
                     raise _unknown_frame(data, at, stop)
             except ProtocolError as error:
@@ -260,7 +261,7 @@ class Connection(FrontEnd):
                             self.write(self.variant.encode("channel.close-ok", number))
                 elif method is not None and method.name == "channel.open":
                     self._open_channel(number)
-                else:
+                elif method is None or method.name != "channel.close-ok":
                     raise ProtocolError(504, "expected 'channel.open'")
             elif self.state < _RUNNING:
                 raise ProtocolError(503, "the connection is not open yet")
@@ -269,15 +270,15 @@ class Connection(FrontEnd):
         elif kind in (HEADER, BODY) and number and self.state == _RUNNING:
             if number not in self.channels:
                 raise ProtocolError(504, "expected 'channel.open'")
-        elif kind in (METHOD, HEADER, BODY, HEARTBEAT) and stop - at > 7:
-            raise ProtocolError(505, f"a frame of type {kind} cannot come on channel {number}")
+        elif kind == BODY or (kind == HEARTBEAT and number) or (kind == HEADER and stop - at >= 21):
+            raise ProtocolError(505, f"a frame of type {kind} cannot come on channel {number}", 0)
         else:
             raise _unknown_frame(data, at, stop)
 
     def _open_channel(self, number: int) -> None:
         if len(self.channels) >= self.channel_max:
             raise ProtocolError(530, f"number of channels opened ({len(self.channels)}) has reached the negotiated "
-                                     f"channel_max ({self.channel_max})")
+                                     f"channel_max ({self.channel_max})", 0)
         self.channels[number] = Channel(self, number)
         self.write(self.variant.encode("channel.open-ok", number))
 
@@ -291,7 +292,9 @@ class Connection(FrontEnd):
         """Close what the error costs, and say so."""
         class_id = method_id = 0
         number = u16(data, at + 1)
-        if data[at] == METHOD and stop - at >= 11 and stop < len(data):
+        if error.about >= 0:
+            class_id, method_id = error.about >> 16, error.about & 0xFFFF
+        elif data[at] == METHOD and stop - at >= 11 and stop < len(data):
             class_id, method_id = u16(data, at + 7), u16(data, at + 9)
         elif self.channels.get(number) is not None and data[at] in (HEADER, BODY):
             class_id, method_id = 60, 40
@@ -510,4 +513,4 @@ def _short(text: str) -> str:
 
 
 def _unknown_frame(data: bytes, at: int, stop: int) -> ProtocolError:
-    return ProtocolError(501, f"type {data[at]}, {stop - at - 7} octets: unknown_frame")
+    return ProtocolError(501, f"type {data[at]}, {stop - at - 7} octets: unknown_frame", 0)

@@ -29,8 +29,10 @@ _CODES: dict[type[BrokerError], int] = {
 class ProtocolError(Exception):
     """An error with a reply code: those of 4xx and 311 to 313 cost the channel, the others the connection."""
 
-    def __init__(self, code: int, text: str) -> None:
+    def __init__(self, code: int, text: str, about: int = -1) -> None:
+        """about: the class and method that it is about, as one number; -1 for those of the frame that caused it."""
         super().__init__(text)
+        self.about = about
         self.code = code
         self.text = f"{REPLIES[code]} - {text}"
 

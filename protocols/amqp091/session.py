@@ -26,6 +26,9 @@ from protocols.amqp091.frames import BODY, END
 if TYPE_CHECKING:
     from protocols.amqp091.connection import Connection
 
+PUBLISH: Final = 0x003C0028
+"""basic.publish, class and method in one number."""
+
 REPLY_TO: Final = "amq.rabbitmq.reply-to"
 
 _NOTHING: Final = 0
@@ -132,9 +135,11 @@ class Channel(Publisher):
 
         Gives where to go on: behind the body frame, too, if that is there and all of the body.
         """
+        if stop - at < PROPERTIES_AT + 2:
+            raise ProtocolError(501, f"type 2, {stop - at - 7} octets: unknown_frame", 0)
         if self.expecting != _HEADER:
             raise self.unexpected("header")
-        if stop - at < PROPERTIES_AT + 2 or data[at + 7] != 0 or data[at + 8] != 60 or data[at + 9] or data[at + 10]:
+        if data[at + 7] != 0 or data[at + 8] != 60 or data[at + 9] or data[at + 10]:
             raise ProtocolError(505, "expected content header for class 60, got something else instead")
         size = u64(data, at + 11)
         after = stop + 1
@@ -180,10 +185,11 @@ class Channel(Publisher):
     def unexpected(self, got: str) -> ProtocolError:
         """A frame came that cannot come now."""
         if self.expecting == _HEADER:
-            return ProtocolError(505, "expected content header for class 60, got non content header frame instead")
+            return ProtocolError(505, "expected content header for class 60, got non content header frame instead",
+                                 PUBLISH)
         if self.expecting == _BODY:
-            return ProtocolError(505, "expected content body, got non content body frame instead")
-        return ProtocolError(505, f"expected method frame, got non method frame instead ({got})")
+            return ProtocolError(505, "expected content body, got non content body frame instead", PUBLISH)
+        return ProtocolError(505, f"expected method frame, got non method frame instead ({got})", 0)
 
     def _publish(self, native: bytes, body: list[bytes] | None, size: int) -> None:
         """All of a message is there."""
