@@ -42,7 +42,6 @@ class Queue:
         self.name = name
         self.queue_id = queue_id
         self.durable = durable  # it, and its durable messages, survive the broker
-        self.declared_durable = durable  # what its declaration said: an exclusive queue is never really durable
         self.exclusive = exclusive
         self.auto_delete = auto_delete
         self.arguments = arguments

@@ -268,7 +268,6 @@ class VirtualHost:
         check_properties(arguments, what, durable, exclusive, auto_delete)
         queue = Queue(self, name, self.broker.log.new_id(), durable and not exclusive, exclusive, auto_delete,
                       arguments, settings, owner if exclusive else None)
-        queue.declared_durable = durable
         self.queues[name] = queue
         self.routes.clear()
         if queue.durable:
@@ -435,7 +434,8 @@ _EQUIVALENT = ("x-expires", "x-message-ttl", "x-max-length", "x-max-length-bytes
 def _check_same_queue(queue: Queue, durable: bool, exclusive: bool, auto_delete: bool,
                       arguments: dict[str, Any]) -> None:
     what = repr(queue)
-    _check_same("durable", durable, queue.declared_durable, what)
+    if not (exclusive and queue.exclusive):  # such a queue is never durable, whatever is asked for
+        _check_same("durable", durable, queue.durable, what)
     _check_same("auto_delete", auto_delete, queue.auto_delete, what)
     if exclusive is not queue.exclusive:
         raise ResourceLocked(LOCKED.format(what))

@@ -111,6 +111,7 @@ class LmdbStore(Store):
             self.writer.drain()
             self.files.make_room()
             with self.files.env.begin(write=True) as txn:
+                txn.put(META_LAST_ID, self.writer.log.last_id.to_bytes(8, "big"), db=self.files.meta)
                 txn.put(META_CLEAN, b"1", db=self.files.meta)
         except lmdb.Error as error:
             raise StoreError(f"the store {self.path} could not be marked as closed ({error}); nothing is lost by "

@@ -54,7 +54,8 @@ class Batch:
     def clear(self) -> None:
         self.entries: dict[int, StoredEntry] = {}
         self.messages: dict[int, StoredMessage] = {}  # those of entries; and shared ones whose entries are cancelled
-        self.moved: set[int] = set()  # unshared messages that one entry takes over from another
+        # Unshared messages that one entry takes over from another: how many of `entries` hold them
+        self.moved: dict[int, int] = {}
         self.deletes: dict[int, StoredEntry] = {}
         self.changed: dict[int, StoredEntry] = {}  # delivery counts
         self.settings: dict[str, bytes | None] = {}  # the record, or None to delete it
@@ -77,15 +78,20 @@ class Batch:
         self.clear()
         return sealed
 
-    def cancel(self, entry_id: int) -> StoredEntry | None:
-        """Take out an entry that is to be written, and its message; None when there is none of that id."""
-        entry = self.entries.pop(entry_id, None)
-        if entry is not None and not entry.message_id & 1:
-            if entry.message_id in self.moved:
-                self.moved.discard(entry.message_id)  # the other entry has it now
-            else:
-                self.messages.pop(entry.message_id, None)
-        return entry
+    def hold_again(self, message_id: int, known: bool) -> None:
+        """An entry takes over an unshared message; known: `messages` had it before."""
+        if message_id in self.moved:
+            self.moved[message_id] += 1
+        else:
+            self.moved[message_id] = 2 if known else 1
+
+    def let_go(self, message_id: int) -> None:
+        """An entry that held an unshared message is cancelled out."""
+        if message_id in self.moved and self.moved[message_id] > 1:
+            self.moved[message_id] -= 1
+        else:
+            self.moved.pop(message_id, None)
+            self.messages.pop(message_id, None)
 
     def absorb(self, later: Batch) -> None:
         """Make one batch of this one, which could not be written, and the next.
@@ -94,19 +100,26 @@ class Batch:
         by itself once its queues are emptied.
         """
         for entry_id, entry in later.deletes.items():
-            cancelled = self.cancel(entry_id)
+            cancelled = self.entries.pop(entry_id, None)
             if cancelled is None:
                 self.deletes[entry_id] = entry
             else:
                 self.cancelled.append(cancelled)
-        for entry_id, entry in later.entries.items():
-            self.entries[entry_id] = entry
+        self.entries.update(later.entries)
+        for entry_id, entry in later.changed.items():
+            (self.entries if entry_id in self.entries else self.changed)[entry_id] = entry
         self.messages.update(later.messages)
-        self.moved.update(later.moved)
-        self.changed.update(later.changed)
+        self._count_holders()
         self.settings.update(later.settings)
         self.events += later.events
         self.ranges += later.ranges
         self.callbacks += later.callbacks
-        held = {entry.message_id for entry in self.entries.values()}
-        self.messages = {key: message for key, message in self.messages.items() if key in held}
+
+    def _count_holders(self) -> None:
+        """Find out anew which messages are to be written, and which of the unshared ones are moved."""
+        holders: dict[int, int] = {}
+        for entry in self.entries.values():
+            holders[entry.message_id] = holders.get(entry.message_id, 0) + 1
+        self.messages = {key: message for key, message in self.messages.items() if key in holders}
+        self.moved = {key: count for key, count in holders.items()
+                      if not key & 1 and (count > 1 or key not in self.messages)}

@@ -73,10 +73,10 @@ class LmdbLog(ShardLog):
         if message is not None:
             known = len(batch.messages)
             batch.messages[message_id] = message
-            if len(batch.messages) == known and not message_id & 1:
-                batch.moved.add(message_id)
+            if not message_id & 1 and (len(batch.messages) == known or batch.moved and message_id in batch.moved):
+                batch.hold_again(message_id, len(batch.messages) == known)
         elif not message_id & 1:
-            batch.moved.add(message_id)
+            batch.hold_again(message_id, message_id in batch.messages)
         if not batch.scheduled:
             self.writer.schedule()
 
@@ -85,8 +85,8 @@ class LmdbLog(ShardLog):
         if batch.entries.pop(entry.id, None) is not None:
             message_id = entry.message_id
             if not message_id & 1:
-                if batch.moved and message_id in batch.moved:
-                    batch.moved.discard(message_id)  # another entry has it now
+                if batch.moved:
+                    batch.let_go(message_id)
                 else:
                     batch.messages.pop(message_id, None)
             return True
@@ -96,7 +96,9 @@ class LmdbLog(ShardLog):
         return False
 
     def delivered(self, entry: StoredEntry) -> None:
-        if entry.id not in self.open.entries:
+        if entry.id in self.open.entries:
+            self.open.entries[entry.id] = entry
+        else:
             self.open.changed[entry.id] = entry
             self.writer.schedule()
 

@@ -41,6 +41,7 @@ class Transaction:
         """ranges: by queue id, all that is discarded. Raises lmdb.Error."""
         self.files = files
         self.batch = batch
+        self.moved = dict(batch.moved)
         self.older = len(discards)
         self.discards = discards + batch.ranges
         self.positions: list[bytes] = []  # where the work on each discard that was looked at has come to; b"" is done
@@ -130,9 +131,13 @@ class Transaction:
     def _put_entry(self, entry: StoredEntry) -> list[bytes] | None:
         """Write an entry and its message; or give the message's parts when it must be written in pieces."""
         key = entry_key(entry)
-        if self.ranges and self._is_discarded(entry.queue_id, key):
-            return None
         message_id = entry.message_id
+        if self.ranges and self._is_discarded(entry.queue_id, key):
+            if message_id in self.moved:
+                self.moved[message_id] -= 1
+                if not self.moved[message_id]:
+                    self._delete_message(message_id)
+            return None
         value = entry_value(entry)
         if message_id & 1:
             if self.txn.put(key, value, overwrite=False, db=self.files.entries):

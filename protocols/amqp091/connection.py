@@ -17,7 +17,7 @@ from protocols.amqp091.codec import Malformed, u16, u32
 from protocols.amqp091.commands import COMMANDS
 from protocols.amqp091.consumer import BasicConsumer
 from protocols.amqp091.errors import ProtocolError, reply_to
-from protocols.amqp091.frames import BODY, END, HEADER, HEARTBEAT, HEARTBEAT_FRAME, METHOD, Variant
+from protocols.amqp091.frames import BODY, END, HEADER, HEARTBEAT, HEARTBEAT_FRAME, METHOD, Method, Variant
 from protocols.amqp091.session import PUBLISH, Channel
 from protocols.frontend import FrontEnd, Outlet
 from protocols.sasl import Challenge, Failure, Outcome, SaslServer, Success
@@ -255,13 +255,10 @@ class Connection(FrontEnd):
             elif self.state == _RUNNING:
                 channel = self.channels.get(number)
                 if channel is not None:  # it is closing: all but the reply to that is ignored
-                    if method is not None and method.name in ("channel.close-ok", "channel.close"):
-                        del self.channels[number]
-                        if method.name == "channel.close":
-                            self.write(self.variant.encode("channel.close-ok", number))
+                    self._closing_channel(channel, method)
                 elif method is not None and method.name == "channel.open":
                     self._open_channel(number)
-                elif method is None or method.name != "channel.close-ok":
+                else:
                     raise ProtocolError(504, "expected 'channel.open'")
             elif self.state < _RUNNING:
                 raise ProtocolError(503, "the connection is not open yet")
@@ -274,6 +271,18 @@ class Connection(FrontEnd):
             raise ProtocolError(505, f"a frame of type {kind} cannot come on channel {number}", 0)
         else:
             raise _unknown_frame(data, at, stop)
+
+    def _closing_channel(self, channel: Channel, method: Method | None) -> None:
+        """A method on a channel that we have closed. Both sides may close at once: then both still answer."""
+        name = "" if method is None else method.name
+        if name == "channel.close-ok":
+            del self.channels[channel.number]
+        elif name == "channel.close":
+            channel.closed_by_both = True
+            self.write(self.variant.encode("channel.close-ok", channel.number))
+        elif name == "channel.open" and channel.closed_by_both:  # without having answered
+            del self.channels[channel.number]
+            self._open_channel(channel.number)
 
     def _open_channel(self, number: int) -> None:
         if len(self.channels) >= self.channel_max:

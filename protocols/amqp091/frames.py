@@ -249,7 +249,7 @@ class Variant:
 
 V091 = Variant("AMQP 0-9-1", 0, 9, _COMMON)
 V09 = Variant("AMQP 0-9", 0, 9, _COMMON + _ONLY_09)
-V08 = Variant("AMQP 0-8", 8, 0, _COMMON + _ONLY_08, ("connection.blocked", "connection.unblocked"))
+V08 = Variant("AMQP 0-8", 8, 0, _COMMON + _ONLY_08, ("connection.blocked", "connection.unblocked", "confirm."))
 
 PROTOCOL_HEADERS = {b"AMQP\x00\x00\x09\x01": V091, b"AMQP\x01\x01\x00\x09": V09, b"AMQP\x01\x01\x08\x00": V08,
                     b"AMQP\x01\x01\x09\x01": V08}

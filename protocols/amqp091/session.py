@@ -48,6 +48,7 @@ class Channel(Publisher):
         self.broker = connection.host.broker
         self.number = number
         self.closing = False  # we have sent channel.close
+        self.closed_by_both = False  # and so has the client
         self.flowing = True  # the client wants deliveries
         self.last_queue: str | None = None  # declared last: what an empty name stands for
         # Deliveries.
@@ -175,12 +176,14 @@ class Channel(Publisher):
         self.broker.memory.add(size)
         if self._missing == 0:
             pieces, self._pieces = self._pieces, []
-            self.broker.memory.add(-self._size)
-            if len(pieces) == 1:
-                frame = b"".join((self._header, data[at - 7:at], pieces[0], b"\xce"))
-                self._publish(frame, None, self._size)
-            else:
-                self._publish(self._header, pieces, self._size)
+            try:
+                if len(pieces) == 1:
+                    frame = b"".join((self._header, data[at - 7:at], pieces[0], b"\xce"))
+                    self._publish(frame, None, self._size)
+                else:
+                    self._publish(self._header, pieces, self._size)
+            finally:  # only now, so that an alarm that it has raised does not come and go
+                self.broker.memory.add(-self._size)
 
     def unexpected(self, got: str) -> ProtocolError:
         """A frame came that cannot come now."""

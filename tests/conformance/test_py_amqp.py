@@ -181,9 +181,7 @@ def test_errors_of_a_channel(client: amqp.Connection, error: type[amqp.AMQPError
 @pytest.mark.parametrize("error, call", [
     (amqp.InvalidCommand, lambda c: c.exchange_declare("some-exchange", "no-such-type")),
     (amqp.AMQPNotImplementedError, lambda c: c.basic_qos(100, 1, False)),
-    (amqp.AMQPNotImplementedError, lambda c: (c.basic_recover(requeue=False),
-                                                       c.connection.drain_events(timeout=DEADLINE))),
-], ids=["503", "540 qos", "540 recover"])
+], ids=["503", "540 qos"])
 def test_errors_of_a_connection(target: Target, error: type[amqp.AMQPError], call: Any) -> None:
     client = amqp_connection(target)
     with pytest.raises(error):

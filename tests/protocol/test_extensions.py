@@ -144,11 +144,17 @@ def test_any_ticket_will_do(ch: Channel, name: Name) -> None:
 
 @pytest.fixture
 def tight(request: pytest.FixtureRequest) -> Iterator[Peer]:
-    """A broker that holds publishers back for want of memory from the first moment."""
+    """A broker that holds publishers back for want of memory: it has more messages than it may."""
     from dragoman import testing
 
     with testing.broker(config='[limits]\nmemory = "1 MiB"\n') as broker:
-        yield Peer(broker.host, broker.port)
+        peer = Peer(broker.host, broker.port)
+        filler = Client(peer).open()
+        channel = filler.channel()
+        channel.queue("full")
+        channel.put("", "full", b"x" * (2 << 20))
+        yield peer
+        filler.drop()
 
 
 @pytest.mark.dragoman_only("needs a broker with a tiny memory limit")

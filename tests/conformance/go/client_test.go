@@ -313,7 +313,7 @@ func TestConfirms(t *testing.T) {
 func TestDeferredConfirms(t *testing.T) {
 	c := open(t)
 	queue := c.queue(nil)
-	must(t, c.channel.Confirm(true))
+	must(t, c.channel.Confirm(false))
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
 	waiting := []*amqp.DeferredConfirmation{}
