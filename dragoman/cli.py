@@ -22,7 +22,7 @@ class Commands(click.Group):
     """The commands in the order they were written, imported when they are asked for, and failing in one line."""
 
     elsewhere = {"send": "dragoman.cli_messages", "receive": "dragoman.cli_messages",
-                 "user": "dragoman.cli_user"}
+                 "store": "dragoman.cli_store", "user": "dragoman.cli_user"}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*self.commands, *self.elsewhere]

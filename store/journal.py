@@ -170,7 +170,7 @@ class ShardLog:
         """Forget a lane's stored entries from first_id to last_id, both included, and their messages.
 
         Durable as a whole with its batch, though done bit by bit afterwards. Entries of that range must not be
-        dequeued one by one later.
+        dequeued one by one later, nor enqueued. `LogListener.durable` speaks of those that were not durable yet.
         """
         raise NotImplementedError
 

@@ -162,7 +162,7 @@ def alarm(started: tuple[Target, Any], tmp_path: Path) -> Iterator[Alarm]:
             with amqp_connection(target) as publisher:
                 channel = publisher.channel()
                 channel.queue_declare(filler, auto_delete=False)
-                channel.basic_publish(amqp.Message(LARGE_BODY), "", filler)
+                channel.basic_publish_confirm(amqp.Message(LARGE_BODY), "", filler)  # there once it is confirmed
                 yield
                 names.clean()  # by a connection of its own: the publisher's is held
 
