@@ -65,12 +65,14 @@ class _Receiver:
         queue = await self.queue()
         await self.client.call(channel.basic_qos, prefetch_count=self.prefetch)
         channel.add_on_cancel_callback(lambda _: self.end(ClientError(f"queue {queue} is gone")))
-        await self.client.call(channel.basic_consume, queue=queue, auto_ack=not self.work.ack,
-                               on_message_callback=self.on_message)
+        consuming = await self.client.call(channel.basic_consume, queue=queue, auto_ack=not self.work.ack,
+                                           on_message_callback=self.on_message)
         try:
             return await self.until_done()
         finally:
-            self.acknowledge()  # all that was printed, also when Ctrl-C ends this
+            if channel.is_open:
+                channel.basic_cancel(consuming.consumer_tag)  # first, or the broker would send more
+                self.acknowledge()  # all that was printed, also when Ctrl-C ends this
 
     async def until_done(self) -> int:
         while True:
@@ -108,17 +110,23 @@ class _Receiver:
         self.first = self.first or self.last
         self.tag = method.delivery_tag
         self.unacknowledged += 1
-        # The last ones are acknowledged together: else the broker would send more than are wanted, and the next
-        # consumer would get those as redelivered.
-        more = self.work.count == 0 or self.received + self.prefetch <= self.work.count
-        if more and self.unacknowledged >= max(1, self.prefetch // 4):
-            self.acknowledge()
-        elif more and self.unacknowledged == 1:
-            asyncio.get_running_loop().call_later(0.05, self.acknowledge)
+        if self.unacknowledged >= max(1, self.prefetch // 4):
+            self.acknowledge_early()
+        elif self.unacknowledged == 1:
+            asyncio.get_running_loop().call_later(0.05, self.acknowledge_early)
         if self.received == self.work.count:
             self.end(None)
 
+    def acknowledge_early(self) -> None:
+        """Acknowledge, unless the broker would then send more than are wanted.
+
+        Those would go back, and the next consumer get them as redelivered; so the last ones are left to the end.
+        """
+        if self.work.count == 0 or self.received + self.prefetch <= self.work.count:
+            self.acknowledge()
+
     def acknowledge(self) -> None:
+        """Acknowledge all that was printed."""
         if self.unacknowledged and self.client.channel.is_open:
             if self.work.ack:
                 self.client.channel.basic_ack(self.tag, multiple=True)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import click
 
@@ -119,9 +119,9 @@ def _store_errors() -> Iterator[None]:
     try:
         yield
     except StoreError as error:
-        failure = click.ClickException(str(error))
-        failure.exit_code = BUSY if isinstance(error, StoreLocked) else DAMAGED if isinstance(error, StoreDamaged) else 1
-        raise failure from None
+        click.echo(f"Error: {error}", err=True)
+        code = BUSY if isinstance(error, StoreLocked) else DAMAGED if isinstance(error, StoreDamaged) else 1
+        raise click.exceptions.Exit(code) from None
     except BrokenPipeError:
         raise
     except (OSError, UnicodeDecodeError) as error:
@@ -134,8 +134,9 @@ def _progress(label: str) -> Iterator[tools.Progress]:
     if not sys.stderr.isatty():
         yield tools.no_progress
         return
-    with click.progressbar(length=1, label=label, file=sys.stderr, show_percent=True,
-                           item_show_func=lambda item: str(item or "")) as bar:
+    bars: Any = click.progressbar(length=1, label=label, file=sys.stderr, show_percent=True,
+                                  item_show_func=lambda item: str(item or ""))
+    with bars as bar:
         def show(done: int, total: int) -> None:
             if total:
                 bar.length = total

@@ -1,0 +1,155 @@
+"""Drive the broker with clients in other languages: amqplib (Node), RabbitMQ's Java client, amqp091-go.
+
+    python tests/conformance/run_interop.py [node] [java] [go]
+
+starts a broker, and for each suite copies its sources to build/interop/, installs there what they need, and runs them
+with AMQP_URL set. A suite whose tool chain is not on this machine is skipped, and says so. The last line is a summary
+`N passed, N failed, N skipped`; the exit code is 0 when nothing failed. What a suite printed is in build/interop/*.log.
+
+DRAGOMAN_PEER=host:port has the suites use the broker that runs there instead.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+BUILD = ROOT / "build" / "interop"
+INSTALL_SECONDS = 600
+RUN_SECONDS = 300  # a guard against hanging; a suite takes some 20 seconds
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One client: the programs it needs, how to install and to run, and how to read what the run printed."""
+
+    name: str
+    client: str
+    needs: tuple[str, ...]
+    install: tuple[str, ...]
+    build: tuple[str, ...]
+    run: tuple[str, ...]
+    count: Callable[[str], Counter[str]]
+
+
+def count_tap(text: str) -> Counter[str]:
+    """The totals at the end of what `node --test` prints in the TAP format."""
+    found = {word: int(number) for word, number in re.findall(r"^# (pass|fail|cancelled|skipped) (\d+)$", text, re.M)}
+    return Counter(passed=found.get("pass", 0), failed=found.get("fail", 0) + found.get("cancelled", 0),
+                   skipped=found.get("skipped", 0))
+
+
+def count_go(text: str) -> Counter[str]:
+    """The tests that `go test -v` reports, without subtests."""
+    words = Counter(re.findall(r"^--- (PASS|FAIL|SKIP): ", text, re.M))
+    return Counter(passed=words["PASS"], failed=words["FAIL"], skipped=words["SKIP"])
+
+
+def count_summary(text: str) -> Counter[str]:
+    """A summary line like our own."""
+    found = re.findall(r"^(\d+) passed, (\d+) failed, (\d+) skipped$", text, re.M)
+    passed, failed, skipped = map(int, found[-1]) if found else (0, 0, 0)
+    return Counter(passed=passed, failed=failed, skipped=skipped)
+
+
+SUITES = (
+    Suite("node", "amqplib", ("node", "npm"), ("npm", "install", "--no-audit", "--no-fund", "--loglevel=error"), (),
+          ("node", "--test", "--test-reporter=tap", "promises.test.js", "callbacks.test.js"), count_tap),
+    Suite("java", "com.rabbitmq:amqp-client", ("java", "javac", "mvn"),
+          ("mvn", "-q", "-B", f"-Dmaven.repo.local={BUILD / 'maven'}", "dependency:copy-dependencies",
+           "-DoutputDirectory=lib"),
+          ("javac", "-encoding", "UTF-8", "-cp", "lib/*", "-d", "classes", "Checks.java", "Conformance.java"),
+          ("java", "-cp", "classes:lib/*", "Conformance"), count_summary),
+    Suite("go", "amqp091-go", ("go",), ("go", "mod", "download"), ("go", "vet", "./..."),
+          ("go", "test", "-v", "-count=1", "./..."), count_go),
+)
+
+
+def main(arguments: list[str]) -> int:
+    unknown = set(arguments) - {suite.name for suite in SUITES}
+    if unknown:
+        print(f"no such suite: {', '.join(sorted(unknown))}", file=sys.stderr)
+        return 2
+    total: Counter[str] = Counter()
+    for suite in SUITES:
+        if not arguments or suite.name in arguments:
+            result = attempt(suite)
+            print(f"{suite.name} ({suite.client}): {summary(result)}", flush=True)
+            total += result
+    print(summary(total))
+    return 1 if total["failed"] or not total["passed"] else 0
+
+
+def attempt(suite: Suite) -> Counter[str]:
+    """Install and run one suite against a fresh broker. A suite that cannot be run counts as one that failed."""
+    missing = [program for program in suite.needs if shutil.which(program) is None]
+    if missing:
+        print(f"{suite.name}: skipped, not on this machine: {', '.join(missing)}")
+        return Counter(skipped=1)
+    folder = BUILD / suite.name
+    folder.mkdir(parents=True, exist_ok=True)
+    for source in (HERE / suite.name).iterdir():
+        if source.is_file():
+            shutil.copy(source, folder)
+    with (BUILD / f"{suite.name}.log").open("w+", encoding="utf-8", errors="replace") as log:
+        for command in (suite.install, suite.build):
+            if command and execute(command, folder, log.fileno(), {}, INSTALL_SECONDS) != 0:
+                return trouble(suite, "its client could not be installed", log.name)
+        start = log.seek(0, os.SEEK_END)
+        with broker() as url:
+            code = execute(suite.run, folder, log.fileno(), {"AMQP_URL": url}, RUN_SECONDS)
+        log.seek(start)
+        result = suite.count(log.read())
+    if code != 0 or result["failed"]:
+        result["failed"] = result["failed"] or 1
+        trouble(suite, "failed", log.name)
+    return result
+
+
+def execute(command: tuple[str, ...], folder: Path, output: int, more: dict[str, str], seconds: int) -> int:
+    """Run a command in the suite's folder; its exit code, or -1 when it had to be killed for taking too long."""
+    environment = {**os.environ, "GOPATH": str(BUILD / "gopath"), "GOCACHE": str(BUILD / "gocache"),
+                   "GOFLAGS": "-modcacherw", **more}
+    try:
+        return subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                              env=environment, timeout=seconds).returncode
+    except subprocess.TimeoutExpired:
+        return -1
+
+
+def trouble(suite: Suite, what: str, log: str) -> Counter[str]:
+    lines = Path(log).read_text(encoding="utf-8", errors="replace").splitlines()
+    print(f"{suite.name}: {what}; the end of {os.path.relpath(log)}:", *lines[-60:], sep="\n  ")
+    return Counter(failed=1)
+
+
+@contextmanager
+def broker() -> Iterator[str]:
+    """The address of a broker with nothing in it, or of the peer."""
+    peer = os.environ.get("DRAGOMAN_PEER")
+    if peer:
+        yield f"amqp://guest:guest@{peer}/"
+        return
+    sys.path.insert(0, str(ROOT))
+    from dragoman import testing
+    with tempfile.TemporaryDirectory() as store, testing.broker(store=Path(store) / "store") as ours:
+        yield ours.url
+
+
+def summary(result: Counter[str]) -> str:
+    return ", ".join(f"{result[word]} {word}" for word in ("passed", "failed", "skipped"))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
