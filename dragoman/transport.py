@@ -92,8 +92,7 @@ class Transport(Outlet, asyncio.Protocol):
         if self.flooded_since:
             self.flooded_since = 0
             self._read_or_not()
-        if front_end.out:
-            self.want_flush()
+        self.want_flush()  # whatever it has, as bytes or as confirms to be written
         front_end.drained()
 
     # What the front-end calls.

@@ -43,7 +43,7 @@ async function drain(queue) {
 }
 
 before(async () => {
-  connection = await amqp.connect(URL_TEXT);
+  connection = await amqp.connect(URL_TEXT, { noDelay: true });
 });
 
 after(() => connection.close());
@@ -53,13 +53,13 @@ beforeEach(async () => {
 });
 
 afterEach(async () => {
+  await channel.close().catch(() => {}); // first, so that no consumer is told of its queue's end
   const cleaner = await connection.createChannel();
   for (const queue of queues) await cleaner.deleteQueue(queue);
   for (const exchange of exchanges) await cleaner.deleteExchange(exchange);
   queues = [];
   exchanges = [];
   await cleaner.close();
-  await channel.close().catch(() => {});
 });
 
 describe('connecting', () => {
@@ -87,7 +87,8 @@ describe('connecting', () => {
 
   test('an address as an object, AMQPLAIN, client properties', async () => {
     const { hostname, port } = new URL(URL_TEXT);
-    const own = await amqp.connect({ protocol: 'amqp', hostname, port: Number(port || 5672), vhost: '/', heartbeat: 0 }, {
+    const address = { protocol: 'amqp', hostname, port: Number(port || 5672), vhost: '/', heartbeat: 0 };
+    const own = await amqp.connect(address, {
       credentials: amqp.credentials.amqplain('guest', 'guest'),
       clientProperties: { connection_name: 'conformance' }, noDelay: true, keepAlive: true,
     });
@@ -442,7 +443,8 @@ describe('consuming', () => {
     const replies = [];
     await channel.consume('amq.rabbitmq.reply-to', (message) => replies.push(message), { noAck: true });
     for (let number = 0; number < 10; number++) {
-      channel.sendToQueue(queue, Buffer.from(`${number}`), { correlationId: `${number}`, replyTo: 'amq.rabbitmq.reply-to' });
+      channel.sendToQueue(queue, Buffer.from(`${number}`),
+        { correlationId: `${number}`, replyTo: 'amq.rabbitmq.reply-to' });
     }
     await until(() => replies.length === 10, 'the replies');
     assert.deepEqual(replies.map((m) => [m.properties.correlationId, m.content.toString()]),
