@@ -39,12 +39,7 @@ class Receiving:
 async def receive_messages(to: Any, work: Receiving) -> int:
     """Receive and print; give the exit code. Raises ClientError."""
     async with Client(to) as client:
-        receiver = _Receiver(client, work)
-        try:
-            code = await receiver.run()
-        finally:
-            receiver.summary()
-    return code
+        return await _Receiver(client, work).run()
 
 
 class _Receiver:
@@ -73,6 +68,7 @@ class _Receiver:
             if channel.is_open:
                 channel.basic_cancel(consuming.consumer_tag)  # first, or the broker would send more
                 self.acknowledge()  # all that was printed, also when Ctrl-C ends this
+            self.summary()
 
     async def until_done(self) -> int:
         while True:

@@ -29,6 +29,9 @@ BUILD = ROOT / "build" / "interop"
 INSTALL_SECONDS = 600
 RUN_SECONDS = 300  # a guard against hanging; a suite takes some 20 seconds
 
+FAILURE = re.compile(r"\s*(not ok|--- FAIL|FAILED|panic:|Error|\[ERROR\])")
+"""How the suites begin the line that tells of a failure."""
+
 
 @dataclass(frozen=True)
 class Suite:
@@ -129,8 +132,12 @@ def execute(command: tuple[str, ...], folder: Path, output: int, more: dict[str,
 
 
 def trouble(suite: Suite, what: str, log: str) -> Counter[str]:
+    """Show what the log has on failures, or how it ends."""
     lines = Path(log).read_text(encoding="utf-8", errors="replace").splitlines()
-    print(f"{suite.name}: {what}; the end of {os.path.relpath(log)}:", *lines[-60:], sep="\n  ")
+    shown = sorted({near for at, line in enumerate(lines) if FAILURE.match(line)
+                    for near in range(max(0, at - 5), min(len(lines), at + 12))}) or range(max(0, len(lines) - 40),
+                                                                                          len(lines))
+    print(f"{suite.name}: {what}; from {os.path.relpath(log)}:", *(lines[at] for at in shown[:100]), sep="\n  ")
     return Counter(failed=1)
 
 

@@ -55,7 +55,7 @@ def test_connecting(target: Target) -> None:
         channels = [await connection.channel() for _ in range(64)]
         assert len({channel.number for channel in channels}) == 64
         assert connection.transport is not None
-        server = connection.transport.connection.server_properties
+        server: Any = connection.transport.connection.server_properties
         assert server["capabilities"]["publisher_confirms"] is True
         answer = await connection.update_secret("guest", reason="rotation")
         assert isinstance(answer, aiormq.spec.Connection.UpdateSecretOk)
@@ -113,7 +113,7 @@ def test_exchanges_of_every_type(target: Target, names: Names, kind: ExchangeTyp
             assert (await channel.get_exchange(exchange.name)).name == exchange.name
             queue = await channel.declare_queue(names.queue(), auto_delete=True)
             key = "1" if kind is ExchangeType.X_CONSISTENT_HASH else "a.b"
-            arguments = {"x-match": "all", "a": 1} if kind is ExchangeType.HEADERS else None
+            arguments: Any = {"x-match": "all", "a": 1} if kind is ExchangeType.HEADERS else None
             await queue.bind(exchange, key, arguments=arguments)
             await exchange.publish(Message(b"hello", headers={"a": 1}), "a.b")
             assert (await queue.get(no_ack=True)).body == b"hello"
@@ -415,7 +415,7 @@ def test_cancelled_by_the_broker(target: Target, names: Names) -> None:
             async with queue.iterator(no_ack=True) as messages:
                 assert (await anext(aiter(messages))).body == b"only"
                 await other.queue_delete(queue.name)
-                underlay = await channel.get_underlay_channel()
+                underlay: Any = await channel.get_underlay_channel()
                 await eventually(lambda: not underlay.consumers, "the consumer's end")
 
     run(test)

@@ -27,12 +27,14 @@ def broker() -> Iterator[testing.Broker]:
 
 
 @pytest.fixture
-def queue(broker: testing.Broker, request: pytest.FixtureRequest) -> str:
-    """The name of a durable queue that exists, and is empty."""
+def queue(broker: testing.Broker, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The name of a durable queue that exists, and is empty; it goes with the test, and its bindings with it."""
     name = str(request.node.name)
     with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
         connection.channel().queue_declare(name, durable=True)
-    return name
+    yield name
+    with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
+        connection.channel().queue_delete(name)
 
 
 def dragoman(*arguments: str, input: bytes = b"", **env: str) -> subprocess.CompletedProcess[bytes]:
