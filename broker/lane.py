@@ -71,18 +71,18 @@ class Lane:
 
     def first(self, log: ShardLog) -> Entry | None:
         """The oldest entry, left in its place."""
-        head = self.head
-        if not head:
+        if not self.head:
             self._fill(log)
+        head = self.head  # only now: filling may have replaced it
         if self.returned and (not head or self.returned[0][0] < head[0].id):
             return self.returned[0][1]
         return head[0] if head else None
 
     def take(self, log: ShardLog) -> Entry | None:
         """The oldest entry, removed."""
-        head = self.head
-        if not head:
+        if not self.head:
             self._fill(log)
+        head = self.head  # only now: filling may have replaced it
         if self.returned and (not head or self.returned[0][0] < head[0].id):
             return heapq.heappop(self.returned)[1]
         return head.popleft() if head else None

@@ -20,6 +20,7 @@ class TopicTrie:
 
     def __init__(self) -> None:
         self.root = _Node(False)
+        self.hashes = 0  # nodes behind a `#`
 
     def add(self, pattern: str, name: str, value: object) -> None:
         node = self.root
@@ -27,6 +28,8 @@ class TopicTrie:
             child = node.children.get(word)
             if child is None:
                 child = node.children[word] = _Node(word == "#")
+                if child.many:
+                    self.hashes += 1
             node = child
         node.values[name] = value
 
@@ -42,22 +45,29 @@ class TopicTrie:
             if node.values or node.children:
                 break
             del path[depth - 1].children[words[depth - 1]]
+            if node.many:
+                self.hashes -= 1
 
     def match(self, key: str) -> list[object]:
         """The values whose pattern matches, each once."""
-        nodes = _with_empty_hashes([self.root])
+        nodes = [self.root]
+        if self.hashes:
+            nodes = _with_empty_hashes(nodes)
         for word in _words(key):
-            after: dict[_Node, None] = {}
+            after: list[_Node] = []
             for node in nodes:
                 if node.many:
-                    after[node] = None
+                    after.append(node)
                 child = node.children.get(word)
                 if child is not None:
-                    after[child] = None
-                child = node.children.get("*")
-                if child is not None:
-                    after[child] = None
-            nodes = _with_empty_hashes(list(after))
+                    after.append(child)
+                if word != "*":  # a key may have a star for a word, which is none of a pattern's
+                    child = node.children.get("*")
+                    if child is not None:
+                        after.append(child)
+            nodes = _with_empty_hashes(after) if self.hashes else after  # without `#` no two paths meet
+        if len(nodes) == 1:
+            return list(nodes[0].values.values())
         found: dict[str, object] = {}
         for node in nodes:
             found.update(node.values)
@@ -70,7 +80,7 @@ def _words(key: str) -> list[str]:
 
 
 def _with_empty_hashes(nodes: list[_Node]) -> list[_Node]:
-    """The nodes, and those behind a `#` that stands for no word at all."""
+    """The nodes, and those behind a `#` that stands for no word at all, each once."""
     known = dict.fromkeys(nodes)
     for node in nodes:
         child = node.children.get("#")

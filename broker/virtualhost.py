@@ -19,7 +19,7 @@ from broker.errors import (
 from broker.exchange import Binding, DefaultExchange, DirectExchange, Exchange, FanoutExchange, TopicExchange
 from broker.hashing import ConsistentHashExchange, RandomExchange
 from broker.headers import HeadersExchange
-from broker.message import CONVERTERS, Address, Message
+from broker.message import CONVERTERS, Address, Message, address_of
 from broker.queue import LOCKED, Queue
 from broker.queue_settings import QueueSettings, check_properties, exchange_argument, queue_settings
 
@@ -34,7 +34,8 @@ _PREDECLARED = (("amq.direct", "direct"), ("amq.fanout", "fanout"), ("amq.topic"
                 ("amq.match", "headers"), ("amq.rabbitmq.trace", "topic"))
 
 _MOST_ROUTES = 10_000
-"""Cached routes of a virtual host; when there are more, all are forgotten and found again."""
+"""Cached routes of a virtual host, or twice as many as it has bindings and queues, if that is more. When there are
+more still, all are forgotten and found again."""
 
 
 class Route:
@@ -59,6 +60,8 @@ class VirtualHost:
         self.exchanges: dict[str, Exchange] = {}
         self.routes: dict[bytes, Route] = {}  # by `Address.short_strings`
         self.bound_to: dict[Queue | Exchange, dict[str, Binding]] = {}  # bindings by destination
+        self.bindings = 0
+        self.nameless_is_alternate = False  # messages may reach the nameless exchange by another's route
         self.exchanges[""] = DefaultExchange(self.queues)
         for exchange, kind in _PREDECLARED:
             self.exchanges[exchange] = self._make_exchange(exchange, kind, True, False,
@@ -79,7 +82,7 @@ class VirtualHost:
         queues: dict[Queue, None] = {}
         dynamic = self._follow(exchange, routing_key, None, queues)
         route = Route(exchange, Address(exchange_name, routing_key, short_strings), list(queues), dynamic)
-        if len(self.routes) >= _MOST_ROUTES:
+        if len(self.routes) >= max(_MOST_ROUTES, 2 * (self.bindings + len(self.queues))):
             self.routes.clear()
         self.routes[short_strings] = route
         return route
@@ -199,6 +202,8 @@ class VirtualHost:
     def _make_exchange(self, name: str, kind: str, durable: bool, auto_delete: bool, internal: bool,
                        arguments: dict[str, Any], queue_id: int = 0) -> Exchange:
         exchange_argument(arguments, "alternate-exchange", f"exchange '{name}' in vhost '{self.name}'")
+        if arguments.get("alternate-exchange") == "":
+            self.nameless_is_alternate = True
         if kind != "x-delayed-message":
             return EXCHANGE_KINDS[kind](name, kind, durable, auto_delete, internal, arguments)
         within_kind = arguments.get("x-delayed-type")
@@ -269,7 +274,7 @@ class VirtualHost:
         queue = Queue(self, name, self.broker.log.new_id(), durable and not exclusive, exclusive, auto_delete,
                       arguments, settings, owner if exclusive else None)
         self.queues[name] = queue
-        self.routes.clear()
+        self._forget_default_route(name)
         if queue.durable:
             topology.save(self.broker.store, topology.key(topology.QUEUE, self.name, name),
                           {"id": queue.queue_id, "auto_delete": auto_delete, "arguments": arguments})
@@ -285,8 +290,15 @@ class VirtualHost:
         """A queue of the broker's own making under a reserved name, gone with its owner's last use of it."""
         queue = Queue(self, name, self.broker.log.new_id(), False, True, True, {}, QueueSettings(), owner)
         self.queues[name] = queue
-        self.routes.clear()
+        self._forget_default_route(name)
         return queue
+
+    def _forget_default_route(self, name: str) -> None:
+        """A queue has come or gone that nothing is bound to: only the nameless exchange leads there."""
+        if self.nameless_is_alternate:
+            self.routes.clear()
+        else:
+            self.routes.pop(address_of("", name).short_strings, None)
 
     def delete_queue(self, queue: Queue) -> bool:
         """Delete a queue with its bindings. Gives whether the reply must await the store."""
@@ -295,9 +307,13 @@ class VirtualHost:
         del self.queues[queue.name]
         if queue.durable:
             self.broker.store.delete(topology.key(topology.QUEUE, self.name, queue.name))
-        for binding in list(self.bound_to.pop(queue, {}).values()):
+        bindings = self.bound_to.pop(queue, {})
+        for binding in list(bindings.values()):
             self._drop(binding, True)
-        self.routes.clear()
+        if bindings:
+            self.routes.clear()
+        else:
+            self._forget_default_route(queue.name)
         queue.close()
         return queue.durable
 
@@ -315,8 +331,7 @@ class VirtualHost:
         queue = destination if isinstance(destination, Queue) else None
         exchange = destination if isinstance(destination, Exchange) else None
         binding = Binding(source, queue, exchange, routing_key, arguments, identity)
-        source.bind(binding)
-        self.bound_to.setdefault(destination, {})[f"{source.name}\0{identity}"] = binding
+        self._add(binding)
         self.routes.clear()
         if not (source.durable and destination.durable):
             return False
@@ -339,10 +354,17 @@ class VirtualHost:
         self.routes.clear()
         return bool(binding.setting)
 
+    def _add(self, binding: Binding) -> None:
+        """Raises: PreconditionFailed."""
+        binding.source.bind(binding)
+        self.bound_to.setdefault(binding.destination(), {})[f"{binding.source.name}\0{binding.identity}"] = binding
+        self.bindings += 1
+
     def _drop(self, binding: Binding, may_delete_source: bool) -> None:
         """The binding is gone from its destination's list; take it from its source, which may go with its last."""
         source = binding.source
         source.unbind(binding)
+        self.bindings -= 1
         if binding.setting:
             self.broker.store.delete(binding.setting)
         if not may_delete_source:
@@ -377,8 +399,7 @@ class VirtualHost:
                           destination if isinstance(destination, Exchange) else None, value["routing_key"],
                           value["arguments"], identity)
         binding.setting = saved.key
-        source.bind(binding)
-        self.bound_to.setdefault(destination, {})[f"{source.name}\0{identity}"] = binding
+        self._add(binding)
 
 
 EXCHANGE_KINDS: dict[str, type[Exchange]] = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import logging
 import os
 import resource
@@ -34,6 +35,10 @@ BUSY = 75  # EX_TEMPFAIL: the store or a port is in use by somebody else; trying
 MISCONFIGURED = 78  # EX_CONFIG
 
 _log = logging.getLogger("dragoman")
+
+_COLLECT = (20_000, 20, 100)
+"""Thresholds of the garbage collector. Messages and connections leave no cycles behind, so there is little for it to
+find, and to look through a backlog of a hundred thousand entries again and again costs more than they do."""
 
 
 def serve(config_path: str | None, lifeline: int | None = None) -> int:
@@ -79,6 +84,9 @@ class _Service:
             await self.server.start()
         except Exception as error:
             return _refused(error)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_COLLECT)
         self.announce()
         code = await self.until_stopped()
         notify("STOPPING=1", "STATUS=stopping")

@@ -75,8 +75,9 @@ class Transport(Outlet, asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.server.clock.tick()
         self.socket = None
-        if self.front_end is not None:
-            self.front_end.lost()
+        front_end, self.front_end = self.front_end, None  # no cycle: it is gone at once, with all that it holds
+        if front_end is not None:
+            front_end.lost()
         self.server.disconnected(self)
 
     def pause_writing(self) -> None:

@@ -382,7 +382,8 @@ class Connection(FrontEnd):
         if method.name == "connection.close":
             self._let_go()
             self._send("connection.close-ok")
-            self._finish()
+            self.state = _CLOSED  # the client hangs up; one that saw us do so too early may miss the close-ok
+            self._close_by = self.broker.clock.now + 1000
         elif method.name == "connection.start-ok" and self.state == _START:
             self._start_ok(m)
         elif method.name == "connection.secure-ok" and self.state == _SECURE:
@@ -485,8 +486,8 @@ class Connection(FrontEnd):
             self.receive(b"")
 
     def tick(self, now: int) -> None:
-        if self.state == _CLOSING:
-            if now > self._close_by:
+        if self.state >= _CLOSING:
+            if now > self._close_by and not self.finished:
                 self._finish()
             return
         interval = self.heartbeat * 1000
@@ -505,7 +506,7 @@ class Connection(FrontEnd):
             self._send("connection.close", reply_code=320, reply_text=_short(f"CONNECTION_FORCED - {text}"))
             self.state = _CLOSING
             self._close_by = self.broker.clock.now + 10_000
-        elif self.state < _RUNNING:
+        elif self.state != _CLOSING:
             self._finish()
 
     def lost(self) -> None:
