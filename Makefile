@@ -24,7 +24,7 @@ test: build $(VENV)/tested-with ## run the tests (ARGS="-k queue -x" for pytest)
 	$(PYTEST) $(ARGS)
 
 interop: build $(VENV)/tested-with ## drive the broker with clients in Node, Java and Go
-	$(PYTEST) tests/interop $(ARGS)
+	$(BIN)/python tests/conformance/run_interop.py $(ARGS)
 
 lint: $(VENV)/tested-with ## style
 	$(BIN)/ruff check .
@@ -32,14 +32,14 @@ lint: $(VENV)/tested-with ## style
 types: $(VENV)/tested-with ## types, strictly
 	$(BIN)/mypy
 
-fuzz: build $(VENV)/tested-with ## feed the front-ends nonsense, for minutes
-	$(PYTEST) tests/protocol $(ARGS)
+fuzz: build $(VENV)/tested-with ## feed the front-ends nonsense, for FUZZ_SECONDS=300
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-300} $(PYTEST) tests/fuzz $(ARGS)
 
 bench: build $(VENV)/tested-with ## measure; PEER=host:port measures another broker in the same run
 	$(BIN)/python -m tests.bench $(if $(PEER),--peer $(PEER)) $(ARGS)
 
-chaos: build $(VENV)/tested-with ## kill brokers under load, many times, and look for lost messages
-	$(PYTEST) tests/chaos $(ARGS)
+chaos: build $(VENV)/tested-with ## kill brokers under load, CHAOS_ROUNDS=50 times, and look for lost messages
+	CHAOS_ROUNDS=$${CHAOS_ROUNDS:-50} $(PYTEST) tests/chaos $(ARGS)
 
 docs: $(VENV)/ready ## write the tables of docs/configuration.md anew
 	$(BIN)/python -m dragoman.config_text docs/configuration.md
