@@ -45,7 +45,7 @@ class Broker(LogListener):
         self.memory = Memory(memory_limit, watcher)
         self.queue_memory_messages = queue_memory_messages
         self.queue_memory_bytes = queue_memory_bytes
-        self.paged_lanes: dict[Lane, None] = {}
+        self.spilling: dict[Lane, None] = {}  # lanes whose newest entries are still in memory
         self.hosts: dict[str, VirtualHost] = {}
         self.log = store.acquire(0, self)
 
@@ -93,7 +93,6 @@ class Broker(LogListener):
                 queue = queues[found.queue_id]
                 number = min(found.lane, len(queue.lanes) - 1)
                 queue.lanes[number].recovered(found.count, found.size, found.first_id, found.last_id)
-                self.paged_lanes[queue.lanes[number]] = None
                 queue.ready += found.count
                 queue.ready_bytes += found.size
         for queue in queues.values():
@@ -127,11 +126,10 @@ class Broker(LogListener):
                 message = entry.message
                 if message is not None:
                     message.settle_pending()
-        for lane in list(self.paged_lanes):
-            if lane.recent:
-                lane.queue.spill(lane, last_id)
-            if not lane.paged():
-                del self.paged_lanes[lane]
+        for lane in list(self.spilling):
+            lane.queue.spill(lane, last_id)
+            if not lane.recent:
+                del self.spilling[lane]
 
     def store_full(self, full: bool, reason: str) -> None:
         if full:

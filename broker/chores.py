@@ -18,21 +18,28 @@ class Chores:
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
         self.waiting: deque[Iterator[None]] = deque()
+        self.busy = False  # a turn is due
 
     def add(self, chore: Iterator[None]) -> None:
         """Take on a chore: it yields after each small step."""
         self.waiting.append(chore)
-        if len(self.waiting) == 1:
+        if not self.busy:
+            self.busy = True
             self.scheduler.call_soon(self._turn)
 
     def _turn(self) -> None:
         end = time.perf_counter() + SLICE
         waiting = self.waiting
-        while waiting and time.perf_counter() < end:
-            try:
-                next(waiting[0])
-            except StopIteration:
-                waiting.popleft()
-        if waiting:
-            waiting.rotate(-1)
-            self.scheduler.call_soon(self._turn)
+        try:
+            while waiting and time.perf_counter() < end:
+                chore = waiting.popleft()
+                try:
+                    next(chore)
+                except StopIteration:
+                    continue
+                waiting.appendleft(chore)
+        finally:  # a chore that fails is dropped, the others go on
+            self.busy = bool(waiting)
+            if waiting:
+                waiting.rotate(-1)
+                self.scheduler.call_soon(self._turn)

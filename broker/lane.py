@@ -51,14 +51,11 @@ class Lane:
         return self.tail_count > 0 or len(self.recent) > 0
 
     def append(self, entry: Entry) -> None:
-        """A new entry; the queue has seen to it that it is in the journal if this lane is paged."""
-        if self.tail_count > 0 or len(self.recent) > 0:
-            self.recent.append(entry)
-        else:
-            self.head.append(entry)
+        """A new entry of a lane that is not paged: it stays in memory."""
+        self.head.append(entry)
 
-    def begin_paging(self, entry: Entry) -> None:
-        """The first entry that is to leave memory; it is in the journal."""
+    def append_paged(self, entry: Entry) -> None:
+        """A new entry that is in the journal, and is to leave memory once it is durable there."""
         self.recent.append(entry)
 
     def give_back(self, entry: Entry) -> None:

@@ -110,18 +110,12 @@ class Queue:
     def _keep(self, entry: Entry, message: Message) -> None:
         """The entry has to wait: in memory or, when there are many, in the journal."""
         lane = self.lanes[entry.lane]
-        if lane.paged() or self._crowded(lane):
-            if not entry.stored and self.log.paging:
+        if self.log.paging and (lane.paged() or self._crowded(lane)):
+            if not entry.stored:
                 entry.flags = TRANSIENT
                 self._store(entry, message)
-            if entry.stored and self.log.paging:
-                if not lane.paged():
-                    lane.begin_paging(entry)
-                    self.host.broker.paged_lanes[lane] = None
-                else:
-                    lane.append(entry)
-            else:
-                lane.append(entry)
+            lane.append_paged(entry)
+            self.host.broker.spilling[lane] = None
         else:
             lane.append(entry)
         self.ready += 1

@@ -41,12 +41,13 @@ more still, all are forgotten and found again."""
 class Route:
     """Where messages of one exchange and routing key go, found once and kept until the topology changes."""
 
-    __slots__ = ("exchange", "address", "queues", "dynamic")
+    __slots__ = ("exchange", "address", "queues", "queue", "dynamic")
 
     def __init__(self, exchange: Exchange, address: Address, queues: list[Queue], dynamic: bool) -> None:
         self.exchange = exchange
         self.address = address
         self.queues = queues
+        self.queue = queues[0] if len(queues) == 1 else None  # the usual case, one step nearer
         self.dynamic = dynamic  # the message itself decides: the queues must be found for each
 
 
@@ -98,6 +99,8 @@ class VirtualHost:
                 exchange.keep(message)
                 return ROUTED
             return self.enqueue(self._destinations(exchange, message, copies_to or []), message)
+        if route.queue is not None:
+            return ROUTED if route.queue.enqueue(message) else REFUSED
         return self.enqueue(route.queues, message)
 
     def enqueue(self, queues: list[Queue], message: Message) -> int:

@@ -70,6 +70,7 @@ class Connection(FrontEnd):
         self.exclusive_queues: dict[Queue, None] = {}
         self.notifies_cancel = False  # the client wants to know of cancelled consumers
         self.notifies_blocked = False
+        self._told_blocked = False
         self.closes_on_failure = False  # the client wants connection.close when its login is refused
         self.starved: list[BasicConsumer] = []  # consumers that had to wait for the socket
         self.flushing = False  # the outlet knows that there is output
@@ -80,6 +81,7 @@ class Connection(FrontEnd):
         self._chunks: list[bytes] = []  # input that is not a whole frame yet
         self._have = 0
         self._need = 0
+        self._awaited = 0  # bytes of a message that is not whole yet
         self._close_by = 0  # ms since the epoch: when to wait no longer for close-ok
         self._last_input = broker.clock.now
         self._last_output = broker.clock.now
@@ -121,6 +123,7 @@ class Connection(FrontEnd):
     def drained(self) -> None:
         starved, self.starved = self.starved, []
         for consumer in starved:
+            consumer.starved = False
             consumer.queue.wake(consumer)
 
     def confirms_due(self, channel: Channel) -> None:
@@ -149,31 +152,38 @@ class Connection(FrontEnd):
 
     def receive(self, data: bytes) -> None:
         self._last_input = self.broker.clock.now
+        at = 0
         if self._need:
-            self._chunks.append(data)
-            self._have += len(data)
-            if self._have < self._need or self.holding:
+            if self._have + len(data) < self._need or self.holding:
+                self._chunks.append(data)
+                self._have += len(data)
                 return
-            data = b"".join(self._chunks)
+            at = max(0, self._need - self._have)
+            self._chunks.append(data[:at])  # no more than is needed: large chunks are better not copied
+            awaited = b"".join(self._chunks)
             self._chunks.clear()
             self._need = 0
-        at = self._frames(data)
+            done = self._frames(awaited, 0)
+            if done < len(awaited):
+                data = awaited[done:] + data[at:]
+                at = 0
+        at = self._frames(data, at)
         if at < len(data) and self.state != _CLOSED:
             self._keep(data, at)
         if self._woken:
             self._wake()
 
     def _keep(self, data: bytes, at: int) -> None:
-        """Wait for the rest of a frame, and join the pieces only once it is there."""
+        """Wait for the rest of a frame, or of a message, and join the pieces only once it is there."""
         rest = data[at:]
         self._chunks.append(rest)
         self._have = len(rest)
-        self._need = 7 if len(rest) < 7 else 8 + min(u32(rest, 3), self.frame_max)
+        self._need = 7 if len(rest) < 7 else max(self._awaited, 8 + min(u32(rest, 3), self.frame_max))
 
-    def _frames(self, data: bytes) -> int:
-        """Handle all whole frames. Gives where the first that is not whole begins."""
-        at = 0
+    def _frames(self, data: bytes, at: int) -> int:
+        """Handle all whole frames from `at` on. Gives where the first that is not whole begins."""
         end = len(data)
+        self._awaited = 0
         while end - at >= 7 and self.state != _CLOSED:
             size = u32(data, at + 3)
             stop = at + 7 + size
@@ -207,7 +217,11 @@ class Connection(FrontEnd):
                         self._command(channel, number, data, at + 11, stop)
                     at = stop + 1
                 elif kind == HEADER:
-                    at = channel.content_header(data, at, stop, end)
+                    after = channel.content_header(data, at, stop, end)
+                    if after < 0:
+                        self._awaited = -after
+                        return at
+                    at = after
                 elif kind == BODY:
                     channel.content_body(data, at + 7, stop)
                     at = stop + 1
@@ -474,10 +488,12 @@ class Connection(FrontEnd):
         if self.state != _RUNNING:
             return
         if reasons:
-            if self.notifies_blocked:
+            if self.notifies_blocked and not self._told_blocked:
+                self._told_blocked = True
                 self._send("connection.blocked", reason=_short("; ".join(reasons)))
             return
-        if self.notifies_blocked:
+        if self._told_blocked:
+            self._told_blocked = False
             self._send("connection.unblocked")
         if self.holding:
             self.holding = False

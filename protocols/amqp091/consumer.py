@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class BasicConsumer(Consumer):
     """What basic.consume makes."""
 
-    __slots__ = ("channel", "limit", "outstanding", "started", "_first", "_tag", "_pack", "_size", "_channel_number")
+    __slots__ = ("channel", "limit", "outstanding", "started", "starved", "_first", "_tag", "_pack", "_size", "_channel_number")
 
     def __init__(self, channel: Channel, queue: Queue, tag: str, priority: int, exclusive: bool, settles: bool,
                  limit: int) -> None:
@@ -29,6 +29,7 @@ class BasicConsumer(Consumer):
         self.limit = limit  # deliveries that may wait for their acknowledgement; 0 for any number
         self.outstanding = 0
         self.started = False  # consume-ok was sent
+        self.starved = False  # the connection knows that this one waits for its socket
         number = channel.number
         self._channel_number = number
         self._first = bytes([1, number >> 8, number & 255])
@@ -43,7 +44,9 @@ class BasicConsumer(Consumer):
                 return False
         connection = channel.connection
         if connection.clogged or connection.out_size > FULL:
-            connection.starved.append(self)
+            if not self.starved:
+                self.starved = True
+                connection.starved.append(self)
             return False
         return self.started and channel.flowing
 

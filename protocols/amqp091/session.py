@@ -134,7 +134,8 @@ class Channel(Publisher):
     def content_header(self, data: bytes, at: int, stop: int, end: int) -> int:
         """A content header frame from `at` to its end octet at `stop`; `end` is the end of all data.
 
-        Gives where to go on: behind the body frame, too, if that is there and all of the body.
+        Gives where to go on: behind the body frame, too, if that is there and all of the body. When it is on its way,
+        gives how many bytes header and body have, as a negative number: it is simplest to wait for them.
         """
         if stop - at < PROPERTIES_AT + 2:
             raise ProtocolError(501, f"type 2, {stop - at - 7} octets: unknown_frame", 0)
@@ -148,15 +149,18 @@ class Channel(Publisher):
         if size == 0:
             self._publish(data[at:after], None, 0)
             return after
-        if (whole <= end and size <= self.connection.frame_max - 8 and data[after] == BODY
-                and data[after + 1] == data[at + 1] and data[after + 2] == data[at + 2]
-                and u32(data, after + 3) == size and data[whole - 1] == END):
-            self._publish(data[at:whole], None, size)
-            return whole
         if size > self.connection.settings.message_size:
             self.expecting = _NOTHING
             raise ProtocolError(406, f"message size {size} is larger than configured max size "
                                      f"{self.connection.settings.message_size}")
+        if (after + 7 <= end and size <= self.connection.frame_max - 8 and data[after] == BODY
+                and data[after + 1] == data[at + 1] and data[after + 2] == data[at + 2]
+                and u32(data, after + 3) == size):
+            if whole > end:
+                return at - whole
+            if data[whole - 1] == END:
+                self._publish(data[at:whole], None, size)
+                return whole
         self._header = data[at:after]
         self._size = self._missing = size
         self.expecting = _BODY
