@@ -48,6 +48,7 @@ class Broker(LogListener):
         self.spilling: dict[Lane, None] = {}  # lanes whose newest entries are still in memory
         self.hosts: dict[str, VirtualHost] = {}
         self.log = store.acquire(0, self)
+        self.durable_id = 0  # stored entries up to this id are durable
 
     def add_host(self, name: str) -> VirtualHost:
         """A virtual host, new or known. Raises: BrokerError for a name that cannot be."""
@@ -95,6 +96,7 @@ class Broker(LogListener):
                 queue.lanes[number].recovered(found.count, found.size, found.first_id, found.last_id)
                 queue.ready += found.count
                 queue.ready_bytes += found.size
+        self.durable_id = self.log.last_id
         for queue in queues.values():
             queue.recovered(0 if self.log.clean else self.log.last_id)
         for host in self.hosts.values():
@@ -126,6 +128,7 @@ class Broker(LogListener):
                 message = entry.message
                 if message is not None:
                     message.settle_pending()
+        self.durable_id = max(self.durable_id, last_id)
         for lane in list(self.spilling):
             lane.queue.spill(lane, last_id)
             if not lane.recent:
@@ -144,4 +147,5 @@ class Broker(LogListener):
 
     def close(self) -> None:
         """Write out what must be kept and let go of the store."""
+        self.chores.finish()
         self.store.close()

@@ -43,3 +43,9 @@ class Chores:
             if waiting:
                 waiting.rotate(-1)
                 self.scheduler.call_soon(self._turn)
+
+    def finish(self) -> None:
+        """Do all that is left, now."""
+        while self.waiting:
+            for _ in self.waiting.popleft():
+                pass

@@ -14,6 +14,9 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from collections.abc import Iterator
+from itertools import chain
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from broker.entry import Entry
@@ -21,6 +24,8 @@ from store.journal import ShardLog
 
 if TYPE_CHECKING:
     from broker.queue import Queue
+
+_ENTRY = itemgetter(1)
 
 CHUNK = 1000
 """Entries that are read from the journal at a time."""
@@ -119,19 +124,16 @@ class Lane:
             spilled.append(entry)
         return spilled
 
-    def clear(self, log: ShardLog) -> list[Entry]:
+    def clear(self, log: ShardLog) -> Iterator[Entry]:
         """Empty the lane. Gives the entries that were in memory; those in the tail are gone from the journal too."""
         if self.tail_count > 0:
             log.discard(self.queue.queue_id, self.number, self.tail_after + 1, self.tail_last)
             self.tail_count = 0
             self.tail_size = 0
-        entries = list(self.head)
-        entries.extend(entry for _, entry in self.returned)
-        entries.extend(self.recent)
-        self.head.clear()
-        self.returned.clear()
-        self.recent.clear()
-        return entries
+        head, self.head = self.head, deque()
+        returned, self.returned = self.returned, []
+        recent, self.recent = self.recent, deque()
+        return chain(head, map(_ENTRY, returned), recent)
 
     def recovered(self, count: int, size: int, first_id: int, last_id: int) -> None:
         """What the journal holds of this lane, after a restart."""

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from broker.chores import Chores
 from broker.clock import Timer
 from broker.consumer import Consumer
 from broker.entry import ACQUIRED, AVAILABLE, GONE, Entry
@@ -56,6 +57,7 @@ class Queue:
         self.ready = 0  # available entries
         self.ready_bytes = 0
         self.unsettled = 0  # acquired entries
+        self.returning = 0  # chores that give entries back: until they have, nothing goes out
         self.suspect_id = 0  # entries up to this id were here before a crash: somebody may have seen them
         self.deleted = False
         self.consumers: list[Consumer] = []
@@ -128,7 +130,7 @@ class Queue:
             self.dispatch()
 
     def _crowded(self, lane: Lane) -> bool:
-        count = len(lane.head)
+        count = len(lane.head) + len(lane.returned)
         if count < FEW:
             return False
         return (count >= self.keep_messages or self.ready_bytes - lane.tail_size > self.keep_bytes
@@ -186,7 +188,7 @@ class Queue:
     def get(self) -> Entry | None:
         """Acquire the oldest entry for somebody who is no consumer."""
         self.used()
-        entry = self._take()
+        entry = self._take() if not self.returning else None
         if entry is not None:
             entry.state = ACQUIRED
             self.unsettled += 1
@@ -275,7 +277,13 @@ class Queue:
             if entry.stored:
                 self.log.delivered(entry)
         entry.state = AVAILABLE
-        self.lanes[entry.lane].give_back(entry)
+        lane = self.lanes[entry.lane]
+        message = entry.message
+        if message is not None and entry.stored and entry.id <= self.host.broker.durable_id and self.log.paging \
+                and self._crowded(lane):
+            entry.message = None
+            self.memory.release(message)
+        lane.give_back(entry)
         self.ready += 1
         self.ready_bytes += entry.size
         if entry.expiry and self.expiry_timer is None:
@@ -328,24 +336,33 @@ class Queue:
     def purge(self) -> int:
         """Drop all available entries. Gives their number."""
         count = self.ready
-        later: list[Entry] = []
+        as_one = self.log.paging and not self.unsettled  # they must be gone from the journal together
         for lane in self.lanes:
-            for entry in lane.clear(self.log):
-                if entry.stored and self.log.paging:  # few, and they must be gone from the journal as one
+            entries = lane.clear(self.log)
+            if as_one:
+                self.log.discard(self.queue_id, lane.number, 1, self.log.last_id)
+            elif self.log.paging:
+                for entry in entries:
                     self._forget(entry)
-                else:
-                    later.append(entry)
-        if later:
-            self.host.broker.chores.add(self._forget_bit_by_bit(later))
+                continue
+            self.host.broker.chores.add(self._forget_bit_by_bit(entries, as_one))
         self.ready = 0
         self.ready_bytes = 0
         return count
 
-    def _forget_bit_by_bit(self, entries: list[Entry]) -> Iterator[None]:
-        for at in range(0, len(entries), 200):
-            for entry in entries[at:at + 200]:
+    def _forget_bit_by_bit(self, entries: Iterator[Entry], discarded: bool) -> Iterator[None]:
+        """discarded: they are gone from the journal already."""
+        number = 0
+        for entry in entries:
+            if discarded:
+                entry.state = GONE
+                if entry.message is not None:
+                    self.memory.release(entry.message)
+            else:
                 self._forget(entry)
-            yield
+            number += 1
+            if number % 200 == 0:
+                yield
 
     # Consumers.
 
@@ -395,7 +412,7 @@ class Queue:
     def _pick(self) -> Consumer | None:
         """The next ready consumer in turn, of the highest priority that has one. Parks those that are not ready."""
         available = self.available
-        while available:
+        while available and not self.returning:
             consumer = available[0]
             if self.prioritised:
                 for other in available:
@@ -436,9 +453,7 @@ class Queue:
         self.expiry_timer = self.idle_timer = None
         self.log.drop(self.queue_id)
         for lane in self.lanes:
-            entries = lane.clear(self.log)
-            if entries:
-                self.host.broker.chores.add(self._forget_bit_by_bit(entries))
+            self.host.broker.chores.add(self._forget_bit_by_bit(lane.clear(self.log), False))
         self.ready = 0
         self.ready_bytes = 0
         consumers, self.consumers = self.consumers, []
@@ -447,3 +462,34 @@ class Queue:
             consumer.parked = True
             consumer.attached = False
             consumer.cancelled()
+
+
+AT_ONCE = 1000
+"""Entries that are given back in one go."""
+
+
+def give_back(entries: list[Entry], chores: Chores) -> None:
+    """Release entries, in the order in which they were delivered, as deliveries that failed; then dispatch. When they
+    are many, bit by bit, while their queues rest: nobody is to get a later entry before an earlier one."""
+    queues: dict[Queue, None] = {}
+    for entry in entries:
+        queues[entry.queue] = None
+    if len(entries) <= AT_ONCE:
+        for entry in entries:
+            entry.queue.release(entry, True)
+        for queue in queues:
+            queue.dispatch()
+        return
+    for queue in queues:
+        queue.returning += 1
+    chores.add(_give_back_bit_by_bit(entries, list(queues)))
+
+
+def _give_back_bit_by_bit(entries: list[Entry], queues: list[Queue]) -> Iterator[None]:
+    for at in range(0, len(entries), AT_ONCE):
+        for entry in entries[at:at + AT_ONCE]:
+            entry.queue.release(entry, True)
+        yield
+    for queue in queues:
+        queue.returning -= 1
+        queue.dispatch()

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class BasicConsumer(Consumer):
     """What basic.consume makes."""
 
-    __slots__ = ("channel", "limit", "outstanding", "started", "starved", "_first", "_tag", "_pack", "_size", "_channel_number")
+    __slots__ = ("channel", "limit", "outstanding", "started", "starved", "_first", "_tag", "_pack", "_size",
+                 "_channel_number")
 
     def __init__(self, channel: Channel, queue: Queue, tag: str, priority: int, exclusive: bool, settles: bool,
                  limit: int) -> None:

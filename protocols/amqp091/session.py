@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from broker.arguments import kind
 from broker.entry import Entry
 from broker.message import AMQP091, Amendment, Message, Publisher, amended
-from broker.queue import Queue
+from broker.queue import Queue, give_back
 from broker.transaction import ACCEPT, REJECT, RELEASE, Publication, Transaction
 from broker.virtualhost import REFUSED, UNROUTED, Route
 from protocols.amqp091 import properties
@@ -345,7 +345,7 @@ class Channel(Publisher):
             tags = [tag]
         else:
             raise ProtocolError(406, f"unknown delivery tag {tag}")
-        touched: dict[Queue, None] = {}
+        returned: list[Entry] = []
         for number in tags:
             entry = self.unacked.pop(number)
             if self.transaction is not None:
@@ -357,10 +357,9 @@ class Channel(Publisher):
             elif outcome == REJECT:
                 entry.queue.reject(entry)
             else:
-                entry.queue.release(entry, True)
-                touched[entry.queue] = None
-        for queue in touched:
-            queue.dispatch()
+                returned.append(entry)
+        if returned:
+            give_back(returned, self.broker.chores)
 
     def _settle_later(self, transaction: Transaction, tag: int, entry: Entry, outcome: int) -> None:
         transaction.settle(entry, outcome)
@@ -389,7 +388,7 @@ class Channel(Publisher):
         entries = list(self.unacked.values())
         self.unacked.clear()
         self.lowest = self.delivery_tag + 1
-        touched: dict[Queue, None] = {}
+        returned: list[Entry] = []
         for entry in entries:
             consumer = entry.consumer
             self._free(entry)
@@ -398,10 +397,8 @@ class Channel(Publisher):
                 entry.redelivered = True
                 consumer.deliver(entry, entry.message)
             else:
-                entry.queue.release(entry, True)
-                touched[entry.queue] = None
-        for queue in touched:
-            queue.dispatch()
+                returned.append(entry)
+        give_back(returned, self.broker.chores)
 
     # Transactions.
 
@@ -441,15 +438,12 @@ class Channel(Publisher):
         if self.transaction is not None:
             for tag, (entry, _) in zip(self.tx_tags, self.transaction.rollback(), strict=True):
                 self.unacked[tag] = entry
-        touched: dict[Queue, None] = {}
-        for tag in sorted(self.unacked):
-            entry = self.unacked[tag]
-            entry.queue.release(entry, True)
-            touched[entry.queue] = None
-        self.unacked.clear()
+        if self.transaction is not None:  # what it gave back is not in order
+            self.unacked = dict(sorted(self.unacked.items()))
+        entries = list(self.unacked.values())
+        self.unacked = {}
         self.held = None
-        for queue in touched:
-            queue.dispatch()
+        give_back(entries, self.broker.chores)
 
 
 def _copies(headers: dict[str, Any]) -> list[str]:
