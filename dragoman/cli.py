@@ -84,7 +84,7 @@ def config_group() -> None:
     """Look at the configuration."""
 
 
-@config_group.command()
+@config_group.command(short_help="Print the configuration in effect, with comments.")
 @CONFIG_OPTION
 def show(config_path: str | None) -> None:
     """Print the configuration in effect, defaults included, as a TOML file with comments.
@@ -101,13 +101,19 @@ def show(config_path: str | None) -> None:
 
 @config_group.command()
 @CONFIG_OPTION
-def check(config_path: str | None) -> None:
-    """Check a configuration file, and the files it names. Exit code 0 when it can be used, 78 when not."""
+@click.argument("file", metavar="[FILE]", required=False)
+def check(config_path: str | None, file: str | None) -> None:
+    """Check a configuration file, and the files it names. Exit code 0 when it can be used, 78 when not.
+
+    \b
+    dragoman config check dragoman.toml
+    """
     from dragoman.config_files import load_and_check
 
+    path = file or config_path
     with _problems_shown():
-        load_and_check(config_path)
-    click.echo(f"{config_path or 'the built-in configuration'}: no problems")
+        load_and_check(path)
+    click.echo(f"{path or 'the built-in configuration'}: no problems")
 
 
 @contextmanager

@@ -150,7 +150,9 @@ class Client:
             return f"{self.where}: the broker refuses the user name or password"
         if type(error).__name__ == "ProbableAccessDeniedError":
             return f"{self.where}: the broker refuses access to virtual host {self.parameters.virtual_host}"
-        return f"cannot connect to {self.where}: {_innermost(error)}"
+        why = _innermost(error)
+        hint = "; perhaps it wants TLS (amqps://)" if why == "it hung up" and not self.parameters.ssl_options else ""
+        return f"cannot connect to {self.where}: {why}{hint}"
 
     def loss(self, error: BaseException) -> str:
         """Why the connection or channel is gone."""
@@ -189,4 +191,5 @@ def _innermost(error: BaseException) -> str:
         error = inner
     if isinstance(error, ConnectionClosed):
         return f"the broker says {error.reply_code}: {error.reply_text}"
-    return reason(error) if error.args else type(error).__name__
+    text = reason(error) if error.args else type(error).__name__
+    return "it hung up" if "Transport indicated EOF" in text else text

@@ -27,7 +27,7 @@ PATH_OPTION = click.option("--path", "-p", "given", metavar="FOLDER",
                            help="The store's folder; default: store.path of the configuration.")
 
 
-@click.group()
+@click.group(short_help="Look after a store while no broker uses it.")
 def store() -> None:
     """Check, compact, export and import a store while no broker uses it.
 
@@ -66,7 +66,7 @@ def compact(given: str | None, config_path: str | None) -> None:
     click.echo(f"{path}: {_size(before)} before, {_size(after)} after")
 
 
-@store.command()
+@store.command(short_help="Write a store as lines of JSON.")
 @PATH_OPTION
 @CONFIG_OPTION
 @click.argument("output", metavar="[FILE]", type=click.Path(dir_okay=False), default="-")
@@ -84,7 +84,7 @@ def export(given: str | None, config_path: str | None, output: str) -> None:
     _show_problems(done.report, "all that can be read was exported")
 
 
-@store.command("import")
+@store.command("import", short_help="Make a store of what export wrote.")
 @PATH_OPTION
 @CONFIG_OPTION
 @click.argument("source", metavar="[FILE]", type=click.Path(dir_okay=False), default="-")

@@ -97,7 +97,7 @@ def _file(path: str | None, config_path: str | None, new: bool = False) -> Itera
                 file.load()
             yield file
         except OSError as error:
-            raise click.ClickException(f"{named}: {reason(error)}") from None
+            raise click.ClickException(f"{named}: {error.strerror or reason(error)}") from None
     except ConfigError as error:
         raise click.ClickException(str(error)) from None
     except ValueError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from pathlib import Path
 
 from broker.users import PasswordFile
 from dragoman.config import Config, ConfigError, Tls, load
@@ -19,6 +20,11 @@ def load_and_check(path: str | None) -> Config:
 
 def reason(error: BaseException) -> str:
     """What went wrong, without the number that Python puts before it."""
+    if isinstance(error, ssl.SSLError) and error.reason:
+        if error.reason == "WRONG_VERSION_NUMBER":  # whatever came, it is no record of TLS
+            return "the other side does not speak TLS"
+        detail = f": {error.verify_message}" if isinstance(error, ssl.SSLCertVerificationError) else ""
+        return error.reason.replace("_", " ").lower() + detail
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return str(error) or type(error).__name__
@@ -30,6 +36,10 @@ def _check_tls(tls: Tls) -> list[str]:
     problems = [problem for problem in (_unreadable("tls.certificate", tls.certificate),
                                         _unreadable("tls.key", tls.key),
                                         _unreadable("tls.client_ca", tls.client_ca)) if problem]
+    problems = problems or [problem for problem in (_no_pem("tls.certificate", tls.certificate, b"CERTIFICATE-----"),
+                                                    _no_pem("tls.key", tls.key or tls.certificate, b"PRIVATE KEY-----"),
+                                                    _no_pem("tls.client_ca", tls.client_ca, b"CERTIFICATE-----"))
+                            if problem]
     if problems:
         return problems
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -43,6 +53,17 @@ def _check_tls(tls: Tls) -> list[str]:
     except (OSError, ValueError) as error:
         problems.append(f"tls.client_ca {tls.client_ca} cannot be used: {reason(error)}")
     return problems
+
+
+def _no_pem(key: str, path: str, mark: bytes) -> str:
+    """The problem with what is in a file, "" without one: OpenSSL only says `PEM lib`."""
+    content = Path(path).read_bytes() if path else mark
+    what = "certificate" if mark == b"CERTIFICATE-----" else "private key"
+    if mark not in content:
+        return f"{key}: there is no {what} in PEM form in {path}"
+    if what == "private key" and b"ENCRYPTED" in content:
+        return f"{key}: the private key in {path} is protected by a passphrase; `openssl pkey` writes it without"
+    return ""
 
 
 def _check_users(path: str) -> list[str]:

@@ -11,6 +11,7 @@ import ssl
 from typing import TYPE_CHECKING
 
 from dragoman.config import Listener
+from dragoman.config_files import reason
 from dragoman.transport import Transport
 
 if TYPE_CHECKING:
@@ -38,8 +39,11 @@ class Listening:
     async def start(self) -> None:
         """Raises: OSError."""
         loop = self.server.loop
-        found = await loop.getaddrinfo(self.listener.host or None, self.listener.port, type=socket.SOCK_STREAM,
-                                       flags=socket.AI_PASSIVE)
+        try:
+            found = await loop.getaddrinfo(self.listener.host or None, self.listener.port, type=socket.SOCK_STREAM,
+                                           flags=socket.AI_PASSIVE)
+        except socket.gaierror as error:
+            raise socket.gaierror(error.errno, f"{self.listener.host}: {error.strerror}") from None
         for family, _, _, _, address in dict.fromkeys(found):
             listening = socket.socket(family, socket.SOCK_STREAM)
             self.sockets.append(listening)
@@ -72,7 +76,7 @@ class Listening:
     def _accept(self, listening: socket.socket) -> None:
         for _ in range(64):
             try:
-                client, _ = listening.accept()
+                client, address = listening.accept()
             except BlockingIOError:
                 return
             except OSError as error:
@@ -81,9 +85,14 @@ class Listening:
                     self.server.loop.remove_reader(listening)
                     self.server.loop.call_later(1, self._accept_again, listening)
                 return
+            peer = f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
+            if len(self.tasks) >= self.server.config.limits.connections:  # of those there is no transport yet
+                logger.warning("%s: refused, %d clients are about to begin", peer, len(self.tasks))
+                client.close()
+                continue
             client.setblocking(False)
             client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            task = self.server.loop.create_task(self._begin(client))
+            task = self.server.loop.create_task(self._begin(client, peer))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
 
@@ -91,7 +100,7 @@ class Listening:
         if listening.fileno() >= 0:
             self.server.loop.add_reader(listening, self._accept, listening)
 
-    async def _begin(self, client: socket.socket) -> None:
+    async def _begin(self, client: socket.socket, peer: str) -> None:
         """Find out whether the client speaks TLS, and hand it to its transport."""
         loop = self.server.loop
         patience = self.server.config.limits.handshake_seconds
@@ -106,11 +115,11 @@ class Listening:
                 lambda: Transport(self.server, tls is not None, anonymous), client, ssl=tls,
                 ssl_handshake_timeout=patience if tls is not None else None)
         except TimeoutError:
-            logger.warning("a client was silent for %d s and was closed", patience)
+            logger.warning("%s: closed, it was silent for %d s", peer, patience)
             client.close()
         except OSError as error:
             if tls is not None:
-                logger.warning("a client's TLS handshake failed: %s", error)
+                logger.warning("%s: closed, its TLS handshake failed: %s", peer, reason(error))
             client.close()
         except asyncio.CancelledError:
             client.close()

@@ -7,13 +7,14 @@ import contextlib
 import logging
 import socket
 import ssl
+from dataclasses import replace
 from pathlib import Path
 
 from broker.broker import Broker, Watcher
 from broker.clock import Clock
 from broker.users import PasswordFile, Users
 from dragoman import __version__
-from dragoman.config import Config
+from dragoman.config import Config, needing_restart
 from dragoman.listening import Listening
 from dragoman.resources import free_disk, memory_limit
 from dragoman.scheduler import LoopAlarm, LoopScheduler, PasswordChecks
@@ -89,7 +90,8 @@ class Server(Watcher):
         if self._users.guest:
             parts.append("guest with password guest (from this machine only)")
         if self._users.file is not None:
-            parts.append(f"{len(self._users.file.names())} users of {self.config.authentication.users_file}")
+            count = len(self._users.file.names())
+            parts.append(f"{count} user{'' if count == 1 else 's'} of {self.config.authentication.users_file}")
         if any(listener.anonymous for listener in self.config.listeners):
             parts.append("anybody, without a name, where a listener says anonymous")
         return ", ".join(parts) or "nobody: set authentication.users_file"
@@ -99,9 +101,11 @@ class Server(Watcher):
 
         Raises: ValueError, OSError; then everything stays as it was.
         """
+        waits = needing_restart(self.config, config)
+        old = self.config  # what needs a restart stays as it is: it is asked for time and again
+        config = replace(config, listeners=old.listeners, virtual_hosts=old.virtual_hosts, store=old.store,
+                         amqp091=old.amqp091)
         tls, users = _tls_context(config), _load_users(config, self._checks)
-        waits = [name for name in ("listeners", "virtual_hosts", "store", "amqp091")
-                 if getattr(config, name) != getattr(self.config, name)]
         if (tls is None) != (self._tls is None):
             waits.append("tls")
         elif tls is not None:
@@ -112,6 +116,7 @@ class Server(Watcher):
         self.config = config
         self.broker.memory.limit = config.limits.memory or memory_limit()
         self.broker.memory.tight = self.broker.memory.limit // 2
+        self.broker.memory.add(0)  # what is used may be too much now, or no longer
         self.broker.queue_memory_messages = config.limits.queue_memory_messages
         self.broker.queue_memory_bytes = config.limits.queue_memory_bytes
         self._settings.message_size = config.limits.message_size
@@ -129,6 +134,8 @@ class Server(Watcher):
         for transport in list(self.transports):
             if transport.front_end is not None:
                 transport.front_end.shut_down("broker forced connection closure: it is shutting down")
+            elif transport.socket is not None:
+                transport.socket.abort()  # it did not even say what it speaks
         if self.transports:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._gone.wait(), seconds)
@@ -229,7 +236,11 @@ class Server(Watcher):
         if self.config.store.kind != "lmdb":
             return
         least = self.config.limits.disk_free
-        free = free_disk(self.config.store.path)
+        try:
+            free = free_disk(self.config.store.path)
+        except OSError as error:
+            self.broker.memory.set_alarm("disk", f"the store's disk cannot be asked for room: {error.strerror}")
+            return
         if free < least:
             self.broker.memory.set_alarm("disk", f"{free >> 20} MiB of disk are free, {least >> 20} MiB must be")
         else:

@@ -119,8 +119,10 @@ class _Service:
         _log.info("messages are kept in %s",
                   os.path.abspath(kept.path) if kept.kind == "lmdb" else "memory only: a stop forgets them")
         _log.info("may log in: %s", self.server.users())
-        if urls and logs.is_text(self.config.log):
-            where = "" if urls[0] == "amqp://127.0.0.1:5672" else urls[0] + " "
+        plain = [url for url in urls if url.startswith("amqp:")]
+        if plain and self.config.authentication.guest and logs.is_text(self.config.log):
+            to = plain[0].replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+            where = "" if to == "amqp://127.0.0.1:5672" else to + " "
             _log.info("to try it: dragoman send --declare %shello 'Hello, world'", where)
         self.ready = True
         notify("READY=1", f"STATUS=listening on {', '.join(urls)}", f"MAINPID={os.getpid()}",
