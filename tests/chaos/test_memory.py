@@ -1,0 +1,59 @@
+"""A backlog is the disk's business: the broker's memory does not grow with it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import amqp
+import pytest
+
+from dragoman import testing
+from tests.chaos.workload import HANG, connect
+
+COUNT, SIZE = 40_000, 4096
+WINDOW = 500
+
+
+def memory(broker: testing.Broker) -> int:
+    """Bytes of the broker's own; pages of the store's file, which the system takes back as it likes, do not count."""
+    found = re.search(r"RssAnon:\s+(\d+) kB", Path(f"/proc/{broker.pid}/status").read_text())
+    assert found is not None
+    return int(found[1]) << 10
+
+
+@pytest.mark.parametrize("delivery_mode", [1, 2])
+def test_memory_does_not_grow_with_a_backlog(tmp_path: Path, delivery_mode: int) -> None:
+    filling = bytes(SIZE)
+    with testing.broker("[limits]\nqueue_memory_messages = 1000", store=tmp_path / "store") as broker:
+        with connect(broker.port) as connection:
+            channel = connection.channel()
+            channel.queue_declare("q", durable=True, auto_delete=False)
+            channel.confirm_select()
+            confirmed = 0
+
+            def acknowledged(tag: int, multiple: bool) -> None:
+                nonlocal confirmed
+                confirmed = max(confirmed, tag)
+            channel.events["basic_ack"].add(acknowledged)
+            before = memory(broker)
+            for number in range(COUNT):
+                channel.basic_publish(amqp.Message(b"%d:" % number + filling, delivery_mode=delivery_mode), "", "q")
+                while number - confirmed > WINDOW:
+                    connection.drain_events(timeout=HANG)
+            while confirmed < COUNT:
+                connection.drain_events(timeout=HANG)
+            assert memory(broker) - before < COUNT * SIZE / 4
+            received: list[int] = []
+
+            def deliver(message: amqp.Message) -> None:
+                body = message.body if isinstance(message.body, bytes) else message.body.encode()
+                received.append(int(body.partition(b":")[0]))
+                assert len(body) > SIZE and not message.delivery_info["redelivered"]
+                channel.basic_ack(message.delivery_info["delivery_tag"])
+            channel.basic_qos(0, 200, False)
+            channel.basic_consume("q", callback=deliver)
+            while len(received) < COUNT:
+                connection.drain_events(timeout=HANG)
+            assert received == list(range(COUNT))
+            assert memory(broker) - before < COUNT * SIZE / 4
