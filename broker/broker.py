@@ -102,7 +102,7 @@ class Broker(LogListener):
         for host in self.hosts.values():
             for exchange in host.exchanges.values():
                 if isinstance(exchange, DelayedExchange):
-                    exchange.recover()
+                    yield from exchange.recover()
 
     def _recover_setting(self, saved: topology.Saved, queues: dict[int, Queue]) -> None:
         host = self.hosts[saved.host]

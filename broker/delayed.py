@@ -4,10 +4,12 @@ and then routes it as the kind of exchange that its argument `x-delayed-type` na
 from __future__ import annotations
 
 import heapq
+from collections import deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from broker.clock import Timer
-from broker.entry import Entry
+from broker.entry import ACQUIRED, Entry
 from broker.exchange import Binding, Exchange
 from broker.message import Amendment, Message, amended
 from broker.queue import Queue
@@ -32,6 +34,7 @@ class DelayedExchange(Exchange):
         self.bindings = within.bindings
         self.hold = hold
         self.waiting: list[tuple[int, int, Entry]] = []
+        self.fresh: deque[Entry] = deque()  # entries whose messages may still leave memory
         self.timer: Timer | None = None
 
     def bind(self, binding: Binding) -> None:
@@ -57,25 +60,42 @@ class DelayedExchange(Exchange):
         """Hold the message until it is due. Who publishes it with confirms is told when it is safe here."""
         message.expiry = 0  # its time to live begins when it is routed
         self.hold.enqueue(message)
+        self._take_up(1)
         self._await_next()
 
-    def recover(self) -> None:
-        """Take up what the journal has kept."""
+    def recover(self) -> Iterator[None]:
+        """Take up what the journal has kept, bit by bit."""
+        while self.hold.ready:
+            self._take_up(1000)
+            yield
         self._await_next()
 
-    def _await_next(self) -> None:
-        while True:
+    def _take_up(self, most: int) -> None:
+        """See when new entries are due. Where there are many, those that are durable leave memory until then."""
+        for _ in range(most):
             entry = self.hold.get()
             if entry is None:
                 break
             assert entry.message is not None
             due = entry.message.arrival + self.delay(entry.message)
             heapq.heappush(self.waiting, (due, entry.id, entry))
+            if entry.stored:
+                self.fresh.append(entry)
+        durable_id = self.host.broker.durable_id
+        while self.fresh and self.fresh[0].id <= durable_id:
+            entry = self.fresh.popleft()
+            if len(self.waiting) > self.hold.keep_messages and entry.state == ACQUIRED:
+                self.hold.unload(entry)
+
+    def _await_next(self) -> None:
+        if not self.waiting:
+            return
+        due = self.waiting[0][0]
         if self.timer is not None:
+            if self.timer.when <= due:
+                return
             self.timer.cancel()
-            self.timer = None
-        if self.waiting:
-            self.timer = self.host.broker.timers.at(self.waiting[0][0], self._route_due)
+        self.timer = self.host.broker.timers.at(due, self._route_due)
 
     def _route_due(self) -> None:
         self.timer = None
@@ -84,6 +104,8 @@ class DelayedExchange(Exchange):
             if not self.waiting or self.waiting[0][0] > now:
                 break
             entry = heapq.heappop(self.waiting)[2]
+            if entry.message is None and not self.hold.load(entry):
+                continue
             message = entry.message
             if message is not None and not self.deleted:
                 amendment = Amendment()
@@ -98,4 +120,5 @@ class DelayedExchange(Exchange):
         if self.timer is not None:
             self.timer.cancel()
         self.waiting.clear()
+        self.fresh.clear()
         self.hold.close()

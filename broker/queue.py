@@ -66,6 +66,7 @@ class Queue:
         self.limited = settings.max_length >= 0 or settings.max_bytes >= 0
         self.expiry_timer: Timer | None = None
         self.idle_timer: Timer | None = None
+        self.last_used = 0  # ms since the epoch, where that matters
         self.used()
 
     def __repr__(self) -> str:
@@ -159,10 +160,7 @@ class Queue:
     def spill(self, lane: Lane, last_id: int) -> None:
         """Entries of a paged lane up to last_id are durable: let go of what need not be in memory."""
         for entry in lane.spill(last_id):
-            message = entry.message
-            if message is not None:
-                entry.message = None
-                self.memory.release(message)
+            self.unload(entry)
 
     def lost_tail(self, count: int, size: int) -> None:
         """The journal has fewer entries than were counted; never expected, so said loudly."""
@@ -228,10 +226,10 @@ class Queue:
                 return None
             if entry.expiry and entry.expiry <= self.clock.now:
                 self._dead_letter(entry, "expired")
-            elif entry.message is not None or self._load(entry):
+            elif entry.message is not None or self.load(entry):
                 return entry
 
-    def _load(self, entry: Entry) -> bool:
+    def load(self, entry: Entry) -> bool:
         """Read the entry's message from the journal. False: it cannot be had, and the entry is dropped."""
         try:
             data = self.log.read(entry.message_id)
@@ -244,6 +242,13 @@ class Queue:
         entry.message = message
         self.memory.hold(message)
         return True
+
+    def unload(self, entry: Entry) -> None:
+        """Let go of the message of an entry that is durable; `load` gets it back."""
+        message = entry.message
+        if message is not None and self.log.paging:
+            entry.message = None
+            self.memory.release(message)
 
     # Entries are settled.
 
@@ -278,11 +283,8 @@ class Queue:
                 self.log.delivered(entry)
         entry.state = AVAILABLE
         lane = self.lanes[entry.lane]
-        message = entry.message
-        if message is not None and entry.stored and entry.id <= self.host.broker.durable_id and self.log.paging \
-                and self._crowded(lane):
-            entry.message = None
-            self.memory.release(message)
+        if entry.stored and entry.id <= self.host.broker.durable_id and self._crowded(lane):
+            self.unload(entry)
         lane.give_back(entry)
         self.ready += 1
         self.ready_bytes += entry.size
@@ -293,7 +295,7 @@ class Queue:
 
     def _dead_letter(self, entry: Entry, reason: str) -> None:
         if self.settings.dead_letter_exchange is not None and not self.deleted:
-            if entry.message is None and not self._load(entry):
+            if entry.message is None and not self.load(entry):
                 return
             assert entry.message is not None
             self.host.dead_letter(self, entry.message, reason)
@@ -433,15 +435,18 @@ class Queue:
         """Somebody uses the queue: it does not expire for another while (x-expires)."""
         if self.settings.expires < 0:
             return
-        if self.idle_timer is not None:
-            self.idle_timer.cancel()
-            self.idle_timer = None
-        if not self.consumers:
+        self.last_used = self.clock.now
+        if self.idle_timer is None and not self.consumers:
             self.idle_timer = self.host.broker.timers.after(self.settings.expires, self._expire)
 
     def _expire(self) -> None:
         self.idle_timer = None
-        if not self.deleted and not self.consumers:
+        if self.deleted or self.consumers:
+            return
+        due = self.last_used + self.settings.expires
+        if due > self.clock.now:
+            self.idle_timer = self.host.broker.timers.at(due, self._expire)
+        else:
             self.host.delete_queue(self)
 
     def close(self) -> None:

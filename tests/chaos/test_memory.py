@@ -1,4 +1,4 @@
-"""A backlog is the disk's business: the broker's memory does not grow with it."""
+"""A backlog, and what is delayed, is the disk's business: the broker's memory does not grow with it."""
 
 from __future__ import annotations
 
@@ -57,3 +57,33 @@ def test_memory_does_not_grow_with_a_backlog(tmp_path: Path, delivery_mode: int)
                 connection.drain_events(timeout=HANG)
             assert received == list(range(COUNT))
             assert memory(broker) - before < COUNT * SIZE / 4
+
+
+def test_delayed_messages_wait_on_the_disk(tmp_path: Path) -> None:
+    count, latest = 10_000, 4000  # ms
+    delays = [(number * 7919) % latest for number in range(count)]
+    with testing.broker("[limits]\nqueue_memory_messages = 100", store=tmp_path / "store") as broker:
+        with connect(broker.port) as connection:
+            channel = connection.channel()
+            channel.queue_declare("q", durable=True, auto_delete=False)
+            channel.exchange_declare("later", "x-delayed-message", durable=True, auto_delete=False,
+                                     arguments={"x-delayed-type": "fanout"})
+            channel.queue_bind("q", "later")
+            channel.tx_select()
+            before = memory(broker)
+            for number in range(count):
+                channel.basic_publish(amqp.Message(b"%d:" % number + bytes(SIZE), delivery_mode=2, application_headers={
+                    "x-delay": 5000 + delays[number]}), "later", "")
+                if number % 500 == 499:
+                    channel.tx_commit()
+            assert memory(broker) - before < count * SIZE / 2
+        broker.kill()
+        broker.start()
+        with connect(broker.port) as connection:
+            channel = connection.channel()
+            received: list[int] = []
+            channel.basic_consume("q", no_ack=True, callback=lambda message: received.append(
+                int(message.body[:9].partition(":" if isinstance(message.body, str) else b":")[0])))
+            while len(received) < count:
+                connection.drain_events(timeout=60)
+    assert sorted(received) == list(range(count))
