@@ -78,12 +78,14 @@ class Timers:
         now = self.clock.now
         heap = self.heap
         self.asked = 0
-        while heap and (heap[0][2].cancelled or (heap[0][0] <= now and most > 0)):
-            timer = heapq.heappop(heap)[2]
-            callback = timer.callback
-            if not timer.cancelled and callback is not None:
-                most -= 1
-                callback()
-        if heap and (not self.asked or heap[0][0] < self.asked):
-            self.asked = heap[0][0]
-            self.alarm.wake_at(self.asked)
+        try:
+            while heap and (heap[0][2].cancelled or (heap[0][0] <= now and most > 0)):
+                timer = heapq.heappop(heap)[2]
+                callback = timer.callback
+                if not timer.cancelled and callback is not None:
+                    most -= 1
+                    callback()
+        finally:  # should one fail, the others still have their turn
+            if heap and (not self.asked or heap[0][0] < self.asked):
+                self.asked = heap[0][0]
+                self.alarm.wake_at(self.asked)

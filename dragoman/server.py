@@ -202,7 +202,13 @@ class Server(Watcher):
     def _flush(self) -> None:
         dirty, self.dirty = self.dirty, []
         for transport in dirty:
-            transport.flush()
+            try:
+                transport.flush()
+            except Exception as error:  # must never happen; if it does, it is not to cost the others their output
+                self.loop.call_exception_handler({"message": f"{transport.peer}: cannot be written to",
+                                                  "exception": error})
+                if transport.socket is not None:
+                    transport.socket.abort()
 
     # What the broker tells.
 
