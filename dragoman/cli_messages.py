@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import Coroutine
 from decimal import Decimal
@@ -129,11 +130,20 @@ def parameters_of(url: str, ca: str | None) -> Any:
 
 def _run(work: Coroutine[Any, Any, int]) -> int:
     try:
-        return asyncio.run(work)
+        return asyncio.run(_interruptible(work))
     except ClientError as error:
         raise click.ClickException(str(error)) from None
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         raise click.exceptions.Exit(130) from None
+
+
+async def _interruptible(work: Coroutine[Any, Any, int]) -> int:
+    """Cancel the work at Ctrl-C. (asyncio.run does so too, but the loop may sleep through a signal that comes just as
+    it goes to sleep.)"""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
+    return await work
 
 
 def _target(first: str, rest: tuple[str, ...]) -> tuple[str, str, tuple[str, ...]]:

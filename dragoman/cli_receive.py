@@ -16,6 +16,7 @@ import click
 
 from dragoman.cli_client import Client, ClientError
 
+CONSUMER = "dragoman-receive"
 OK = 0
 TOO_FEW = 3
 PROPERTIES = ("content_type", "content_encoding", "delivery_mode", "priority", "correlation_id", "reply_to",
@@ -60,13 +61,13 @@ class _Receiver:
         queue = await self.queue()
         await self.client.call(channel.basic_qos, prefetch_count=self.prefetch)
         channel.add_on_cancel_callback(lambda _: self.end(ClientError(f"queue {queue} is gone")))
-        consuming = await self.client.call(channel.basic_consume, queue=queue, auto_ack=not self.work.ack,
-                                           on_message_callback=self.on_message)
         try:
+            await self.client.call(channel.basic_consume, queue=queue, auto_ack=not self.work.ack,
+                                   on_message_callback=self.on_message, consumer_tag=CONSUMER)
             return await self.until_done()
         finally:
             if channel.is_open:
-                channel.basic_cancel(consuming.consumer_tag)  # first, or the broker would send more
+                channel.basic_cancel(CONSUMER)  # first, or the broker would send more
                 self.acknowledge()  # all that was printed, also when Ctrl-C ends this
             self.summary()
 

@@ -25,7 +25,8 @@ def memory(broker: testing.Broker) -> int:
 @pytest.mark.parametrize("delivery_mode", [1, 2])
 def test_memory_does_not_grow_with_a_backlog(tmp_path: Path, delivery_mode: int) -> None:
     filling = bytes(SIZE)
-    with testing.broker("[limits]\nqueue_memory_messages = 1000", store=tmp_path / "store") as broker:
+    config = '[limits]\nqueue_memory_messages = 1000\nmemory = "24 MiB"'
+    with testing.broker(config, store=tmp_path / "store") as broker:
         with connect(broker.port) as connection:
             channel = connection.channel()
             channel.queue_declare("q", durable=True, auto_delete=False)
