@@ -417,7 +417,8 @@ class Connection(FrontEnd):
         capabilities = m["client-properties"].get("capabilities")
         if isinstance(capabilities, dict):
             self.notifies_cancel = capabilities.get("consumer_cancel_notify") is True
-            self.notifies_blocked = capabilities.get("connection.blocked") is True
+            self.notifies_blocked = (capabilities.get("connection.blocked") is True
+                                     and "connection.blocked" in self.variant.by_name)
             self.closes_on_failure = capabilities.get("authentication_failure_close") is True
         self.mechanism = m["mechanism"]
         self.sasl.start(m["mechanism"], m["response"], self._logged_in)
