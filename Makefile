@@ -65,9 +65,11 @@ $(VENV)/ready: $(BUILD)
 	DRAGOMAN_COMPILE=0 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e .
 	@touch $@
 
-# What the tests need on top of it.
+# What the tests need on top of it. Not by `pip install -e .[test]`: that would remove what was compiled.
 $(VENV)/tested-with: $(VENV)/ready
-	DRAGOMAN_COMPILE=0 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[test]'
+	@$(BIN)/python -c 'from importlib.metadata import requires; print(*(line.partition(";")[0] for line in \
+	  requires("dragoman") if "extra ==" in line), sep="\n")' > $(VENV)/test-requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/test-requirements.txt
 	@touch $@
 
 # Compiled modules are imported instead of their sources, so they must never be the older ones: setup.py removes them
