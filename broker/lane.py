@@ -66,7 +66,7 @@ class Lane:
     def give_back(self, entry: Entry) -> None:
         """An entry that was taken goes back to where it was."""
         head = self.head
-        if head and entry.id > head[0].id or (not head and self.paged()):
+        if head and entry.id > head[0].id:
             heapq.heappush(self.returned, (entry.id, entry))
         else:
             head.appendleft(entry)
