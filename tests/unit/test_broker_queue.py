@@ -1,5 +1,5 @@
-"""Whatever is done to a queue in whatever order, it holds what a model of it holds, and gives it out in order of priority
-and age: from memory, from the journal, and after a restart."""
+"""Whatever is done to a queue, in whatever order: it holds what a model of it holds, and gives it out in order of
+priority and age, from memory, from the journal, and after a restart."""
 
 from __future__ import annotations
 
