@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 from mypy_extensions import mypyc_attr
 
@@ -20,6 +21,19 @@ from broker.virtualhost import VirtualHost
 from store.journal import LogListener, Scheduler, Store, StoreDamaged, StoredEntry, StoreError
 
 logger = logging.getLogger(__name__)
+
+
+class AutoCreate:
+    """What to make of a name that somebody uses and nobody has declared. pattern: as file names have them; kind:
+    "queue" or a kind of exchange."""
+
+    __slots__ = ("pattern", "kind", "durable", "arguments")
+
+    def __init__(self, pattern: str, kind: str, durable: bool, arguments: dict[str, Any]) -> None:
+        self.pattern = pattern
+        self.kind = kind
+        self.durable = durable
+        self.arguments = arguments
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -47,6 +61,7 @@ class Broker(LogListener):
         self.queue_memory_bytes = queue_memory_bytes
         self.spilling: dict[Lane, None] = {}  # lanes whose newest entries are still in memory
         self.hosts: dict[str, VirtualHost] = {}
+        self.auto_create: list[AutoCreate] = []
         self.log = store.acquire(0, self)
         self.durable_id = 0  # stored entries up to this id are durable
 

@@ -11,6 +11,7 @@ from broker.message import Message
 
 if TYPE_CHECKING:
     from broker.queue import Queue
+    from broker.search import Cursor
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -21,7 +22,8 @@ class Consumer:
     gives a consumer room again (credit, a drained socket) must do that.
     """
 
-    __slots__ = ("queue", "tag", "priority", "exclusive", "settles", "parked", "attached")
+    __slots__ = ("queue", "tag", "priority", "exclusive", "settles", "parked", "attached", "choosy",
+                 "browses", "cursor")
 
     def __init__(self, queue: Queue, tag: str, priority: int, exclusive: bool, settles: bool) -> None:
         self.queue = queue
@@ -31,6 +33,9 @@ class Consumer:
         self.settles = settles  # False: what is delivered is done with (no-ack, pre-settled)
         self.parked = True
         self.attached = False  # to its queue
+        self.choosy = False  # it does not want every entry; to be set before it is attached, as `browses`
+        self.browses = False  # it only looks: entries stay available (and it must be choosy)
+        self.cursor: Cursor | None = None  # of a choosy one, while it is attached
 
     def ready(self) -> bool:
         """Whether it can take one more entry now."""
@@ -39,6 +44,13 @@ class Consumer:
     def deliver(self, entry: Entry, message: Message) -> None:
         """Take the entry; it is this consumer's to settle (`Queue.accept` and so on), unless it settles nothing."""
         raise NotImplementedError
+
+    def wants(self, message: Message) -> bool:
+        """Whether a choosy consumer is to get a message."""
+        return True
+
+    def searched(self) -> None:
+        """A search that took longer has come to its end."""
 
     def cancelled(self) -> None:
         """The queue is gone, and this consumer with it."""

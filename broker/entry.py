@@ -19,7 +19,7 @@ GONE = 2
 class Entry(StoredEntry):
     """A message's place in one queue. The message itself may be in the journal only, until it is wanted."""
 
-    __slots__ = ("queue", "message", "state", "stored", "redelivered", "consumer")
+    __slots__ = ("queue", "message", "state", "stored", "redelivered", "consumer", "held", "refusals")
 
     def __init__(self, queue: Queue, message: Message | None, queue_id: int, lane: int, entry_id: int,
                  message_id: int, size: int, expiry: int, deliveries: int, flags: int) -> None:
@@ -30,3 +30,5 @@ class Entry(StoredEntry):
         self.stored = False  # the journal has it, or will with its open batch
         self.redelivered = False  # somebody may have seen it already
         self.consumer: Consumer | None = None  # who acquired it
+        self.held = False  # it was taken from the middle of its lane, which still has it in its place
+        self.refusals: set[Consumer] | None = None  # who is not to see it again

@@ -5,6 +5,9 @@
     tail        the ones behind them, in the journal only: a count, a size and a range of ids
     recent      the newest, in memory until the batch that they are in is durable; then they join the tail
 
+An entry that a consumer with a selector takes from the middle stays where it is, as a hole: it is held, but no longer
+available. One that is taken from within the tail is plucked: its id is remembered while the tail goes on before it.
+
 A short lane has a head only. A lane that outgrows its queue's share of memory begins a tail; `head` is then filled
 from the tail in chunks, and when the tail is used up before the newest entries were written, `recent` simply becomes
 the head.
@@ -19,7 +22,7 @@ from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from broker.entry import Entry
+from broker.entry import ACQUIRED, AVAILABLE, Entry
 from store.journal import ShardLog
 
 if TYPE_CHECKING:
@@ -35,7 +38,7 @@ class Lane:
     """Available entries of one priority."""
 
     __slots__ = ("queue", "number", "head", "returned", "recent", "tail_count", "tail_size", "tail_after",
-                 "tail_last")
+                 "tail_last", "holes", "plucked")
 
     def __init__(self, queue: Queue, number: int) -> None:
         self.queue = queue
@@ -47,9 +50,11 @@ class Lane:
         self.tail_size = 0
         self.tail_after = 0  # the tail's entries have ids above this one
         self.tail_last = 0  # and up to this one
+        self.holes = 0  # entries in memory that are not available
+        self.plucked: set[int] = set()  # ids of the tail's range that are no longer in the tail
 
     def __len__(self) -> int:
-        return len(self.head) + len(self.returned) + self.tail_count + len(self.recent)
+        return len(self.head) + len(self.returned) + self.tail_count + len(self.recent) - self.holes
 
     def paged(self) -> bool:
         """Whether new entries go to the journal rather than to the head."""
@@ -65,16 +70,32 @@ class Lane:
 
     def give_back(self, entry: Entry) -> None:
         """An entry that was taken goes back to where it was."""
+        if entry.held:
+            entry.held = False
+            self.holes -= 1
+            return
         head = self.head
         if head and entry.id > head[0].id:
             heapq.heappush(self.returned, (entry.id, entry))
         else:
             head.appendleft(entry)
 
+    def pluck(self, entry: Entry, from_tail: bool) -> None:
+        """Take an available entry from the middle; from_tail: it is one of `rows`."""
+        if from_tail:
+            self.plucked.add(entry.id)
+            self.tail_count -= 1
+            self.tail_size -= entry.size
+        else:
+            entry.held = True
+            self.holes += 1
+
     def first(self, log: ShardLog) -> Entry | None:
         """The oldest entry, left in its place."""
         if not self.head:
             self._fill(log)
+        if self.holes:
+            self._drop_holes(log)
         head = self.head  # only now: filling may have replaced it
         if self.returned and (not head or self.returned[0][0] < head[0].id):
             return self.returned[0][1]
@@ -84,31 +105,69 @@ class Lane:
         """The oldest entry, removed."""
         if not self.head:
             self._fill(log)
+        if self.holes:
+            self._drop_holes(log)
         head = self.head  # only now: filling may have replaced it
         if self.returned and (not head or self.returned[0][0] < head[0].id):
             return heapq.heappop(self.returned)[1]
         return head.popleft() if head else None
 
+    def _drop_holes(self, log: ShardLog) -> None:
+        """Let go of the holes at the front."""
+        while self.returned and self.returned[0][1].state != AVAILABLE:
+            self._let_go(heapq.heappop(self.returned)[1])
+        while self.head and self.head[0].state != AVAILABLE:
+            self._let_go(self.head.popleft())
+            if not self.head:
+                self._fill(log)
+
+    def _let_go(self, hole: Entry) -> None:
+        hole.held = False
+        self.holes -= 1
+
     def _fill(self, log: ShardLog) -> None:
-        if self.tail_count > 0:
-            queue = self.queue
-            for entry_id, message_id, size, expiry, deliveries, flags in log.scan(
-                    queue.queue_id, self.number, self.tail_after, min(CHUNK, self.tail_count)):
-                entry = Entry(queue, None, queue.queue_id, self.number, entry_id, message_id, size, expiry,
-                              deliveries, flags)
-                entry.stored = True
-                entry.redelivered = deliveries > 0 or entry_id <= queue.suspect_id
+        while self.tail_count > 0:
+            rows = self.rows(self.tail_after)
+            for entry in rows:
+                self.tail_after = entry.id
+                if entry.id in self.plucked:
+                    self.plucked.discard(entry.id)
+                    continue
                 self.head.append(entry)
                 self.tail_count -= 1
-                self.tail_size -= size
-                self.tail_after = entry_id
+                self.tail_size -= entry.size
             if self.head:
                 return
-            queue.lost_tail(self.tail_count, self.tail_size)
-            self.tail_count = 0
-            self.tail_size = 0
+            if not rows:
+                self.queue.lost_tail(self.tail_count, self.tail_size)
+                self.tail_count = 0
+                self.tail_size = 0
+        self.plucked.clear()
         if self.recent:
             self.head, self.recent = self.recent, self.head
+
+    def rows(self, after: int) -> list[Entry]:
+        """The next entries of the journal's behind an id within the tail, among them those that were plucked."""
+        queue = self.queue
+        found: list[Entry] = []
+        for entry_id, message_id, size, expiry, deliveries, flags in queue.log.scan(
+                queue.queue_id, self.number, after, min(CHUNK, self.tail_count + len(self.plucked))):
+            if entry_id > self.tail_last:
+                break
+            entry = Entry(queue, None, queue.queue_id, self.number, entry_id, message_id, size, expiry, deliveries,
+                          flags)
+            entry.stored = True
+            entry.redelivered = deliveries > 0 or entry_id <= queue.suspect_id
+            found.append(entry)
+        return found
+
+    def after(self, position: int) -> Entry | None:
+        """The first available entry of the head with an id above `position`."""
+        return _available_after(self.head, position)
+
+    def recent_after(self, position: int) -> Entry | None:
+        """Likewise, of the newest entries."""
+        return _available_after(self.recent, position)
 
     def spill(self, last_id: int) -> list[Entry]:
         """The newest entries up to last_id are durable: they leave memory for the tail. Gives them."""
@@ -116,6 +175,11 @@ class Lane:
         recent = self.recent
         while recent and recent[0].id <= last_id:
             entry = recent.popleft()
+            if entry.state != AVAILABLE:
+                self._let_go(entry)
+                if self.tail_count > 0 and entry.state == ACQUIRED:
+                    self.plucked.add(entry.id)
+                continue
             if self.tail_count == 0:
                 self.tail_after = entry.id - 1
             self.tail_count += 1
@@ -127,13 +191,30 @@ class Lane:
     def clear(self, log: ShardLog) -> Iterator[Entry]:
         """Empty the lane. Gives the entries that were in memory; those in the tail are gone from the journal too."""
         if self.tail_count > 0:
-            log.discard(self.queue.queue_id, self.number, self.tail_after + 1, self.tail_last)
+            first = self.tail_after + 1
+            for kept in sorted(self.plucked):
+                if first < kept <= self.tail_last:
+                    log.discard(self.queue.queue_id, self.number, first, kept - 1)
+                first = max(first, kept + 1)
+            if first <= self.tail_last:
+                log.discard(self.queue.queue_id, self.number, first, self.tail_last)
             self.tail_count = 0
             self.tail_size = 0
+        self.plucked.clear()
         head, self.head = self.head, deque()
         returned, self.returned = self.returned, []
         recent, self.recent = self.recent, deque()
-        return chain(head, map(_ENTRY, returned), recent)
+        entries = chain(head, map(_ENTRY, returned), recent)
+        if not self.holes:
+            return entries
+        self.holes = 0
+        left: list[Entry] = []
+        for entry in entries:
+            if entry.state == AVAILABLE:
+                left.append(entry)
+            else:
+                entry.held = False
+        return iter(left)
 
     def recovered(self, count: int, size: int, first_id: int, last_id: int) -> None:
         """What the journal holds of this lane, after a restart."""
@@ -141,3 +222,24 @@ class Lane:
         self.tail_size = size
         self.tail_after = first_id - 1
         self.tail_last = last_id
+
+
+def _available_after(entries: deque[Entry], position: int) -> Entry | None:
+    """The first available entry with an id above `position`, of entries in the order of their ids."""
+    if not entries or entries[-1].id <= position:
+        return None
+    low = 0
+    if entries[0].id <= position:
+        high = len(entries) - 1  # its id is above the position
+        while low < high:
+            middle = (low + high) // 2
+            if entries[middle].id > position:
+                high = middle
+            else:
+                low = middle + 1
+    while low < len(entries):
+        entry = entries[low]
+        if entry.state == AVAILABLE:
+            return entry
+        low += 1
+    return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from struct import Struct
 from struct import error as StructError
+from typing import Any
 
 from mypy_extensions import mypyc_attr
 
@@ -17,6 +18,8 @@ from store.journal import StoreDamaged, StoredMessage
 
 AMQP091 = 1
 """Dialect number of 0-9-1, and of 0-9 and 0-8, which carry messages in the same bytes."""
+AMQP10 = 2
+"""Dialect number of 1.0."""
 
 OVERHEAD = 500
 """What a message with its entry costs in memory beside its bytes, roughly, in bytes."""
@@ -51,7 +54,7 @@ class Message(StoredMessage):
     """A message on its way. Nobody changes one after it was published; `amended` makes a new one."""
 
     __slots__ = ("address", "dialect", "native", "body", "size", "durable", "priority", "expiry", "arrival",
-                 "holders", "shared", "pending", "publisher", "sequence", "_view")
+                 "holders", "shared", "pending", "publisher", "sequence", "_view", "_translations")
 
     def __init__(self, address: Address, dialect: int, native: bytes, body: list[bytes] | None, size: int,
                  durable: bool, priority: int, expiry: int, arrival: int) -> None:
@@ -71,6 +74,7 @@ class Message(StoredMessage):
         self.publisher: Publisher | None = None
         self.sequence = 0
         self._view: View | None = None
+        self._translations: dict[int, Message] | None = None
 
     def view(self) -> View:
         """The message in the terms of the model. Decoded at the first asking."""
@@ -78,6 +82,16 @@ class Message(StoredMessage):
         if view is None:
             view = self._view = CONVERTERS[self.dialect].decode(self)
         return view
+
+    def translated(self, dialect: int) -> Message:
+        """The message in another dialect. Made at the first asking, once for all readers."""
+        known = self._translations
+        if known is None:
+            known = self._translations = {}
+        message = known.get(dialect)
+        if message is None:
+            message = known[dialect] = CONVERTERS[dialect].encode(self.view(), self)
+        return message
 
     def settle_pending(self) -> None:
         """One entry that the publisher waited for is safe, or needs to be no more."""
@@ -140,7 +154,7 @@ def address_of(exchange: str, routing_key: str) -> Address:
 class Amendment:
     """What is to be different in a message that is published anew, as the model's terms."""
 
-    __slots__ = ("deaths", "drop_expiration", "drop_headers", "headers", "reply_to")
+    __slots__ = ("annotations", "deaths", "drop_expiration", "drop_headers", "headers", "reply_to")
 
     def __init__(self) -> None:
         self.deaths: list[Death] | None = None  # the whole dead-letter history, last death first
@@ -148,6 +162,7 @@ class Amendment:
         self.drop_headers: tuple[str, ...] = ()
         self.headers: dict[str, int] = {}  # numbers to set: x-delay, x-delivery-count
         self.reply_to: str | None = None
+        self.annotations: dict[str, Any] = {}  # message annotations to set
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -156,6 +171,11 @@ class Converter:
 
     def decode(self, message: Message) -> View:
         """The model's view of a message that arrived in this dialect. Never fails: what it cannot read, it leaves."""
+        raise NotImplementedError
+
+    def encode(self, view: View, like: Message) -> Message:
+        """A message of this dialect that says what the view does, with the route and the arrival of `like`. Never
+        fails: what this dialect has no place for travels in headers of our own."""
         raise NotImplementedError
 
     def amend(self, message: Message, amendment: Amendment, address: Address, now: int) -> Message:

@@ -7,19 +7,19 @@ again in its old place. Settlement has one vocabulary for all dialects: `accept`
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from broker.chores import Chores
 from broker.clock import Timer
 from broker.consumer import Consumer
+from broker.consumers import Consumers
 from broker.entry import ACQUIRED, AVAILABLE, GONE, Entry
-from broker.errors import AccessRefused, ResourceLocked
+from broker.errors import ResourceLocked
 from broker.lane import Lane
-from broker.message import Message, restore
+from broker.message import Amendment, Message, amended, restore
 from broker.queue_settings import DROP_HEAD, REJECT_PUBLISH_DLX, QueueSettings
-from store.journal import TRANSIENT, StoreDamaged
+from store.journal import TRANSIENT, StoreDamaged, StoredEntry
 
 if TYPE_CHECKING:
     from broker.virtualhost import VirtualHost
@@ -60,9 +60,7 @@ class Queue:
         self.returning = 0  # chores that give entries back: until they have, nothing goes out
         self.suspect_id = 0  # entries up to this id were here before a crash: somebody may have seen them
         self.deleted = False
-        self.consumers: list[Consumer] = []
-        self.available: deque[Consumer] = deque()  # consumers that are believed to be ready
-        self.prioritised = False  # not all consumers have the same priority
+        self.consumers = Consumers(self)
         self.limited = settings.max_length >= 0 or settings.max_bytes >= 0
         self.expiry_timer: Timer | None = None
         self.idle_timer: Timer | None = None
@@ -95,8 +93,8 @@ class Queue:
         if self.durable and message.durable:
             message.pending += 1
             self._store(entry, message)
-        if self.ready == 0:
-            consumer = self._pick()
+        if self.ready == 0 and not self.returning and not self.consumers.cursors:
+            consumer = self.consumers.pick()
             if consumer is not None:
                 self._hand(entry, message, consumer)
                 return True
@@ -127,7 +125,7 @@ class Queue:
             self.expiry_timer = self.host.broker.timers.at(entry.expiry, self._expire_heads)
         if self.limited:
             self._drop_heads()
-        if self.available:
+        if self.consumers.available or self.consumers.searching:
             self.dispatch()
 
     def _crowded(self, lane: Lane) -> bool:
@@ -172,8 +170,10 @@ class Queue:
 
     def dispatch(self) -> None:
         """Deliver while there are both entries and ready consumers."""
-        while self.ready > 0:
-            consumer = self._pick()
+        while self.ready > 0 and not self.returning:
+            if self.consumers.searching and self._search():
+                continue
+            consumer = self.consumers.pick()
             if consumer is None:
                 return
             entry = self._take()
@@ -182,6 +182,34 @@ class Queue:
             message = entry.message
             if message is not None:
                 self._hand(entry, message, consumer)
+
+    def _search(self) -> bool:
+        """Give each ready choosy consumer the next entry that it wants, and then another one his turn. False: there
+        was nothing."""
+        found = False
+        for cursor in self.consumers.turn():
+            entry = cursor.find()
+            if entry is None:
+                continue
+            found = True
+            message = entry.message
+            assert message is not None
+            consumer = cursor.consumer
+            if consumer.browses:
+                consumer.deliver(entry, message)
+                if cursor.loaded:
+                    self.unload(entry)
+                continue
+            self.lanes[entry.lane].pluck(entry, cursor.from_tail)
+            self.ready -= 1
+            self.ready_bytes -= entry.size
+            self._hand(entry, message, consumer)
+        if found and self.ready and self.consumers.available:
+            consumer_in_turn = self.consumers.pick()
+            entry = self._take() if consumer_in_turn is not None else None
+            if consumer_in_turn is not None and entry is not None and entry.message is not None:
+                self._hand(entry, entry.message, consumer_in_turn)
+        return found
 
     def get(self) -> Entry | None:
         """Acquire the oldest entry for somebody who is no consumer."""
@@ -286,12 +314,34 @@ class Queue:
         if entry.stored and entry.id <= self.host.broker.durable_id and self._crowded(lane):
             self.unload(entry)
         lane.give_back(entry)
+        for cursor in self.consumers.cursors:
+            cursor.given_back(entry)
         self.ready += 1
         self.ready_bytes += entry.size
         if entry.expiry and self.expiry_timer is None:
             self.expiry_timer = self.host.broker.timers.at(entry.expiry, self._expire_heads)
         if self.limited:
             self._drop_heads()
+
+    def annotate(self, entry: Entry, annotations: dict[str, Any]) -> None:
+        """Whoever has acquired the entry wants its message to have these annotations from now on."""
+        message = entry.message
+        if entry.state != ACQUIRED or message is None or self.deleted:
+            return
+        amendment = Amendment()
+        amendment.annotations = annotations
+        changed = amended(message, amendment, message.address, message.arrival)
+        changed.expiry = message.expiry
+        self.memory.hold(changed)
+        entry.message = changed
+        if entry.stored:
+            before = StoredEntry(entry.queue_id, entry.lane, entry.id, entry.message_id, entry.size, entry.expiry,
+                                 entry.deliveries, entry.flags)
+            if self.log.dequeue(before) and not entry.flags:
+                self.log.commit(message.settle_pending)  # the change is as safe then as the message would have been
+            changed.pending += 1
+            self._store(entry, changed)
+        self.memory.release(message)
 
     def _dead_letter(self, entry: Entry, reason: str) -> None:
         if self.settings.dead_letter_exchange is not None and not self.deleted:
@@ -375,59 +425,36 @@ class Queue:
 
     def add(self, consumer: Consumer) -> None:
         """Let a consumer take entries from now on. Raises: AccessRefused when one has the queue for itself."""
-        if self.consumers and (consumer.exclusive or self.consumers[0].exclusive):
-            raise AccessRefused(f"{self!r} in exclusive use")
-        self.consumers.append(consumer)
-        consumer.attached = True
-        self.prioritised = any(other.priority != consumer.priority for other in self.consumers)
+        self.consumers.add(consumer)
         self.used()
-        if not self.settings.single_active or len(self.consumers) == 1:
-            self.wake(consumer)
+        self.wake(consumer)
 
     def remove(self, consumer: Consumer) -> None:
         """The consumer takes no more; what it has acquired it keeps until it settles it."""
         if not consumer.attached:
             return
-        consumer.attached = False
-        active = self.consumers[0]
         self.consumers.remove(consumer)
-        if not consumer.parked:
-            self.available.remove(consumer)
-            consumer.parked = True
-        self.prioritised = any(other.priority != self.consumers[0].priority for other in self.consumers)
-        if self.settings.single_active and consumer is active and self.consumers:
-            self.wake(self.consumers[0])
+        if self.settings.single_active and self.consumers.all:
+            self.wake(self.consumers.all[0])
         self.used()
-        if self.auto_delete and not self.consumers:
+        if self.auto_delete and not self.consumers.all:
             self.host.delete_queue(self)
 
     def wake(self, consumer: Consumer) -> None:
         """A parked consumer may be ready again."""
         if not consumer.attached:
             return
-        if consumer.parked and not (self.settings.single_active and consumer is not self.consumers[0]):
-            consumer.parked = False
-            self.available.append(consumer)
+        if not self.settings.single_active or consumer is self.consumers.all[0]:
+            self.consumers.wake(consumer)
         if self.ready:
             self.dispatch()
 
-    def _pick(self) -> Consumer | None:
-        """The next ready consumer in turn, of the highest priority that has one. Parks those that are not ready."""
-        available = self.available
-        while available and not self.returning:
-            consumer = available[0]
-            if self.prioritised:
-                for other in available:
-                    if other.priority > consumer.priority:
-                        consumer = other
-            if consumer.ready():
-                if len(available) > 1:
-                    available.remove(consumer)
-                    available.append(consumer)
-                return consumer
-            available.remove(consumer)
-            consumer.parked = True
-        return None
+    def refuse(self, entry: Entry, consumer: Consumer) -> None:
+        """The consumer that has acquired the entry is not to see it again."""
+        if entry.refusals is None:
+            entry.refusals = set()
+        entry.refusals.add(consumer)
+        self.consumers.make_choosy(consumer)
 
     # The queue's own life.
 
@@ -436,12 +463,12 @@ class Queue:
         if self.settings.expires < 0:
             return
         self.last_used = self.clock.now
-        if self.idle_timer is None and not self.consumers:
+        if self.idle_timer is None and not self.consumers.all:
             self.idle_timer = self.host.broker.timers.after(self.settings.expires, self._expire)
 
     def _expire(self) -> None:
         self.idle_timer = None
-        if self.deleted or self.consumers:
+        if self.deleted or self.consumers.all:
             return
         due = self.last_used + self.settings.expires
         if due > self.clock.now:
@@ -461,11 +488,7 @@ class Queue:
             self.host.broker.chores.add(self._forget_bit_by_bit(lane.clear(self.log), False))
         self.ready = 0
         self.ready_bytes = 0
-        consumers, self.consumers = self.consumers, []
-        self.available.clear()
-        for consumer in consumers:
-            consumer.parked = True
-            consumer.attached = False
+        for consumer in self.consumers.clear():
             consumer.cancelled()
 
 
@@ -473,27 +496,27 @@ AT_ONCE = 1000
 """Entries that are given back in one go."""
 
 
-def give_back(entries: list[Entry], chores: Chores) -> None:
-    """Release entries, in the order in which they were delivered, as deliveries that failed; then dispatch. When they
-    are many, bit by bit, while their queues rest: nobody is to get a later entry before an earlier one."""
+def give_back(entries: list[Entry], chores: Chores, failed: bool = True) -> None:
+    """Release entries, in the order in which they were delivered, as deliveries that failed or not; then dispatch.
+    When they are many, bit by bit, while their queues rest: nobody is to get a later entry before an earlier one."""
     queues: dict[Queue, None] = {}
     for entry in entries:
         queues[entry.queue] = None
     if len(entries) <= AT_ONCE:
         for entry in entries:
-            entry.queue.release(entry, True)
+            entry.queue.release(entry, failed)
         for queue in queues:
             queue.dispatch()
         return
     for queue in queues:
         queue.returning += 1
-    chores.add(_give_back_bit_by_bit(entries, list(queues)))
+    chores.add(_give_back_bit_by_bit(entries, list(queues), failed))
 
 
-def _give_back_bit_by_bit(entries: list[Entry], queues: list[Queue]) -> Iterator[None]:
+def _give_back_bit_by_bit(entries: list[Entry], queues: list[Queue], failed: bool) -> Iterator[None]:
     for at in range(0, len(entries), AT_ONCE):
         for entry in entries[at:at + AT_ONCE]:
-            entry.queue.release(entry, True)
+            entry.queue.release(entry, failed)
         yield
     for queue in queues:
         queue.returning -= 1

@@ -9,13 +9,9 @@ from collections.abc import Callable
 
 from broker.entry import Entry
 from broker.message import Message
+from broker.outcome import Outcome
 from broker.queue import Queue
 from broker.virtualhost import UNROUTED, Route, VirtualHost
-
-ACCEPT = 0
-REJECT = 1
-RELEASE = 2
-"""Outcomes that a settlement can have."""
 
 
 class Publication:
@@ -36,14 +32,14 @@ class Transaction:
     def __init__(self, host: VirtualHost) -> None:
         self.host = host
         self.publications: list[Publication] = []
-        self.settlements: list[tuple[Entry, int]] = []
+        self.settlements: list[tuple[Entry, Outcome]] = []
 
     def publish(self, publication: Publication) -> None:
         self.publications.append(publication)
         self.host.broker.memory.add(publication.message.cost())
 
-    def settle(self, entry: Entry, outcome: int) -> None:
-        """Settle an acquired entry with the commit: ACCEPT, REJECT or RELEASE."""
+    def settle(self, entry: Entry, outcome: Outcome) -> None:
+        """Settle an acquired entry with the commit."""
         self.settlements.append((entry, outcome))
 
     def commit(self, done: Callable[[], None]) -> list[Publication]:
@@ -58,23 +54,18 @@ class Transaction:
         touched: dict[Queue, None] = {}
         for publication in publications:
             broker.memory.add(-publication.message.cost())
-            outcome = self.host.publish(publication.route, publication.message, publication.copies_to)
-            if outcome == UNROUTED and publication.mandatory:
+            result = self.host.publish(publication.route, publication.message, publication.copies_to)
+            if result == UNROUTED and publication.mandatory:
                 returned.append(publication)
         for entry, outcome in settlements:
-            if outcome == ACCEPT:
-                entry.queue.accept(entry)
-            elif outcome == REJECT:
-                entry.queue.reject(entry)
-            else:
-                entry.queue.release(entry, True)
+            outcome.apply(entry)
             touched[entry.queue] = None
         broker.log.commit(done)
         for queue in touched:
             queue.dispatch()
         return returned
 
-    def rollback(self) -> list[tuple[Entry, int]]:
+    def rollback(self) -> list[tuple[Entry, Outcome]]:
         """Forget it all. Gives the settlements, for their entries are still acquired."""
         settlements = self.settlements
         for publication in self.publications:

@@ -155,7 +155,7 @@ def same(one: Any, other: Any) -> bool:
     if type(one) is not type(other):
         return False
     if isinstance(one, list):
-        return len(one) == len(other) and all(same(a, b) for a, b in zip(one, other))
+        return len(one) == len(other) and all(same(a, b) for a, b in zip(one, other, strict=False))
     if isinstance(one, dict):
         return list(one) == list(other) and all(same(value, other[key]) for key, value in one.items())
     if isinstance(one, float):

@@ -25,13 +25,19 @@ class Death:
         self.original_expiration = original_expiration
 
 
+BYTES = 0
+VALUE = 1
+SEQUENCES = 2
+"""Kinds of bodies: bytes; one value (text, a map, a list, anything); lists, one after the other."""
+
+
 class View:
     """A message in terms of the model. Fields that the message does not have are None."""
 
     __slots__ = ("durable", "priority", "ttl", "absolute_expiry_time", "creation_time", "message_id",
                  "correlation_id", "user_id", "to", "subject", "reply_to", "content_type", "content_encoding",
                  "group_id", "group_sequence", "reply_to_group_id", "app_id", "cluster_id", "headers",
-                 "annotations", "deaths", "body")
+                 "annotations", "deaths", "body", "kind", "value", "data_lengths")
 
     def __init__(self) -> None:
         self.durable = False
@@ -53,6 +59,9 @@ class View:
         self.app_id: str | None = None
         self.cluster_id: str | None = None
         self.headers: dict[str, Any] = {}  # application-properties of 1.0, headers of the others
-        self.annotations: dict[str, Any] = {}
+        self.annotations: dict[str, Any] = {}  # message annotations of 1.0; their keys are symbols
         self.deaths: list[Death] = []  # last death first
-        self.body: list[bytes] = []  # the body's bytes, in pieces
+        self.kind = BYTES
+        self.body: list[bytes] = []  # the body's bytes, in pieces, when it is BYTES
+        self.data_lengths: list[int] = []  # of data sections, when there is not just one
+        self.value: Any = None  # the body when it is a VALUE; when it is SEQUENCES, a list of lists

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from broker import arguments as args
@@ -319,6 +320,19 @@ class VirtualHost:
             self._forget_default_route(queue.name)
         queue.close()
         return queue.durable
+
+    def auto_create(self, name: str, kind: str) -> Queue | Exchange | None:
+        """Make a queue or an exchange that somebody wants to use and that is not there, if the first policy whose
+        pattern fits says so. kind: "queue", "topic" (any exchange) or "" for either. Raises what a declaration does."""
+        for policy in self.broker.auto_create:
+            is_queue = policy.kind == "queue"
+            if kind == ("topic" if is_queue else "queue") or not fnmatchcase(name, policy.pattern):
+                continue
+            if is_queue:
+                return self.declare_queue(name, policy.durable, False, False, policy.arguments, None)[0]
+            self.declare_exchange(name, policy.kind, policy.durable, False, False, policy.arguments)
+            return self.exchanges[name]
+        return None
 
     # Bindings.
 

@@ -126,6 +126,21 @@ class Amqp091:
 
 
 @dataclass(frozen=True, slots=True)
+class Amqp10:
+    """What is proposed to clients of AMQP 1.0."""
+
+    frame_max: int = _key(131072, Kind.SIZE, "The largest frame.", minimum=512, maximum=(1 << 31) - 1, restart=True)
+    channel_max: int = _key(2047, Kind.NUMBER, "The highest channel number: one less than a connection's sessions.",
+                            maximum=65535, restart=True)
+    handle_max: int = _key(8191, Kind.NUMBER, "The highest handle: one less than a session's links.",
+                           maximum=(1 << 32) - 1, restart=True)
+    idle: int = _key(60, Kind.SECONDS, "A client that is silent for twice as long is gone. 0 for no time-out.",
+                     maximum=65535, restart=True)
+    link_credit: int = _key(1000, Kind.NUMBER, "Messages that a client may send on a link before they are settled.",
+                            minimum=1, maximum=(1 << 31) - 1, restart=True)
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     """What is logged, and where."""
 
@@ -149,11 +164,12 @@ class Config:
     authentication: Authentication = Authentication()
     limits: Limits = Limits()
     amqp091: Amqp091 = Amqp091()
+    amqp10: Amqp10 = Amqp10()
     log: Log = Log()
 
 
 SECTIONS: dict[str, type] = {"tls": Tls, "store": StoreSettings, "authentication": Authentication, "limits": Limits,
-                             "amqp091": Amqp091, "log": Log}
+                             "amqp091": Amqp091, "amqp10": Amqp10, "log": Log}
 LISTENERS = "listeners"
 
 

@@ -21,6 +21,8 @@ from dragoman.scheduler import LoopAlarm, LoopScheduler, PasswordChecks
 from dragoman.transport import Transport
 from protocols.amqp091.connection import Connection, Settings
 from protocols.amqp091.frames import PROTOCOL_HEADERS
+from protocols.amqp10 import connection as amqp10
+from protocols.amqp10.containers import Containers
 from protocols.frontend import FrontEnd
 from protocols.sasl import SaslServer
 from store.journal import Store
@@ -50,6 +52,8 @@ class Server(Watcher):
         self._ticker: asyncio.TimerHandle | None = None
         self._users = _load_users(config, self._checks)
         self._settings = _settings(config)
+        self._settings10 = _settings10(config)
+        self._containers = Containers()
 
     async def start(self) -> None:
         """Open the store, recover, listen. Raises: StoreError, OSError, ValueError."""
@@ -104,7 +108,7 @@ class Server(Watcher):
         waits = needing_restart(self.config, config)
         old = self.config  # what needs a restart stays as it is: it is asked for time and again
         config = replace(config, listeners=old.listeners, virtual_hosts=old.virtual_hosts, store=old.store,
-                         amqp091=old.amqp091)
+                         amqp091=old.amqp091, amqp10=old.amqp10)
         tls, users = _tls_context(config), _load_users(config, self._checks)
         if (tls is None) != (self._tls is None):
             waits.append("tls")
@@ -119,7 +123,7 @@ class Server(Watcher):
         self.broker.memory.add(0)  # what is used may be too much now, or no longer
         self.broker.queue_memory_messages = config.limits.queue_memory_messages
         self.broker.queue_memory_bytes = config.limits.queue_memory_bytes
-        self._settings.message_size = config.limits.message_size
+        self._settings.message_size = self._settings10.message_size = config.limits.message_size
         return waits
 
     async def stop(self, seconds: float) -> None:
@@ -161,11 +165,15 @@ class Server(Watcher):
     # What transports ask for.
 
     def served(self) -> dict[bytes, object]:
-        return dict(PROTOCOL_HEADERS)
+        return {**PROTOCOL_HEADERS, **dict.fromkeys(amqp10.PROTOCOL_HEADERS)}
 
     def front_end(self, header: bytes, transport: Transport) -> FrontEnd:
         """The front-end for a client that began with this header."""
         allowed = list(self.config.authentication.mechanisms) + (["ANONYMOUS"] if transport.anonymous else [])
+        if header in amqp10.PROTOCOL_HEADERS:
+            sasl = SaslServer(allowed, self._users, transport.loopback, transport.tls, success_extra=True)
+            return amqp10.Connection(self.broker, self._settings10, self._containers, sasl, transport, transport.peer,
+                                     header)
         sasl = SaslServer(allowed, self._users, transport.loopback, transport.tls)
         return Connection(self.broker, self._settings, sasl, transport, transport.peer, PROTOCOL_HEADERS[header])
 
@@ -256,6 +264,12 @@ class Server(Watcher):
 def _settings(config: Config) -> Settings:
     return Settings(config.amqp091.frame_max, config.amqp091.channel_max, config.amqp091.heartbeat,
                     config.limits.message_size, __version__, f"dragoman@{socket.gethostname()}")
+
+
+def _settings10(config: Config) -> amqp10.Settings:
+    return amqp10.Settings(config.amqp10.frame_max, config.amqp10.channel_max, config.amqp10.handle_max,
+                           config.amqp10.idle, config.amqp10.link_credit, config.limits.message_size, __version__,
+                           f"dragoman@{socket.gethostname()}", config.virtual_hosts[0])
 
 
 def _open_store(config: Config, scheduler: LoopScheduler) -> Store:

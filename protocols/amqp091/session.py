@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 from broker.arguments import kind
 from broker.entry import Entry
 from broker.message import AMQP091, Amendment, Message, Publisher, amended
+from broker.outcome import ACCEPT, REJECT, REQUEUE, Outcome
 from broker.queue import Queue, give_back
-from broker.transaction import ACCEPT, REJECT, RELEASE, Publication, Transaction
+from broker.transaction import Publication, Transaction
 from broker.virtualhost import REFUSED, UNROUTED, Route
 from protocols.amqp091 import properties
 from protocols.amqp091.codec import Malformed, read_table, short_string, text, u32, u64
@@ -331,7 +332,7 @@ class Channel(Publisher):
             self._free(entry)
             entry.queue.accept(entry)
 
-    def settle(self, tag: int, multiple: bool, outcome: int) -> None:
+    def settle(self, tag: int, multiple: bool, outcome: Outcome) -> None:
         """Settle one delivery, or all up to its tag (all there are, for 0)."""
         if multiple:
             last = tag or self.delivery_tag
@@ -352,16 +353,16 @@ class Channel(Publisher):
                 self._settle_later(self.transaction, number, entry, outcome)
                 continue
             self._free(entry)
-            if outcome == ACCEPT:
+            if outcome is ACCEPT:
                 entry.queue.accept(entry)
-            elif outcome == REJECT:
+            elif outcome is REJECT:
                 entry.queue.reject(entry)
             else:
                 returned.append(entry)
         if returned:
             give_back(returned, self.broker.chores)
 
-    def _settle_later(self, transaction: Transaction, tag: int, entry: Entry, outcome: int) -> None:
+    def _settle_later(self, transaction: Transaction, tag: int, entry: Entry, outcome: Outcome) -> None:
         transaction.settle(entry, outcome)
         self.tx_tags.append(tag)
 
@@ -458,5 +459,5 @@ def _copies(headers: dict[str, Any]) -> list[str]:
     return keys
 
 
-OUTCOMES = {True: RELEASE, False: REJECT}
+OUTCOMES = {True: REQUEUE, False: REJECT}
 """What basic.reject and basic.nack mean, by their requeue bit."""

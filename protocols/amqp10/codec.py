@@ -238,7 +238,7 @@ def _mapping(values: list[Any]) -> dict[str, Any] | Pairs:
     mapping: dict[str, Any] = {}
     for index, key in enumerate(keys):
         if type(key) is not str or key in mapping:
-            return Pairs(list(zip(keys, values[1::2])))
+            return Pairs(list(zip(keys, values[1::2], strict=False)))
         mapping[key] = values[2 * index + 1]
     return mapping
 

@@ -354,7 +354,8 @@ class Session:
         self.broker.chores.finish()
         for queue in list(self.host.queues.values()):
             assert queue.owner is None, f"{queue!r} outlives its owner"
-            assert not queue.consumers and not queue.available and queue.unsettled == 0 and not queue.returning
+            assert not queue.consumers.all and not queue.consumers.available
+            assert queue.unsettled == 0 and not queue.returning
             assert queue.ready == sum(map(len, queue.lanes))
             assert queue.ready_bytes == sum(entry.size for lane in queue.lanes
                                             for entry in [*lane.head, *(back[1] for back in lane.returned)])

@@ -139,14 +139,14 @@ def test_what_needs_a_restart_is_named_and_stays_as_it_was(tmp_path: Path, clien
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             other = free.getsockname()[1]
-        said = change(broker, port=str(other), path=f'"{tmp_path}/b"', virtual_hosts='["/", "shop"]', frame_max="8192",
+        said = change(broker, port=str(other), path=f'"{tmp_path}/b"', virtual_hosts='["/", "shop"]', heartbeat="30",
                       disk_free='"900 TiB"')
-        waiting = "these wait for a restart: listeners, virtual_hosts, store.path, amqp091.frame_max\n"
+        waiting = "these wait for a restart: listeners, virtual_hosts, store.path, amqp091.heartbeat\n"
         assert f"configuration read again; {waiting}" in said
         client.expect(Connection.Blocked)  # the disk of the store that is in use is still watched
         assert waiting in change(broker, disk_free="0")  # and again, until it is done
         client.expect(Connection.Unblocked)
-        assert clients(broker).tune.frame_max == 131072
+        assert clients(broker).tune.heartbeat == 131072
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", other))
         with pytest.raises(ConnectionClosed) as refused:
@@ -155,7 +155,7 @@ def test_what_needs_a_restart_is_named_and_stays_as_it_was(tmp_path: Path, clien
         assert "unexpected" not in broker.log()
         broker.restart()
         assert broker.port == other
-        assert clients(broker).tune.frame_max == 8192
+        assert clients(broker).tune.heartbeat == 8192
         clients(broker, "guest", "guest", "shop")
         assert (tmp_path / "b").is_dir()
 

@@ -1,0 +1,141 @@
+"""How a consumer that does not take just anything goes through its queue: one that selects, or only looks.
+
+Its cursor remembers how far it has come in each lane, so that an entry is looked at once; what others give back later
+is looked at again. Long searches go on bit by bit, as chores.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from broker.entry import AVAILABLE, Entry
+
+if TYPE_CHECKING:
+    from broker.consumer import Consumer
+    from broker.lane import Lane
+    from broker.queue import Queue
+
+STEPS = 200
+"""Entries that are looked at in one go."""
+
+
+class Cursor:
+    """One consumer's way through a queue."""
+
+    __slots__ = ("queue", "consumer", "unfinished", "from_tail", "loaded", "_positions", "_again", "_seen", "_rows",
+                 "_steps")
+
+    def __init__(self, queue: Queue, consumer: Consumer) -> None:
+        self.queue = queue
+        self.consumer = consumer
+        self.unfinished = False  # a chore goes on with the search
+        self.from_tail = False  # what was found last is in the journal's part of its lane
+        self.loaded = False  # and its message was read for this
+        self._positions = [0] * len(queue.lanes)  # ids up to these were looked at
+        self._again = [[(entry.id, entry) for _, entry in sorted(lane.returned)] for lane in queue.lanes]  # heaps
+        self._seen: set[int] = set()  # ids beyond the position that a browser has had from `_again`
+        self._rows: deque[Entry] = deque()  # read from the journal, for the search that is under way
+        self._steps = 0
+
+    def find(self) -> Entry | None:
+        """The next entry that the consumer wants, its message loaded. None: there is none, or none yet."""
+        if self.unfinished:
+            return None
+        self._steps = STEPS
+        lanes = self.queue.lanes
+        for number in range(len(lanes) - 1, -1, -1):
+            self._rows.clear()
+            while self._steps > 0:
+                entry = self._next(lanes[number])
+                if entry is None:
+                    break
+                self._steps -= 1
+                if self._wants(entry):
+                    return entry
+            if self._steps <= 0:
+                self.unfinished = True
+                self.queue.host.broker.chores.add(self._go_on())
+                return None
+        return None
+
+    def given_back(self, entry: Entry) -> None:
+        """An entry is available again that the cursor may have passed."""
+        if entry.id > self._positions[entry.lane] or not self.consumer.browses:
+            heapq.heappush(self._again[entry.lane], (entry.id, entry))
+
+    def _go_on(self) -> Iterator[None]:
+        yield
+        self.unfinished = False
+        if self.consumer.attached:
+            self.queue.dispatch()
+            if not self.unfinished:
+                self.consumer.searched()
+
+    def _next(self, lane: Lane) -> Entry | None:
+        """The next available entry that was not looked at, and now it was."""
+        number = lane.number
+        again = self._again[number]
+        while again and again[0][1].state != AVAILABLE:
+            heapq.heappop(again)
+        position = self._positions[number]
+        ahead = lane.after(position)
+        self.from_tail = False
+        if ahead is None and lane.tail_count > 0:
+            ahead = self._row(lane, position)
+            self.from_tail = ahead is not None
+        if ahead is None:
+            ahead = lane.recent_after(position)
+        if again and (ahead is None or again[0][0] < ahead.id):
+            if self.from_tail and ahead is not None:
+                self._rows.appendleft(ahead)
+                self.from_tail = False
+            entry = heapq.heappop(again)[1]
+            if self.consumer.browses and entry.id > position:
+                self._seen.add(entry.id)
+            return entry
+        if ahead is not None:
+            self._positions[number] = ahead.id
+            if ahead.id in self._seen:
+                self._seen.discard(ahead.id)
+                return self._next(lane)
+        return ahead
+
+    def _row(self, lane: Lane, position: int) -> Entry | None:
+        """The next entry of the part of the lane that is in the journal."""
+        rows = self._rows
+        while True:
+            while rows:
+                entry = rows.popleft()
+                if entry.id > position and entry.id not in lane.plucked:
+                    return entry
+            start = max(position, lane.tail_after)
+            if start >= lane.tail_last:
+                return None
+            found = lane.rows(start)
+            if not found:
+                return None
+            rows.extend(found)
+            position = max(position, start)
+            if found[-1].id in lane.plucked and all(entry.id in lane.plucked for entry in found):
+                position = found[-1].id
+
+    def _wants(self, entry: Entry) -> bool:
+        queue = self.queue
+        consumer = self.consumer
+        if entry.expiry and entry.expiry <= queue.clock.now:
+            return False
+        if entry.refusals is not None and consumer in entry.refusals:
+            return False
+        self.loaded = entry.message is None
+        if self.loaded and not queue.load(entry):
+            return False
+        message = entry.message
+        assert message is not None
+        if consumer.wants(message):
+            return True
+        if self.loaded:
+            queue.unload(entry)
+        return False

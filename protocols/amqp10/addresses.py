@@ -1,0 +1,110 @@
+"""What an address names: a queue, or an exchange with or without a routing key.
+
+    name                the queue of that name, else the exchange; the capabilities `queue` and `topic` decide
+    exchange/key        the exchange with the longest name before a `/` that there is
+    /queues/NAME, /exchanges/NAME[/KEY]                                RabbitMQ 4's addresses, percent-encoded
+    /queue/NAME, /amq/queue/NAME, /exchange/NAME[/KEY], /topic/KEY     its older ones, as they stand
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import unquote
+
+from broker.errors import NotFound
+from broker.exchange import Exchange
+from broker.queue import Queue
+from broker.virtualhost import VirtualHost
+
+QUEUE_CAPABILITIES = frozenset({"queue", "temporary-queue"})
+TOPIC_CAPABILITIES = frozenset({"topic", "temporary-topic"})
+
+
+class Node:
+    """What an address leads to. key: None when the address says none; fixed: a message's subject does not replace it
+    (JMS clients, who say that they mean a topic, have another use for the subject: it is the JMSType)."""
+
+    __slots__ = ("queue", "exchange", "key", "fixed")
+
+    def __init__(self, queue: Queue | None, exchange: Exchange | None, key: str | None, fixed: bool = False) -> None:
+        self.queue = queue
+        self.exchange = exchange
+        self.key = key
+        self.fixed = fixed
+
+
+def address_text(address: Any) -> str | None:
+    """An address as it is written in a terminus; None for none."""
+    return None if address is None else str(address)
+
+
+def resolve(host: VirtualHost, address: str, capabilities: list[str]) -> Node:
+    """The node of an address. Raises: NotFound, and what a declaration raises."""
+    found = find(host, address, capabilities)
+    if found is not None:
+        return found
+    kind = "topic" if TOPIC_CAPABILITIES.intersection(capabilities) else ""
+    if not kind and QUEUE_CAPABILITIES.intersection(capabilities):
+        kind = "queue"
+    if address.startswith("/queue/") and kind != "topic" and len(address) > 7:  # RabbitMQ makes such a queue
+        queue, _ = host.declare_queue(address[7:], True, False, False, {}, None)
+        return Node(queue, None, None)
+    made = host.auto_create(address, kind)
+    if isinstance(made, Queue):
+        return Node(made, None, None)
+    if made is not None:
+        return Node(None, made, None)
+    what = {"topic": "exchange", "queue": "queue"}.get(kind, "queue or exchange")
+    raise NotFound(f"no {what} '{address}' in vhost '{host.name}'")
+
+
+def find(host: VirtualHost, address: str, capabilities: list[str]) -> Node | None:
+    """The node that there is under an address, or None."""
+    wants_queue = bool(QUEUE_CAPABILITIES.intersection(capabilities))
+    wants_topic = bool(TOPIC_CAPABILITIES.intersection(capabilities)) and not wants_queue
+    if not wants_topic:
+        queue = host.queues.get(address)
+        if queue is not None:
+            return Node(queue, None, None)
+        queue = host.queues.get(_rabbitmq_queue(address))
+        if queue is not None:
+            return Node(queue, None, None)
+    if wants_queue or not address:
+        return None
+    exchange = host.exchanges.get(address)
+    if exchange is not None:
+        return Node(None, exchange, None)
+    at = len(address)
+    while True:
+        at = address.rfind("/", 0, at)
+        if at <= 0:
+            break
+        exchange = host.exchanges.get(address[:at])
+        if exchange is not None:
+            return Node(None, exchange, address[at + 1:], wants_topic)
+    return _rabbitmq_exchange(host, address)
+
+
+def _rabbitmq_queue(address: str) -> str:
+    """The name of the queue in an address of RabbitMQ's; "" for another address."""
+    if address.startswith("/queues/"):
+        return unquote(address[8:])
+    if address.startswith("/queue/"):
+        return address[7:]
+    if address.startswith("/amq/queue/"):
+        return address[11:]
+    return ""
+
+
+def _rabbitmq_exchange(host: VirtualHost, address: str) -> Node | None:
+    name, key = "", None
+    if address.startswith("/exchanges/"):
+        name, slash, key = address[11:].partition("/")
+        name, key = unquote(name), unquote(key) if slash else None
+    elif address.startswith("/exchange/"):
+        name, slash, key = address[10:].partition("/")
+        key = key if slash else None
+    elif address.startswith("/topic/"):
+        name, key = "amq.topic", address[7:]
+    exchange = host.exchanges.get(name) if name else None
+    return None if exchange is None else Node(None, exchange, key)

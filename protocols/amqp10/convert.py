@@ -1,0 +1,298 @@
+"""Messages of 1.0 and the model (TRANSLATION.md, sections 1 and 2): pure functions, no connection, no queue.
+
+The model is 1.0's own bare message, so this side of the translation is straight: sections to fields and back.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from broker.message import AMQP10, CONVERTERS, Address, Amendment, Converter, Message
+from broker.values import Pairs, Symbol, Timestamp, UInt
+from broker.view import BYTES, SEQUENCES, VALUE, Death, View
+from protocols.amqp10 import sections as s
+from protocols.amqp10.codec import Malformed, Reader, encode, encode_list, encode_map
+
+DEATHS = "x-opt-deaths"
+"""The message annotation that holds the dead-letter history: a list of maps, last death first."""
+
+PIECE = 65536
+"""Bodies of more bytes than this stay in pieces."""
+
+
+class Amqp10Converter(Converter):
+    """The converter of this dialect."""
+
+    def decode(self, message: Message) -> View:
+        view = View()
+        try:
+            read_sections(view, message)
+        except Malformed:  # it is the client's own affair, unless somebody else wants to look at it
+            view.kind = BYTES
+            view.body = [message.native, *(message.body or ())]
+        return view
+
+    def encode(self, view: View, like: Message) -> Message:
+        head = b"".join(bare_head(view))
+        pieces = body_sections(view)
+        size = sum(map(len, pieces))
+        body: list[bytes] | None = None
+        native = head
+        if size <= PIECE:
+            native = b"".join([head, *pieces])
+        else:
+            body = pieces
+        message = Message(like.address, AMQP10, native, body, size, view.durable,
+                          4 if view.priority is None else view.priority, like.expiry, like.arrival)
+        return message
+
+    def amend(self, message: Message, amendment: Amendment, address: Address, now: int) -> Message:
+        start = s.message_format(message.native)[1]
+        scan = s.Scan(message.native[start:], message.body is None)
+        native = message.native[:start] + _amended(message.native[start:], scan, amendment)
+        expiry = 0
+        if not amendment.drop_expiration:
+            expiry = scan.absolute_expiry
+            if scan.ttl >= 0 and (not expiry or now + scan.ttl < expiry):
+                expiry = now + scan.ttl
+        return Message(address, AMQP10, native, message.body, message.size, message.durable, message.priority, expiry,
+                       now)
+
+    def expiration(self, message: Message) -> str | None:
+        start = s.message_format(message.native)[1]
+        scan = s.Scan(message.native[start:], message.body is None)
+        return None if scan.ttl < 0 else str(scan.ttl)
+
+
+CONVERTERS[AMQP10] = Amqp10Converter()
+
+
+# Reading.
+
+
+def read_sections(view: View, message: Message) -> None:
+    """Fill the view. Raises: Malformed."""
+    native = message.native
+    start = s.message_format(native)[1]
+    data = native[start:] if message.body is None else b"".join([native[start:], *message.body])
+    view.durable = message.durable
+    reader = Reader(data, 0, len(data))
+    chunks: list[bytes] = []
+    while reader.at < reader.end:
+        code = s.section(reader)
+        if code == s.DATA:
+            value = reader.value()
+            if not isinstance(value, bytes):
+                raise Malformed("a data section is no binary")
+            chunks.append(value)
+            continue
+        value = reader.value()
+        if code == s.HEADER:
+            _read_header(view, value)
+        elif code == s.MESSAGE_ANNOTATIONS:
+            view.annotations = annotations_of(value)
+            deaths = view.annotations.get(DEATHS)
+            if isinstance(deaths, list):
+                view.deaths = [_read_death(death) for death in deaths if isinstance(death, dict)]
+        elif code == s.PROPERTIES:
+            _read_properties(view, value)
+        elif code == s.APPLICATION_PROPERTIES:
+            view.headers = annotations_of(value)
+        elif code == s.SEQUENCE:
+            if view.kind != SEQUENCES:
+                view.kind, view.value = SEQUENCES, []
+            view.value.append(value)
+        elif code == s.VALUE:
+            view.kind, view.value = VALUE, value
+    if view.kind == BYTES:
+        view.body = chunks
+        if len(chunks) != 1:
+            view.data_lengths = [len(chunk) for chunk in chunks]
+
+
+def _read_header(view: View, fields: Any) -> None:
+    if not isinstance(fields, list):
+        raise Malformed("a message's header is no list")
+    fields = fields + [None] * (5 - len(fields))
+    view.priority = None if fields[1] is None else int(fields[1])
+    view.ttl = None if fields[2] is None else int(fields[2])
+
+
+_PROPERTIES = ("message_id", "user_id", "to", "subject", "reply_to", "correlation_id", "content_type",
+               "content_encoding", "absolute_expiry_time", "creation_time", "group_id", "group_sequence",
+               "reply_to_group_id")
+
+
+def _read_properties(view: View, fields: Any) -> None:
+    if not isinstance(fields, list) or len(fields) > len(_PROPERTIES):
+        raise Malformed("a message's properties are no list of thirteen")
+    for name, value in zip(_PROPERTIES, fields, strict=False):
+        if value is None:
+            continue
+        if name in ("content_type", "content_encoding"):
+            value = str(value)
+        elif name in ("absolute_expiry_time", "creation_time", "group_sequence"):
+            value = int(value)
+        setattr(view, name, value)
+
+
+def annotations_of(value: Any) -> dict[str, Any]:
+    """A section's map by its names as text."""
+    if isinstance(value, dict):
+        return value
+    if isinstance(value, Pairs):
+        return {str(key): item for key, item in value.items if isinstance(key, str)}
+    if value is None:
+        return {}
+    raise Malformed("a section of a message is no map")
+
+
+def _read_death(table: dict[str, Any]) -> Death:
+    """One line of the history; a client may have written anything there."""
+    def string(name: str) -> str:
+        value = table.get(name)
+        return str(value) if isinstance(value, str) else ""
+
+    def number(name: str, default: int) -> int:
+        value = table.get(name)
+        return int(value) if isinstance(value, int) and 0 <= value < 2**62 else default
+
+    keys = table.get("routing-keys")
+    expiration = table.get("original-expiration")
+    return Death(string("queue"), string("reason"), number("count", 1), number("time", 0) // 1000, string("exchange"),
+                 [str(key) for key in keys if isinstance(key, str)] if isinstance(keys, list) else [],
+                 str(expiration) if isinstance(expiration, str) else None)
+
+
+# Writing.
+
+
+def bare_head(view: View) -> list[bytes]:
+    """The sections before the body."""
+    parts = [s.header(view.durable, -1 if view.priority is None else min(view.priority, 255),
+                      -1 if view.ttl is None else view.ttl, False, 0)]
+    if view.annotations or view.deaths:
+        parts.append(annotations_section(view.annotations, view.deaths))
+    properties = _properties(view)
+    if properties:
+        parts.append(b"\x00\x53\x73" + encode_list(properties))
+    if view.headers:
+        items = [part for name, value in view.headers.items() for part in (encode(str(name)), encode(value))]
+        parts.append(b"\x00\x53\x74" + encode_map(items))
+    return parts
+
+
+def annotations_section(annotations: dict[str, Any], deaths: list[Death]) -> bytes:
+    items: list[bytes] = []
+    for name, value in annotations.items():
+        if name != DEATHS:
+            items += (encode(Symbol(name)), encode(value))
+    if deaths:
+        items += (encode(Symbol(DEATHS)), encode([_write_death(death) for death in deaths]))
+    return b"\x00\x53\x72" + encode_map(items)
+
+
+def _write_death(death: Death) -> dict[str, Any]:
+    table: dict[str, Any] = {"queue": death.queue, "reason": death.reason, "count": death.count,
+                             "time": Timestamp(death.time * 1000), "exchange": death.exchange,
+                             "routing-keys": list(death.routing_keys)}
+    if death.original_expiration is not None:
+        table["original-expiration"] = death.original_expiration
+    return table
+
+
+def _properties(view: View) -> list[bytes]:
+    """The fields of the properties section, without those that are absent at the end."""
+    items: list[bytes] = []
+    last = 0
+    for index, name in enumerate(_PROPERTIES):
+        value = getattr(view, name)
+        if value is None:
+            items.append(b"\x40")
+            continue
+        if name in ("content_type", "content_encoding"):
+            value = Symbol(value)
+        elif name in ("absolute_expiry_time", "creation_time"):
+            value = Timestamp(value)
+        elif name == "group_sequence":
+            value = UInt(value & 0xFFFFFFFF)
+        items.append(encode(value))
+        last = index + 1
+    return items[:last]
+
+
+def body_sections(view: View) -> list[bytes]:
+    """The body, in pieces."""
+    if view.kind == VALUE:
+        return [b"\x00\x53\x77" + encode(view.value)]
+    if view.kind == SEQUENCES:
+        return [b"\x00\x53\x76" + encode(sequence) for sequence in view.value]
+    if not view.data_lengths:
+        size = sum(map(len, view.body))
+        return [_data_head(size), *view.body]
+    whole = b"".join(view.body)
+    parts: list[bytes] = []
+    at = 0
+    for length in view.data_lengths:
+        parts += (_data_head(length), whole[at:at + length])
+        at += length
+    return parts
+
+
+def _data_head(size: int) -> bytes:
+    if size < 256:
+        return b"\x00\x53\x75\xa0" + bytes([size])
+    return b"\x00\x53\x75\xb0" + size.to_bytes(4, "big")
+
+
+# Amending.
+
+
+def _amended(data: bytes, scan: s.Scan, amendment: Amendment) -> bytes:
+    """The message, from its header on, with what is different."""
+    head = data[:scan.header_end]
+    if amendment.drop_expiration and scan.ttl >= 0:
+        head = s.header(scan.durable, scan.priority, -1, scan.first_acquirer, 0)
+    rest = data[scan.rest_at:]
+    changes: dict[str, Any] = dict(amendment.annotations)
+    changes.update(amendment.headers)
+    if changes or amendment.deaths is not None or amendment.drop_headers:
+        annotations: dict[str, Any] = {}
+        at = scan.rest_at
+        if scan.annotations_at >= 0:
+            reader = Reader(data, scan.annotations_at, len(data))
+            annotations = annotations_of(reader.value())
+            at = reader.at
+        for name in amendment.drop_headers:
+            annotations.pop(name, None)
+        annotations.update(changes)
+        deaths = amendment.deaths
+        if deaths is None:
+            known = annotations.get(DEATHS)
+            deaths = [_read_death(each) for each in known if isinstance(each, dict)] if isinstance(known, list) else []
+        rest = annotations_section(annotations, deaths) + data[at:]
+    if amendment.reply_to is not None:
+        rest = _with_reply_to(rest, amendment.reply_to)
+    return head + rest
+
+
+def _with_reply_to(data: bytes, reply_to: str) -> bytes:
+    """The sections with another reply-to."""
+    reader = Reader(data, 0, len(data))
+    while reader.at < reader.end:
+        at = reader.at
+        code = s.section(reader)
+        if code > s.PROPERTIES:
+            break
+        value = reader.value()
+        if code == s.PROPERTIES:
+            view = View()
+            _read_properties(view, value)
+            view.reply_to = reply_to
+            return data[:at] + b"\x00\x53\x73" + encode_list(_properties(view)) + data[reader.at:]
+        at = reader.at
+    view = View()
+    view.reply_to = reply_to
+    return data[:at] + b"\x00\x53\x73" + encode_list(_properties(view)) + data[at:]
+
+

@@ -1,0 +1,319 @@
+"""Links on which clients send: credit, deliveries put together from transfers, and their way into the core."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from broker.errors import BrokerError, NotFound
+from broker.exchange import Exchange
+from broker.message import AMQP10, Message, Publisher, address_of
+from broker.transaction import Publication, Transaction
+from broker.virtualhost import REFUSED, UNROUTED, Route
+from protocols.amqp10 import frames as f
+from protocols.amqp10.addresses import Node, find
+from protocols.amqp10.codec import text
+from protocols.amqp10.errors import (
+    DECODE_ERROR,
+    ILLEGAL_STATE,
+    INVALID_FIELD,
+    LIMIT_EXCEEDED,
+    LINK,
+    MESSAGE_SIZE,
+    NOT_ALLOWED,
+    NOT_FOUND,
+    TRANSFER_LIMIT,
+    ProtocolError,
+    link_error,
+)
+from protocols.amqp10.link import RECEIVER, Link
+from protocols.amqp10.sections import Scan, with_format
+from protocols.amqp10.settlement import settlement_of
+
+if TYPE_CHECKING:
+    from protocols.amqp10.session import Session
+
+FIRST: Final = 0
+SECOND: Final = 1
+"""Receiver settle modes."""
+
+SHORT: Final = 65536
+"""Messages of up to so many bytes are kept in one piece."""
+
+HEADROOM: Final = 4096
+"""Bytes beyond the broker's message size that a message's properties and annotations may have."""
+
+_MASK: Final = 0xFFFFFFFF
+
+
+class LinkPublisher(Publisher):
+    """Hears from the core when a link's deliveries are safe."""
+
+    __slots__ = ("link",)
+
+    def __init__(self, link: Incoming) -> None:
+        self.link = link
+
+    def confirmed(self, sequence: int) -> None:
+        self.link.safe(sequence)
+
+
+class Incoming(Link):
+    """A link whose client sends. node: None for the anonymous terminus: each message says where it goes."""
+
+    def __init__(self, session: Session, m: dict[str, Any], node: Node | None, discards: bool) -> None:
+        super().__init__(session, m)
+        self.role = RECEIVER
+        self.node = node
+        self.discards = discards  # messages that go nowhere are accepted
+        self.settle_mode: int = m["rcv-settle-mode"]
+        self.delivery_count: int = m["initial-delivery-count"] or 0
+        self.credit = 0
+        self.limit = session.connection.settings.link_credit
+        self.pending = 0  # deliveries that are not durable yet
+        self.publisher = LinkPublisher(self)
+        self._route: Route | None = None  # of the last message
+        self._route_key: bytes | None = None
+        # The delivery that is under way.
+        self._delivery_id = -1
+        self._format = 0
+        self._settled = False
+        self._state: Any = None
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def begin(self) -> None:
+        """The client may send."""
+        if not self.session.broker.memory.alarms:
+            self._grant()
+
+    # Credit.
+
+    def _grant(self) -> None:
+        self.credit = max(0, self.limit - self.pending)
+        self.session.send_flow(self, **{"delivery-count": self.delivery_count, "link-credit": self.credit})
+
+    def _top_up(self) -> None:
+        if self.credit + self.pending <= self.limit // 2 and self.attached and not self.session.broker.memory.alarms:
+            self._grant()
+
+    def flow(self, m: dict[str, Any]) -> None:
+        count = m["delivery-count"]
+        if count is not None:  # the sender has used up credit without sending
+            self.credit = max(0, self.credit - ((count - self.delivery_count) & _MASK))
+            self.delivery_count = count
+        if m["echo"]:
+            self.session.send_flow(self, **{"delivery-count": self.delivery_count, "link-credit": self.credit})
+        self._top_up()
+
+    def alarms_changed(self, raised: bool) -> None:
+        if raised:
+            self.credit = 0
+            self.session.send_flow(self, **{"delivery-count": self.delivery_count, "link-credit": 0})
+        else:
+            self._grant()
+
+    # Deliveries.
+
+    def transfer(self, values: list[Any], data: bytes, at: int, stop: int) -> None:
+        if self._delivery_id < 0:
+            self._begin(values)
+        elif values[1] is not None and values[1] != self._delivery_id:
+            raise ProtocolError(ILLEGAL_STATE, f"delivery {values[1]} begins before delivery {self._delivery_id} has "
+                                               "ended", LINK)
+        if values[4]:
+            self._settled = True
+        if values[7] is not None:
+            self._state = values[7]
+        size = stop - at
+        self._size += size
+        if self._size > self.session.connection.settings.message_size + HEADROOM:
+            raise ProtocolError(MESSAGE_SIZE, f"a message of more than {self.connection.settings.message_size} bytes",
+                                LINK)
+        if values[9]:
+            self._abort()
+        elif values[5]:
+            self._pieces.append(data[at:stop])
+            self.session.broker.memory.add(size)
+            return
+        elif self._pieces:
+            self._pieces.append(data[at:stop])
+            pieces, self._pieces = self._pieces, []
+            try:
+                self._put_together(pieces)
+            finally:  # only now, so that an alarm that it has raised does not come and go
+                self.session.broker.memory.add(size - self._size)
+        else:
+            self._publish(data[at:stop], None, size)
+        self._delivery_id = -1
+        self._top_up()
+
+    def _begin(self, values: list[Any]) -> None:
+        if values[1] is None or values[2] is None:
+            raise ProtocolError(INVALID_FIELD, "a delivery begins without delivery-id or delivery-tag", LINK)
+        if len(values[2]) > 32:
+            raise ProtocolError(INVALID_FIELD, f"a delivery-tag of {len(values[2])} bytes; it can have 32", LINK)
+        if self.credit <= 0 and not self.session.broker.memory.alarms:  # else it may not have heard yet
+            raise ProtocolError(TRANSFER_LIMIT, "a transfer came without credit", LINK)
+        self.credit = max(0, self.credit - 1)
+        self.delivery_count = (self.delivery_count + 1) & _MASK
+        self._delivery_id = values[1]
+        self._format = values[3] or 0
+        self._settled = False
+        self._state = None
+        self._size = 0
+
+    def _abort(self) -> None:
+        """The sender has thought better of it."""
+        pieces, self._pieces = self._pieces, []
+        for piece in pieces:
+            self.session.broker.memory.add(-len(piece))
+
+    def _put_together(self, pieces: list[bytes]) -> None:
+        """A message that came in pieces: what is before its body must be in one."""
+        if self._size <= SHORT:
+            self._publish(b"".join(pieces), None, self._size)
+            return
+        native = pieces[0]
+        count = 1
+        while count < len(pieces) and not Scan(native, False).complete:
+            more = min(count, len(pieces) - count)  # twice as much each time
+            native = b"".join([native, *pieces[count:count + more]])
+            count += more
+        self._publish(native, pieces[count:], self._size)
+
+    def _publish(self, native: bytes, body: list[bytes] | None, size: int) -> None:
+        """All of a message is there."""
+        scan = Scan(native, not body)
+        if not scan.complete:
+            raise ProtocolError(DECODE_ERROR, "a message's sections cannot be read", LINK)
+        delivery_id = self._delivery_id
+        settlement = None if self._state is None else settlement_of(self._state, self.connection.transactions)
+        transaction = None if settlement is None else settlement.transaction
+        try:
+            message, route = self._message(scan, native, body, size)
+        except ProtocolError as error:
+            self._refused(delivery_id, error, transaction)
+            return
+        except BrokerError as refusal:
+            self._refused(delivery_id, link_error(refusal), transaction)
+            return
+        if transaction is not None:
+            transaction.publish(Publication(route, message, None, False))
+            if not self._settled:
+                state = f.TRANSACTIONAL_STATE.encode(**{"txn-id": self._transaction_id(),
+                                                        "outcome": f.Encoded(f.ACCEPTED_STATE)})
+                self._told(delivery_id, state)
+            return
+        result = self.host.publish(route, message, None)
+        if self._settled:
+            return
+        if result == UNROUTED and not self.discards:
+            self._told(delivery_id, _refusal(ProtocolError(
+                NOT_FOUND, f"no queue for exchange '{route.address.exchange}' and routing key "
+                           f"'{route.address.routing_key}'", LINK)))
+        elif result == REFUSED:
+            self._told(delivery_id, _refusal(ProtocolError(LIMIT_EXCEEDED, "the queue is full", LINK)))
+        elif message.pending:
+            message.publisher = self.publisher
+            message.sequence = delivery_id
+            self.pending += 1
+        else:
+            self._told(delivery_id, f.ACCEPTED_STATE)
+
+    def _transaction_id(self) -> bytes:
+        identity: bytes = f.composite(self._state)[1]["txn-id"]
+        return identity
+
+    def _message(self, scan: Scan, native: bytes, body: list[bytes] | None, size: int) -> tuple[Message, Route]:
+        """The message for the core, and its route. Raises: ProtocolError, BrokerError."""
+        if scan.user_id is not None and text(scan.user_id) != self.connection.user:
+            raise ProtocolError(NOT_ALLOWED, f"user-id is '{text(scan.user_id)}', but the authenticated user is "
+                                             f"'{self.connection.user}'", LINK)
+        route = self._find_route(scan)
+        now = self.session.broker.clock.now
+        expiry = scan.absolute_expiry
+        if scan.ttl >= 0 and (not expiry or now + scan.ttl < expiry):
+            expiry = now + scan.ttl
+        size -= scan.body_at
+        if scan.rest_at > scan.header_end:  # delivery annotations are for us alone
+            native = native[:scan.header_end] + native[scan.rest_at:]
+        if self._format:
+            native = with_format(self._format, native)
+        return Message(route.address, AMQP10, native, body or None, size, scan.durable,
+                       4 if scan.priority < 0 else scan.priority, max(0, expiry), now), route
+
+    def _find_route(self, scan: Scan) -> Route:
+        node = self.node
+        subject = scan.subject
+        if node is None:
+            if scan.to is None:
+                raise NotFound("a message to the anonymous terminus says no address in its `to`")
+            node = find(self.host, text(scan.to), [])
+            if node is None:
+                raise NotFound(f"no queue or exchange '{text(scan.to)}' in vhost '{self.host.name}'")
+        elif node.queue is not None or node.fixed:
+            subject = b""  # all go one way
+        if self.node is not None and subject is not None and subject == self._route_key:
+            route = self._route
+            if route is not None and self.host.routes.get(route.address.short_strings) is route:
+                return route
+        exchange, key = _destination(node, scan)
+        address = address_of(exchange, key)
+        route = self.host.routes.get(address.short_strings)
+        if route is None:
+            route = self.host.route(address.short_strings, exchange, key)
+        self._route = route
+        self._route_key = subject
+        return route
+
+    # Outcomes.
+
+    def safe(self, delivery_id: int) -> None:
+        """A delivery is durable."""
+        self.pending -= 1
+        if self.attached:
+            self._told(delivery_id, f.ACCEPTED_STATE)
+            self._top_up()
+
+    def _told(self, delivery_id: int, state: bytes) -> None:
+        if self.settle_mode == SECOND:
+            self.session.incoming[delivery_id] = self
+            self.session.tell(delivery_id, state, False)
+        else:
+            self.session.tell(delivery_id, state, True)
+
+    def _refused(self, delivery_id: int, error: ProtocolError, transaction: Transaction | None) -> None:
+        """A message that cannot be published: rejected or, when the client does not listen, the link's end."""
+        if transaction is not None:
+            self.connection.transactions.failed[self._transaction_id()] = error.text
+        if self._settled:
+            raise error
+        self._told(delivery_id, _refusal(error))
+
+    def settled_by_client(self, delivery_id: int) -> None:
+        """The client has heard the outcome of a delivery."""
+
+    def let_go(self, closed: bool) -> None:
+        self._abort()
+        for delivery_id in [number for number, link in self.session.incoming.items() if link is self]:
+            del self.session.incoming[delivery_id]
+
+
+def _destination(node: Node, scan: Scan) -> tuple[str, str]:
+    """Exchange and routing key of a message to a node: its subject, else what the address says of a key."""
+    if node.queue is not None:
+        return "", node.queue.name
+    exchange = node.exchange
+    assert isinstance(exchange, Exchange)
+    if scan.subject is not None and not node.fixed:
+        return exchange.name, text(scan.subject)
+    if node.key is not None:
+        return exchange.name, node.key
+    to = "" if scan.to is None else text(scan.to)
+    return exchange.name, to[len(exchange.name) + 1:] if to.startswith(exchange.name + "/") else ""
+
+
+def _refusal(error: ProtocolError) -> bytes:
+    return f.REJECTED.encode(error=error.value())
+
+

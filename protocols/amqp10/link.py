@@ -1,0 +1,70 @@
+"""What links of both directions have in common (part 2, section 2.6)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from protocols.amqp10 import frames as f
+from protocols.amqp10.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from protocols.amqp10.session import Session
+
+SENDER = False
+RECEIVER = True
+"""Roles, as they are written."""
+
+
+class Link:
+    """One link of a session. `role` is ours: SENDER where the client receives."""
+
+    def __init__(self, session: Session, m: dict[str, Any]) -> None:
+        self.session = session
+        self.connection = session.connection
+        self.host = session.connection.host
+        self.name: str = m["name"]
+        self.handle: int = m["handle"]
+        self.role = not m["role"]
+        self.attached = False  # the client knows of it, and it was not let go of
+        self.detaching = False  # we have sent detach
+        self.starved = False  # it waits for the socket, and the connection knows
+        self.stalled = False  # it waits for the session's window, and the session knows
+
+    def flow(self, m: dict[str, Any]) -> None:
+        """The client's flow for this link. Raises: ProtocolError."""
+        raise NotImplementedError
+
+    def transfer(self, values: list[Any], data: bytes, at: int, stop: int) -> None:
+        """A transfer on it. Raises: ProtocolError, BrokerError, Malformed."""
+        raise NotImplementedError
+
+    def resume(self) -> None:
+        """There may be room for its deliveries again."""
+
+    def alarms_changed(self, raised: bool) -> None:
+        """Publishers must be held, or may go on."""
+
+    def let_go(self, closed: bool) -> None:
+        """It is detached or, if `closed`, closed; or its session or connection is gone."""
+        raise NotImplementedError
+
+    def release(self, closed: bool) -> None:
+        """End its work, once."""
+        if self.attached:
+            self.attached = False
+            self.connection.containers.forget(self)
+            self.let_go(closed)
+
+    def fail(self, error: ProtocolError) -> None:
+        """Close it for an error."""
+        if self.detaching:
+            return
+        self.detaching = True
+        self.release(True)
+        self.session.send(f.DETACH.encode(handle=self.handle, closed=True, error=error.value()))
+
+    def detached_by_client(self, closed: bool) -> None:
+        """The client's detach: answer, unless that is the answer to ours."""
+        if not self.detaching:
+            self.release(closed)
+            self.session.send(f.DETACH.encode(handle=self.handle, closed=closed or None))

@@ -1,0 +1,248 @@
+"""Links on which clients receive: credit, deliveries in transfers, drain."""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING, Any, Final
+
+from broker.consumer import Consumer
+from broker.entry import Entry
+from broker.message import AMQP10, Message
+from broker.queue import Queue
+from broker.values import UInt
+from protocols.amqp10 import frames as f
+from protocols.amqp10.codec import encode
+from protocols.amqp10.errors import LINK, NOT_ALLOWED, RESOURCE_DELETED, ProtocolError
+from protocols.amqp10.link import SENDER, Link
+from protocols.amqp10.sections import Scan, header, header_end, message_format
+from protocols.amqp10.settlement import Settlement
+from protocols.frontend import FULL
+
+if TYPE_CHECKING:
+    from protocols.amqp10.session import Session
+
+UNSETTLED: Final = 0
+SETTLED: Final = 1
+MIXED: Final = 2
+"""Sender settle modes."""
+
+_MASK: Final = 0xFFFFFFFF
+
+
+class LinkConsumer(Consumer):
+    """The consumer that a link is to its queue."""
+
+    __slots__ = ("link",)
+
+    def __init__(self, link: Outgoing, queue: Queue, tag: str, priority: int, exclusive: bool, settles: bool) -> None:
+        super().__init__(queue, tag, priority, exclusive, settles)
+        self.link = link
+
+    def ready(self) -> bool:
+        link = self.link
+        if link.credit <= 0 or link.rest is not None:
+            return False
+        session = link.session
+        if session.remote_window <= 0:
+            if not link.stalled:
+                link.stalled = True
+                session.stalled.append(link)
+            return False
+        connection = link.connection
+        if connection.clogged or connection.out_size > FULL:
+            if not link.starved:
+                link.starved = True
+                connection.starved.append(link)
+            return False
+        return True
+
+    def deliver(self, entry: Entry, message: Message) -> None:
+        self.link.deliver(entry, message, self.settles)
+
+    def cancelled(self) -> None:
+        self.link.fail(ProtocolError(RESOURCE_DELETED, f"{self.queue!r} was deleted", LINK))
+
+
+class Rest:
+    """What is still to be sent of a delivery that is too long for one go."""
+
+    __slots__ = ("pieces", "at", "offset")
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self.pieces = pieces
+        self.at = 0
+        self.offset = 0
+
+    def take(self, size: int) -> list[bytes]:
+        """The next bytes, as many as there are up to `size`, in pieces."""
+        taken: list[bytes] = []
+        while size > 0 and self.at < len(self.pieces):
+            piece = self.pieces[self.at]
+            part = piece[self.offset:self.offset + size] if self.offset or len(piece) > size else piece
+            taken.append(part)
+            size -= len(part)
+            self.offset += len(part)
+            if self.offset >= len(piece):
+                self.at += 1
+                self.offset = 0
+        return taken
+
+    def over(self) -> bool:
+        return self.at >= len(self.pieces)
+
+
+class Outgoing(Link):
+    """A link whose client receives from a queue."""
+
+    def __init__(self, session: Session, m: dict[str, Any], queue: Queue, priority: int, exclusive: bool,
+                 settled: bool, default_settlement: Settlement) -> None:
+        super().__init__(session, m)
+        self.role = SENDER
+        self.credit = 0
+        self.delivery_count = 0
+        self.drain = False
+        self.default_settlement = default_settlement
+        self.rest: Rest | None = None
+        self.consumer = LinkConsumer(self, queue, self.name, priority, exclusive, not settled)
+        handle = encode(UInt(self.handle))
+        self._handle = handle
+        self._settled = b"\x41" if settled else b"\x42"
+        # A transfer that is a whole delivery: its tag is the entry's number, so it is known again after a restart.
+        self._pack = Struct(f">IHH4sBB{len(handle)}sBIHQBs").pack
+        self._size = 14 + len(handle) + 17
+
+    def begin(self) -> None:
+        """Take part in the queue. Raises: AccessRefused."""
+        self.consumer.queue.add(self.consumer)
+
+    # Credit.
+
+    def flow(self, m: dict[str, Any]) -> None:
+        if m["link-credit"] is not None:
+            count = m["delivery-count"] if m["delivery-count"] is not None else 0
+            credit = (count + m["link-credit"] - self.delivery_count) & _MASK
+            self.credit = credit if credit < 0x80000000 else 0
+        self.drain = m["drain"]
+        self.resume()
+        if m["echo"]:
+            self._tell_credit()
+
+    def resume(self) -> None:
+        if not self.attached:
+            return
+        if self.rest is not None:
+            self._send_rest()
+            if self.rest is not None:
+                return
+        consumer = self.consumer
+        if self.credit > 0 and consumer.parked:
+            consumer.queue.wake(consumer)
+        if self.drain and self.credit > 0 and not self.starved and not self.stalled and self.rest is None \
+                and not consumer.queue.returning:
+            self.delivery_count = (self.delivery_count + self.credit) & _MASK
+            self.credit = 0
+            self.drain = False
+            self._tell_credit()
+
+    def _tell_credit(self) -> None:
+        self.session.send_flow(self, **{
+            "delivery-count": self.delivery_count, "link-credit": self.credit,
+            "available": min(self.consumer.queue.ready, _MASK), "drain": self.drain})
+
+    def transfer(self, values: list[Any], data: bytes, at: int, stop: int) -> None:
+        raise ProtocolError(NOT_ALLOWED, "a transfer came on a link on which the client receives", LINK)
+
+    # Deliveries.
+
+    def deliver(self, entry: Entry, message: Message, settles: bool) -> None:
+        """Send a delivery."""
+        session = self.session
+        if message.dialect != AMQP10:
+            message = message.translated(AMQP10)
+        delivery_id = session.next_delivery_id
+        session.next_delivery_id = (delivery_id + 1) & _MASK
+        self.delivery_count = (self.delivery_count + 1) & _MASK
+        self.credit -= 1
+        if settles:
+            session.unsettled[delivery_id] = entry
+        native = message.native
+        start = header_end(native)
+        ttl = -1
+        if message.expiry:
+            ttl = self._ttl(message)
+        head = header(message.durable, -1 if message.priority == 4 else message.priority, ttl, not entry.redelivered,
+                      entry.deliveries)
+        size = self._size + len(head) + len(native) - start
+        connection = self.connection
+        if message.body is not None or size > connection.peer_frame_max or native[2] == 0x6F:
+            self._begin_long(delivery_id, entry, message, head, start)
+            return
+        session.remote_window -= 1
+        session.next_outgoing_id = (session.next_outgoing_id + 1) & _MASK
+        out = connection.out
+        out.append(self._pack(size, 0x0200, session.channel, b"\x00\x53\x14\xc0", self._size - 13, 5, self._handle,
+                              0x70, delivery_id, 0xA008, entry.id, 0x43, self._settled))
+        out.append(head)
+        out.append(native[start:] if start else native)
+        connection.out_size += size
+        if not connection.flushing:
+            connection.want_flush()
+
+    def _ttl(self, message: Message) -> int:
+        """What is left of the message's time to live, ms; -1 when it has none of its own."""
+        start = message_format(message.native)[1]
+        ttl = Scan(message.native[start:], False).ttl
+        if ttl < 0:
+            return -1
+        return max(1, message.arrival + ttl - self.session.broker.clock.now)
+
+    def _begin_long(self, delivery_id: int, entry: Entry, message: Message, head: bytes, start: int) -> None:
+        number = message_format(message.native)[0]
+        pieces = [head, message.native[start:], *(message.body or ())]
+        self.rest = Rest(pieces)
+        self._send_frame(f.TRANSFER, {
+            "handle": self.handle, "delivery-id": delivery_id, "delivery-tag": entry.id.to_bytes(8, "big"),
+            "message-format": number, "settled": not self.consumer.settles})
+        self._send_rest()
+
+    def _send_rest(self) -> None:
+        """Go on with a delivery, as far as the session's window and the socket let us."""
+        session = self.session
+        connection = self.connection
+        while self.rest is not None:
+            if session.remote_window <= 0:
+                if not self.stalled:
+                    self.stalled = True
+                    session.stalled.append(self)
+                return
+            if connection.clogged or connection.out_size > FULL:
+                if not self.starved:
+                    self.starved = True
+                    connection.starved.append(self)
+                return
+            self._send_frame(f.TRANSFER, {"handle": self.handle})
+
+    def _send_frame(self, performative: f.Performative, values: dict[str, Any]) -> None:
+        """One transfer, with as much of the rest as fits into a frame."""
+        rest = self.rest
+        assert rest is not None
+        room = self.connection.peer_frame_max - 64
+        parts = rest.take(room)
+        over = rest.over()
+        body = performative.encode(**values, more=None if over else True)
+        size = f.HEADER_SIZE + len(body) + sum(map(len, parts))
+        connection = self.connection
+        connection.write(size.to_bytes(4, "big") + b"\x02\x00" + self.session.channel.to_bytes(2, "big") + body)
+        for part in parts:
+            connection.write(part)
+        self.session.remote_window -= 1
+        self.session.next_outgoing_id = (self.session.next_outgoing_id + 1) & _MASK
+        if over:
+            self.rest = None
+
+    # The end.
+
+    def let_go(self, closed: bool) -> None:
+        self.rest = None
+        self.consumer.queue.remove(self.consumer)
+        self.session.return_all(self.session.take_back(self), False)

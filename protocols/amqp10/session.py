@@ -1,0 +1,292 @@
+"""A session: windows, deliveries' ids, dispositions, and the links that share them (part 2, section 2.5)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from broker.entry import Entry
+from broker.outcome import RELEASE
+from broker.queue import Queue, give_back
+from protocols.amqp10 import frames as f
+from protocols.amqp10.attach import attach
+from protocols.amqp10.codec import Malformed
+from protocols.amqp10.errors import (
+    ERRANT_LINK,
+    HANDLE_IN_USE,
+    LINK,
+    NOT_ALLOWED,
+    SESSION,
+    UNATTACHED_HANDLE,
+    WINDOW_VIOLATION,
+    ProtocolError,
+)
+from protocols.amqp10.incoming import Incoming
+from protocols.amqp10.link import Link
+from protocols.amqp10.outgoing import LinkConsumer
+from protocols.amqp10.settlement import Settlement, settlement_of
+
+if TYPE_CHECKING:
+    from protocols.amqp10.connection import Connection
+
+WINDOW: Final = 2048
+"""Transfers that a client may send before it hears from us again."""
+
+OUTGOING_WINDOW: Final = 0x7FFFFFFF
+
+_MASK: Final = 0xFFFFFFFF
+_HALF: Final = 0x80000000
+
+
+class Session:
+    """One session of a connection."""
+
+    def __init__(self, connection: Connection, channel: int, m: dict[str, Any]) -> None:
+        if m["remote-channel"] is not None:
+            raise ProtocolError(NOT_ALLOWED, "we have begun no session that this could be the answer to", 0)
+        self.connection = connection
+        self.broker = connection.broker
+        self.channel = channel
+        self.links: dict[int, Link] = {}
+        self.link: Link | None = None  # that the work at hand is for: it pays for an error
+        self.ending = False  # we have sent end
+        self.handle_max = min(m["handle-max"], connection.settings.handle_max)
+        # What comes in.
+        self.next_incoming_id: int = m["next-outgoing-id"]
+        self.incoming_window = WINDOW
+        self.incoming: dict[int, Incoming] = {}  # deliveries that we have told the outcome of, by id, until settled
+        self._outcomes: list[tuple[int, bytes, bool]] = []  # delivery id, state, settled: to be told
+        self.due = False
+        # What goes out.
+        self.next_outgoing_id = 0
+        self.next_delivery_id = 0
+        self.remote_window: int = m["incoming-window"]
+        self.unsettled: dict[int, Entry] = {}
+        self.stalled: list[Link] = []
+        self.send(f.BEGIN.encode(**{
+            "remote-channel": channel, "next-outgoing-id": 0, "incoming-window": WINDOW,
+            "outgoing-window": OUTGOING_WINDOW, "handle-max": connection.settings.handle_max}))
+
+    # Output.
+
+    def send(self, body: bytes) -> None:
+        self.connection.send(self.channel, body)
+
+    def send_flow(self, link: Link | None = None, **values: Any) -> None:
+        """A flow, of the session or of a link."""
+        self.send(f.FLOW.encode(**{
+            "next-incoming-id": self.next_incoming_id, "incoming-window": self.incoming_window,
+            "next-outgoing-id": self.next_outgoing_id, "outgoing-window": OUTGOING_WINDOW,
+            "handle": None if link is None else link.handle, **values}))
+
+    def tell(self, delivery_id: int, state: bytes, settled: bool) -> None:
+        """The outcome of a delivery that came in, to be sent with the next output."""
+        self._outcomes.append((delivery_id, state, settled))
+        if not self.due:
+            self.due = True
+            self.connection.due.append(self)
+            if not self.connection.flushing:
+                self.connection.want_flush()
+
+    def flush_dispositions(self) -> None:
+        """Send what is to be told, as few ranges as possible."""
+        self.due = False
+        outcomes, self._outcomes = self._outcomes, []
+        at = 0
+        while at < len(outcomes):
+            first, state, settled = outcomes[at]
+            last = first
+            at += 1
+            while at < len(outcomes):
+                following, other, also = outcomes[at]
+                if following != (last + 1) & _MASK or other != state or also != settled:
+                    break
+                last = following
+                at += 1
+            self.send(f.DISPOSITION.encode(role=True, first=first, last=None if last == first else last,
+                                           settled=settled, state=f.Encoded(state)))
+
+    # Input.
+
+    def transfer(self, values: list[Any], data: bytes, at: int, stop: int) -> None:
+        """A transfer; its payload is from `at` to `stop`. Raises: ProtocolError, BrokerError."""
+        if self.ending:
+            return
+        self.link = None
+        self.next_incoming_id = (self.next_incoming_id + 1) & _MASK
+        self.incoming_window -= 1
+        if self.incoming_window < 0:
+            raise ProtocolError(WINDOW_VIOLATION, "a transfer came when the incoming window was 0", SESSION)
+        link = self.links.get(values[0])
+        if link is None:
+            raise ProtocolError(UNATTACHED_HANDLE, f"handle {values[0]} has no link", SESSION)
+        if not link.detaching:
+            self.link = link
+            try:
+                link.transfer(values, data, at, stop)
+            except Malformed as error:
+                raise ProtocolError("amqp:decode-error", str(error), LINK) from None
+        if self.incoming_window < WINDOW // 2:
+            self.incoming_window = WINDOW
+            self.send_flow()
+
+    def performative(self, code: int, values: list[Any]) -> None:
+        """Any other performative of a session. Raises: ProtocolError, Malformed."""
+        self.link = None
+        if code == f.DISPOSITION.code:
+            self._disposition(values)
+        elif code == f.FLOW.code:
+            self._flow(f.FLOW.named(values))
+        elif code == f.ATTACH.code:
+            m = f.ATTACH.named(values)
+            if m["handle"] > self.handle_max:
+                raise ProtocolError("amqp:connection:framing-error",
+                                    f"handle {m['handle']} is above handle-max, {self.handle_max}", 0)
+            if m["handle"] in self.links:
+                raise ProtocolError(HANDLE_IN_USE, f"handle {m['handle']} has a link already", SESSION)
+            attach(self, m)
+        elif code == f.DETACH.code:
+            link = self.links.pop(values[0], None)
+            if link is None:
+                raise ProtocolError(UNATTACHED_HANDLE, f"handle {values[0]} has no link", SESSION)
+            link.detached_by_client(values[1])
+
+    def _flow(self, m: dict[str, Any]) -> None:
+        begun = m["next-incoming-id"]  # absent: the client has not seen our begin yet
+        sent = (self.next_outgoing_id - (begun if begun is not None else 0)) & _MASK
+        if sent >= _HALF:
+            raise ProtocolError(ERRANT_LINK, "next-incoming-id is ahead of what was sent", SESSION)
+        self.remote_window = max(0, m["incoming-window"] - sent)
+        if self.stalled and self.remote_window:
+            stalled, self.stalled = self.stalled, []
+            for each in stalled:
+                each.stalled = False
+                each.resume()
+        if m["handle"] is None:
+            if m["echo"]:
+                self.send_flow()
+            return
+        link = self.links.get(m["handle"])
+        if link is None:
+            raise ProtocolError(UNATTACHED_HANDLE, f"handle {m['handle']} has no link", SESSION)
+        if not link.detaching:
+            self.link = link
+            link.flow(m)
+
+    def _disposition(self, values: list[Any]) -> None:
+        role, first, last, settled, state = values[0], values[1], values[2], values[3], values[4]
+        if last is None:
+            last = first
+        count = ((last - first) & _MASK) + 1
+        if not role:  # the client is the sender of these deliveries
+            if settled:
+                for number in self._range(first, count, list(self.incoming) if count > len(self.incoming) else None):
+                    link = self.incoming.pop(number, None)
+                    if link is not None:
+                        link.settled_by_client(number)
+            return
+        settlement = settlement_of(state, self.connection.transactions)
+        if count == 1:
+            self._settle(first, settlement, settled)
+            return
+        numbers = self._range(first, count, list(self.unsettled) if count > len(self.unsettled) else None)
+        if settlement.releases() and len(numbers) > 1:
+            self._give_back(numbers, settlement, settled)
+            return
+        for number in numbers:
+            self._settle(number, settlement, settled)
+
+    def _range(self, first: int, count: int, known: list[int] | None) -> list[int]:
+        """The ids of a range; when that is longer than what is `known`, those of the known that are in it."""
+        if known is not None:
+            return [number for number in known if ((number - first) & _MASK) < count]
+        return [(first + number) & _MASK for number in range(count)]
+
+    def _settle(self, delivery_id: int, settlement: Settlement, settled: bool) -> None:
+        """The client's word on one of our deliveries; about one that is settled there is nothing to say any more."""
+        entry = self.unsettled.get(delivery_id)
+        if entry is None:
+            return
+        consumer = entry.consumer
+        assert isinstance(consumer, LinkConsumer)
+        if settlement.outcome is None:
+            if not settled:
+                return
+            settlement = consumer.link.default_settlement
+        elif not settled and settlement.transaction is None:
+            self._confirm_settlement(delivery_id, settlement.state)
+        del self.unsettled[delivery_id]
+        settlement.apply(entry)
+
+    def _confirm_settlement(self, delivery_id: int, state: bytes) -> None:
+        """The receiver settles second: tell it that we have settled, once that is durable."""
+
+        def durable() -> None:
+            if not self.ending:
+                self.send(f.DISPOSITION.encode(role=False, first=delivery_id, settled=True, state=f.Encoded(state)))
+
+        self.broker.log.commit(durable)
+
+    def _give_back(self, numbers: list[int], settlement: Settlement, settled: bool) -> None:
+        """Many at once, in the order of their delivery, before anything goes out again."""
+        queues: dict[Queue, None] = {}
+        for number in numbers:
+            entry = self.unsettled.get(number)
+            if entry is not None and entry.queue not in queues:
+                queues[entry.queue] = None
+                entry.queue.returning += 1
+        for number in numbers:
+            self._settle(number, settlement, settled)
+        for queue in queues:
+            queue.returning -= 1
+            queue.dispatch()
+
+    # The end.
+
+    def alarms_changed(self, raised: bool) -> None:
+        for link in list(self.links.values()):
+            if link.attached:
+                link.alarms_changed(raised)
+
+    def fail(self, error: ProtocolError) -> None:
+        """End the session for an error, and await the client's end."""
+        self.close()
+        self.ending = True
+        self.send(f.END.encode(error=error.value()))
+
+    def ended_by_client(self) -> None:
+        """The client's end: answer, unless that is the answer to ours."""
+        if not self.ending:
+            self.close()
+            self.ending = True
+            self.send(f.END.encode())
+
+    def close(self, failed: bool = False) -> None:
+        """Let go of everything. failed: what was delivered may have been the end of the client."""
+        self.flush_dispositions()
+        entries = list(self.unsettled.values())
+        self.unsettled.clear()
+        for link in list(self.links.values()):
+            link.release(False)
+        self.links.clear()
+        self.stalled.clear()
+        self.return_all(entries, failed)
+
+    def return_all(self, entries: list[Entry], failed: bool) -> None:
+        """Deliveries whose receiver is gone: their source's default outcome becomes theirs."""
+        returned: list[Entry] = []
+        for entry in entries:
+            consumer = entry.consumer
+            assert isinstance(consumer, LinkConsumer)
+            settlement = consumer.link.default_settlement
+            outcome = settlement.outcome
+            if outcome is None or outcome is RELEASE:
+                returned.append(entry)
+            else:
+                settlement.apply(entry)
+        give_back(returned, self.broker.chores, failed)
+
+    def take_back(self, link: Link) -> list[Entry]:
+        """The unsettled deliveries of a link that is going, no longer the session's."""
+        numbers = [number for number, entry in self.unsettled.items()
+                   if isinstance(entry.consumer, LinkConsumer) and entry.consumer.link is link]
+        return [self.unsettled.pop(number) for number in numbers]
