@@ -90,7 +90,8 @@ class Message(StoredMessage):
             known = self._translations = {}
         message = known.get(dialect)
         if message is None:
-            message = known[dialect] = CONVERTERS[dialect].encode(self.view(), self)
+            message = known[dialect] = CONVERTERS[dialect].encode(
+                CONVERTERS[self.dialect].model(self), self)
         return message
 
     def settle_pending(self) -> None:
@@ -172,6 +173,11 @@ class Converter:
     def decode(self, message: Message) -> View:
         """The model's view of a message that arrived in this dialect. Never fails: what it cannot read, it leaves."""
         raise NotImplementedError
+
+    def model(self, message: Message) -> View:
+        """All of the message in the terms of the model, so that another dialect can say it: for `encode`. What `decode`
+        gives is what exchanges and dead-lettering look at, in the dialect's own terms."""
+        return self.decode(message)
 
     def encode(self, view: View, like: Message) -> Message:
         """A message of this dialect that says what the view does, with the route and the arrival of `like`. Never

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from broker.arguments import kind
 from broker.errors import AccessRefused, NotFound, PreconditionFailed
 from broker.exchange import Exchange
+from broker.message import AMQP091
 from broker.queue import Queue
 from broker.transaction import Transaction
 from protocols.amqp091.consumer import BasicConsumer, with_delivery_count
@@ -268,6 +269,8 @@ def basic_get(channel: Channel, m: Arguments) -> None:
         return
     message = entry.message
     assert message is not None
+    if message.dialect != AMQP091:
+        message = message.translated(AMQP091)
     channel.delivery_tag += 1
     if not m["no-ack"]:
         channel.unacked[channel.delivery_tag] = entry

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from broker.consumer import Consumer
 from broker.entry import Entry
-from broker.message import Amendment, Message, amended
+from broker.message import AMQP091, Amendment, Message, amended
 from broker.queue import Queue
 from protocols.amqp091.codec import short_string
 from protocols.amqp091.convert import content_frames, for_channel
@@ -59,6 +59,8 @@ class BasicConsumer(Consumer):
             channel.unacked[tag] = entry
             channel.outstanding += 1
             self.outstanding += 1
+        if message.dialect != AMQP091:
+            message = message.translated(AMQP091)
         if entry.deliveries:
             message = with_delivery_count(entry, message)
         route = message.address.short_strings

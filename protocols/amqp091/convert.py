@@ -12,14 +12,19 @@ from typing import Any
 from broker.message import AMQP091, CONVERTERS, Address, Amendment, Converter, Message
 from broker.view import Death, View
 from protocols.amqp091 import properties as p
+from protocols.amqp091 import tables
 from protocols.amqp091.codec import Malformed, Timestamp, long_string, pack32, u32, write_value
 from protocols.amqp091.frames import BODY, HEADER, frame
+from protocols.amqp091.translate import from_model, to_model
 
 PROPERTIES_AT = 19
 """Where in a header frame the property flags begin: behind frame header, class, weight and body size."""
 
 _ABSOLUTE = 10**11
 """An expiration above this is a time since the epoch, ms: old Qpid clients send those."""
+
+_ONE_PIECE = 65536
+"""Bodies of so many bytes are kept with their header."""
 
 _LEADING_NUMBER = re.compile(r"-?[0-9]+")
 
@@ -73,6 +78,27 @@ class Amqp091Converter(Converter):
             return view
         _fill(view, values)
         return view
+
+    def model(self, message: Message) -> View:
+        view = View()
+        try:
+            found = p.split(message.native, PROPERTIES_AT, header_end(message.native))
+            to_model(message, found, body_pieces(message), view)
+        except Malformed:  # it was checked when it was published, so the store has let it rot
+            view.body = body_pieces(message)
+        return view
+
+    def encode(self, view: View, like: Message) -> Message:
+        found, body = from_model(view, _write_death)
+        size = sum(map(len, body))
+        native = frame(HEADER, 1, b"\x00\x3c\x00\x00" + size.to_bytes(8, "big") + p.join(found))
+        pieces: list[bytes] | None = None
+        if size > _ONE_PIECE:
+            pieces = body
+        elif size:
+            native += frame(BODY, 1, b"".join(body))
+        return Message(like.address, AMQP091, native, pieces, size, view.durable,
+                       0 if view.priority is None else view.priority, like.expiry, like.arrival)
 
     def amend(self, message: Message, amendment: Amendment, address: Address, now: int) -> Message:
         end = header_end(message.native)
@@ -185,13 +211,16 @@ def _write_death(death: Death) -> bytes:
 
 
 def _amend_headers(found: dict[int, bytes], amendment: Amendment) -> None:
-    if amendment.deaths is None and not amendment.headers and not amendment.drop_headers:
+    if amendment.deaths is None and not amendment.headers and not amendment.drop_headers and not amendment.annotations:
         return
     entries = p.split_table(found[p.HEADERS]) if p.HEADERS in found else {}
     for name in amendment.drop_headers:
         entries.pop(name, None)
     for name, number in amendment.headers.items():
         entries[name] = b"l" + number.to_bytes(8, "big", signed=True)
+    if amendment.annotations:
+        entries.update(tables.write_entries({
+            name: value for name, value in amendment.annotations.items() if len(name.encode()) <= tables.LONGEST}))
     deaths = amendment.deaths
     if deaths:
         entries["x-death"] = b"A" + long_string(b"".join(_write_death(death) for death in deaths))

@@ -14,7 +14,6 @@ from broker.errors import BrokerError
 from broker.virtualhost import VirtualHost
 from protocols.amqp10 import convert as convert  # registers itself
 from protocols.amqp10 import frames as f
-from protocols.amqp10.codec import Malformed, Reader
 from protocols.amqp10.containers import Containers
 from protocols.amqp10.errors import (
     CONNECTION,
@@ -34,6 +33,7 @@ from protocols.amqp10.session import Session
 from protocols.amqp10.transactions import Transactions
 from protocols.frontend import FrontEnd, Outlet
 from protocols.sasl import Challenge, Failure, Outcome, SaslServer, Success
+from protocols.values10 import Malformed, Reader
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from broker.message import AMQP10, CONVERTERS, Address, Amendment, Converter, Me
 from broker.values import Pairs, Symbol, Timestamp, UInt
 from broker.view import BYTES, SEQUENCES, VALUE, Death, View
 from protocols.amqp10 import sections as s
-from protocols.amqp10.codec import Malformed, Reader, encode, encode_list, encode_map
+from protocols.values10 import Malformed, Reader, encode, encode_list, encode_map
 
 DEATHS = "x-opt-deaths"
 """The message annotation that holds the dead-letter history: a list of maps, last death first."""

@@ -11,7 +11,7 @@ from struct import Struct
 from typing import Any, Final
 
 from broker.values import Array, Described, Pairs, Symbol, UByte, UInt, ULong, UShort
-from protocols.amqp10.codec import Malformed, Reader, encode, encode_list, text
+from protocols.values10 import Malformed, Reader, encode, encode_list, text
 
 AMQP: Final = 0
 SASL: Final = 1

@@ -11,7 +11,6 @@ from broker.transaction import Publication, Transaction
 from broker.virtualhost import REFUSED, UNROUTED, Route
 from protocols.amqp10 import frames as f
 from protocols.amqp10.addresses import Node, find
-from protocols.amqp10.codec import text
 from protocols.amqp10.errors import (
     DECODE_ERROR,
     ILLEGAL_STATE,
@@ -28,6 +27,7 @@ from protocols.amqp10.errors import (
 from protocols.amqp10.link import RECEIVER, Link
 from protocols.amqp10.sections import Scan, with_format
 from protocols.amqp10.settlement import settlement_of
+from protocols.values10 import text
 
 if TYPE_CHECKING:
     from protocols.amqp10.session import Session

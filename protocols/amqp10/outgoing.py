@@ -11,12 +11,12 @@ from broker.message import AMQP10, Message
 from broker.queue import Queue
 from broker.values import UInt
 from protocols.amqp10 import frames as f
-from protocols.amqp10.codec import encode
 from protocols.amqp10.errors import LINK, NOT_ALLOWED, RESOURCE_DELETED, ProtocolError
 from protocols.amqp10.link import SENDER, Link
 from protocols.amqp10.sections import Scan, header, header_end, message_format
 from protocols.amqp10.settlement import Settlement
 from protocols.frontend import FULL
+from protocols.values10 import encode
 
 if TYPE_CHECKING:
     from protocols.amqp10.session import Session

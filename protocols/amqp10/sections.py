@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from broker.values import Pairs, UInt
-from protocols.amqp10.codec import Malformed, Reader, encode
 from protocols.amqp10.frames import BINARY, BOOL, UBYTE, UINT, list_header, plain
+from protocols.values10 import Malformed, Reader, encode
 
 FORMAT: Final = 0x6F
 """Our own section: the message format, a uint. No peer ever sees it."""

@@ -9,7 +9,6 @@ from broker.outcome import RELEASE
 from broker.queue import Queue, give_back
 from protocols.amqp10 import frames as f
 from protocols.amqp10.attach import attach
-from protocols.amqp10.codec import Malformed
 from protocols.amqp10.errors import (
     ERRANT_LINK,
     HANDLE_IN_USE,
@@ -24,6 +23,7 @@ from protocols.amqp10.incoming import Incoming
 from protocols.amqp10.link import Link
 from protocols.amqp10.outgoing import LinkConsumer
 from protocols.amqp10.settlement import Settlement, settlement_of
+from protocols.values10 import Malformed
 
 if TYPE_CHECKING:
     from protocols.amqp10.connection import Connection

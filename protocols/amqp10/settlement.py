@@ -9,7 +9,7 @@ from broker.outcome import ACCEPT, REJECT, RELEASE, Outcome
 from broker.transaction import Transaction
 from broker.values import Described
 from protocols.amqp10 import frames as f
-from protocols.amqp10.codec import encode
+from protocols.values10 import encode
 
 if TYPE_CHECKING:
     from protocols.amqp10.transactions import Transactions

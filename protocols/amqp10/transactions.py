@@ -8,7 +8,6 @@ from broker.outcome import REQUEUE
 from broker.queue import Queue
 from broker.transaction import Transaction
 from protocols.amqp10 import frames as f
-from protocols.amqp10.codec import Malformed, Reader
 from protocols.amqp10.errors import (
     DECODE_ERROR,
     LINK,
@@ -20,6 +19,7 @@ from protocols.amqp10.errors import (
 )
 from protocols.amqp10.link import RECEIVER, Link
 from protocols.amqp10.sections import DATA, SEQUENCE, VALUE, section
+from protocols.values10 import Malformed, Reader
 
 if TYPE_CHECKING:
     from protocols.amqp10.session import Session

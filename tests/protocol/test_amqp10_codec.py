@@ -29,8 +29,8 @@ from broker.values import (
     UShort,
     same,
 )
-from protocols.amqp10 import codec
-from protocols.amqp10.codec import Malformed, decode, encode
+from protocols import values10 as codec
+from protocols.values10 import Malformed, decode, encode
 
 
 def integers(kind: type, bits: int, signed: bool) -> st.SearchStrategy[Any]:

@@ -146,7 +146,7 @@ def test_what_needs_a_restart_is_named_and_stays_as_it_was(tmp_path: Path, clien
         client.expect(Connection.Blocked)  # the disk of the store that is in use is still watched
         assert waiting in change(broker, disk_free="0")  # and again, until it is done
         client.expect(Connection.Unblocked)
-        assert clients(broker).tune.heartbeat == 131072
+        assert clients(broker).tune.heartbeat == 60
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", other))
         with pytest.raises(ConnectionClosed) as refused:
@@ -155,7 +155,7 @@ def test_what_needs_a_restart_is_named_and_stays_as_it_was(tmp_path: Path, clien
         assert "unexpected" not in broker.log()
         broker.restart()
         assert broker.port == other
-        assert clients(broker).tune.heartbeat == 8192
+        assert clients(broker).tune.heartbeat == 30
         clients(broker, "guest", "guest", "shop")
         assert (tmp_path / "b").is_dir()
 

@@ -1,0 +1,167 @@
+"""Bodies of 0-9-1 in the model's terms and back (TRANSLATION.md, section 2).
+
+The content type says what a body is: text, a map, a list; all else is bytes. `x-opt-body` says it where that would
+not be enough for the way back, and nothing is made of a body that only pretends.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from broker.values import Byte
+from broker.view import BYTES, SEQUENCES, VALUE, View
+from protocols import maps010, values10
+
+BODY = "x-opt-body"
+DATA_LENGTHS = "x-opt-data-lengths"
+CONTENT_TYPE = "x-opt-content-type"
+"""The message's own content type, where ours says how its body is written."""
+JMS_TYPE = "x-opt-jms-msg-type"
+"""The message annotation that tells a JMS client which kind of message this is."""
+BODY_HEADERS = (BODY, DATA_LENGTHS)
+
+TEXT, MAP, LIST, VALUE_TYPE = "text/plain", "amqp/map", "amqp/list", "amqp/value"
+_JMS_TYPES = {"map": 2, "list": 4, "text": 5}
+
+
+def read_body(view: View, headers: dict[str, Any], body: list[bytes]) -> None:
+    """Fill the view's body, taking out of the headers what is about it."""
+    view.body = body
+    marker = headers.get(BODY)
+    try:
+        if type(marker) is str and _read_marked(view, marker, body):
+            del headers[BODY]
+            if view.content_type == _OWN_TYPES.get(marker, ""):
+                own = headers.get(CONTENT_TYPE)
+                view.content_type = headers.pop(CONTENT_TYPE) if type(own) is str else None
+        else:
+            kind = _kind(view.content_type)
+            if kind:
+                _read_kind(view, kind, body)
+                if JMS_TYPE not in headers:
+                    view.annotations[JMS_TYPE] = Byte(_JMS_TYPES[kind])
+    except (ValueError, values10.Malformed):
+        view.kind = BYTES
+        view.body = body
+    if view.kind == BYTES:
+        lengths = headers.get(DATA_LENGTHS)
+        if isinstance(lengths, list) and len(lengths) > 1 and all(
+                type(length) is int and length >= 0 for length in lengths) and sum(lengths) == sum(map(len, body)):
+            view.data_lengths = lengths
+            del headers[DATA_LENGTHS]
+
+
+_OWN_TYPES = {"text": TEXT, "map": MAP, "list": LIST, "sequence": LIST, "value": VALUE_TYPE}
+
+
+def _kind(content_type: str | None) -> str:
+    if content_type is None:
+        return ""
+    if content_type == MAP:
+        return "map"
+    if content_type == LIST:
+        return "list"
+    main, _, parameters = content_type.partition(";")
+    if main.strip().lower().startswith("text/"):
+        charset = parameters.lower().replace(" ", "").replace('"', "")
+        if "charset=" not in charset or charset.split("charset=")[1].split(";")[0] in ("utf-8", "utf8", "us-ascii"):
+            return "text"
+    return ""
+
+
+def _read_kind(view: View, kind: str, body: list[bytes]) -> None:
+    """Raises: ValueError."""
+    data = b"".join(body)
+    if kind == "text":
+        view.value = data.decode("utf-8")
+    elif kind == "map":
+        view.value = maps010.read_map(data)
+    else:
+        view.value = maps010.read_list(data)
+    view.kind = VALUE
+    view.body = []
+
+
+def _read_marked(view: View, marker: str, body: list[bytes]) -> bool:
+    """Read a body as its marker says. Raises: ValueError, Malformed."""
+    if marker in ("text", "map", "list"):
+        _read_kind(view, marker, body)
+    elif marker == "data":
+        view.kind = BYTES
+    elif marker == "null":
+        view.kind, view.value, view.body = VALUE, None, []
+        return not any(body)
+    elif marker == "value":
+        view.value = values10.decode(b"".join(body))
+        view.kind, view.body = VALUE, []
+    elif marker == "sequence":
+        sequences = values10.decode(b"".join(body)) if view.content_type == VALUE_TYPE else maps010.read_list(
+            b"".join(body))
+        if not isinstance(sequences, list) or not all(isinstance(each, list) for each in sequences):
+            raise ValueError("no sequences")
+        view.kind, view.value, view.body = SEQUENCES, sequences, []
+        if view.content_type == VALUE_TYPE:
+            view.content_type = LIST  # either is ours
+    else:
+        return False
+    return True
+
+
+def write_body(view: View, kept: dict[str, Any], annotations: dict[str, Any]) -> tuple[list[bytes], str | None]:
+    """The body's bytes in pieces, and the content type that goes with them. Adds to `kept` what the way back needs."""
+    if view.kind == BYTES:
+        if view.data_lengths:
+            kept[DATA_LENGTHS] = list(view.data_lengths)
+        if _kind(view.content_type):
+            kept[BODY] = "data"
+        return view.body, view.content_type
+    if view.kind == SEQUENCES:
+        return _write_sequences(view, kept)
+    value = view.value
+    if value is None:
+        kept[BODY] = "null"
+        return [], view.content_type
+    kind = "text" if type(value) is str else "map" if type(value) is dict else "list" if type(value) is list else ""
+    if kind:
+        try:
+            data = _write_kind(kind, value)
+            return [data], _explained(kind, view, kept, annotations)
+        except ValueError:
+            pass  # there is something in it that only 1.0 can say
+    kept[BODY] = "value"
+    return [values10.encode(value)], _own_type(VALUE_TYPE, view, kept)
+
+
+def _write_kind(kind: str, value: Any) -> bytes:
+    """Raises: ValueError."""
+    if kind == "text":
+        return str(value).encode("utf-8")
+    return maps010.write_map(value) if kind == "map" else maps010.write_list(value)
+
+
+def _explained(kind: str, view: View, kept: dict[str, Any], annotations: dict[str, Any]) -> str | None:
+    """The content type of a body that it explains; with a marker, unless all is as the way back assumes."""
+    assumed = annotations.get(JMS_TYPE)
+    fits = _kind(view.content_type) == kind
+    if fits and type(assumed) is Byte and assumed == _JMS_TYPES[kind]:
+        del annotations[JMS_TYPE]
+        return view.content_type
+    kept[BODY] = kind
+    if fits and view.content_type != _OWN_TYPES[kind]:
+        return view.content_type
+    return _own_type(_OWN_TYPES[kind], view, kept)
+
+
+def _own_type(content_type: str, view: View, kept: dict[str, Any]) -> str:
+    """The content type becomes ours; the message's own, if it has one, is kept."""
+    if view.content_type is not None:
+        kept[CONTENT_TYPE] = view.content_type
+    return content_type
+
+
+def _write_sequences(view: View, kept: dict[str, Any]) -> tuple[list[bytes], str]:
+    kept[BODY] = "sequence"
+    try:
+        return [maps010.write_list(view.value)], _own_type(LIST, view, kept)
+    except ValueError:
+        return [values10.encode(view.value)], _own_type(VALUE_TYPE, view, kept)

@@ -1,0 +1,193 @@
+"""The translation between 1.0 and 0-9-1 loses nothing: there and back is where one was (TRANSLATION.md)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from broker.message import AMQP091, AMQP10, CONVERTERS, Message, address_of
+from broker.values import (
+    Array,
+    Byte,
+    Char,
+    Described,
+    Float,
+    Int,
+    Opaque,
+    Pairs,
+    Short,
+    Symbol,
+    Timestamp,
+    UByte,
+    UInt,
+    ULong,
+    UShort,
+    same,
+)
+from broker.view import BYTES, SEQUENCES, VALUE, View
+from protocols.amqp091 import convert, properties
+from protocols.amqp091.codec import Timestamp as Seconds
+from protocols.amqp091.frames import BODY, HEADER, frame
+from protocols.amqp10 import convert as _  # noqa: F401 - registers itself
+
+ADDRESS = address_of("amq.topic", "a.b")
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+short_texts = texts.filter(lambda value: len(value.encode()) <= 255)
+
+
+def integers(made: type, bits: int, signed: bool) -> st.SearchStrategy[Any]:
+    low, high = (-2**(bits - 1), 2**(bits - 1) - 1) if signed else (0, 2**bits - 1)
+    return st.one_of(st.integers(low, high), st.sampled_from([low, high])).map(made)
+
+
+simple = st.one_of(
+    st.none(), st.booleans(), integers(UByte, 8, False), integers(UShort, 16, False), integers(UInt, 32, False),
+    integers(ULong, 64, False), integers(Byte, 8, True), integers(Short, 16, True), integers(Int, 32, True),
+    integers(int, 64, True), integers(Timestamp, 64, True), st.floats(), st.floats(width=32).map(Float),
+    st.characters(exclude_categories=["Cs"]).map(Char), texts, st.binary(max_size=20), st.uuids(),
+    st.text("abc-:.", max_size=9).map(Symbol), st.binary(min_size=16, max_size=16).map(lambda b: Opaque(0x94, b)),
+    st.binary(min_size=4, max_size=4).map(lambda b: Opaque(0x74, b)),
+    st.integers(0, 255).map(lambda scale: Opaque(0x94, ((6176 - scale) << 113 | 17).to_bytes(16, "big"))))
+values = st.recursive(simple, lambda inner: st.one_of(
+    st.lists(inner, max_size=4), st.dictionaries(texts, inner, max_size=4),
+    st.builds(Described, st.text("abc:", min_size=1, max_size=5).map(Symbol), inner),
+    st.lists(st.tuples(integers(Int, 32, True), inner), min_size=1, max_size=2).map(Pairs),
+    st.lists(integers(Int, 32, True), max_size=3).map(lambda each: Array(0x71, each))), max_leaves=8)
+
+special = st.sampled_from([
+    "x-message-id", "x-correlation-id-type", "x-opt-type-a", "JMSXGroupID", "JMSXGroupSeq", "x-death", "qpid.subject",
+    "x-opt-body", "x-opt-properties", "x-opt-annotations", "x-opt-long-keys", "x-user-id", "x-amqp-to", "a", "b",
+    "x-opt-jms-msg-type", "x-opt-content-type", "x-opt-creation-time", "k" * 300, "k" * 250])
+names = st.one_of(st.text("abc", min_size=1, max_size=2), special, texts)
+annotation_names = st.one_of(
+    st.text("abc-", min_size=1, max_size=5), st.text("abc", max_size=4).map("x-opt-".__add__), special).filter(
+        lambda name: len(name) <= 200)
+ids = st.one_of(texts, st.uuids(), integers(ULong, 64, False), st.binary(max_size=9), st.just("u" * 300),
+                st.uuids().map(lambda each: f"urn:uuid:{each}"))
+symbols = st.one_of(st.sampled_from(["text/plain", "text/html; charset=utf-8", "amqp/map", "amqp/list", "amqp/value",
+                                     "application/json", "s" * 300, "text/plain;charset=latin1"]))
+UNSIGNED = st.integers(0, 2**32 - 1)
+
+
+@st.composite
+def views(draw: st.DrawFn) -> View:
+    """A message of the model: all that 1.0 can say."""
+    view = View()
+
+    def maybe(strategy: st.SearchStrategy[Any]) -> Any:
+        return draw(st.one_of(st.none(), strategy))
+
+    view.durable = draw(st.booleans())
+    view.priority = maybe(st.integers(0, 255))
+    view.ttl = maybe(UNSIGNED)
+    view.absolute_expiry_time = maybe(st.integers(-2**63, 2**63 - 1))
+    view.creation_time = maybe(st.integers(-2**63, 2**63 - 1))
+    view.message_id, view.correlation_id = maybe(ids), maybe(ids)
+    view.user_id = maybe(st.binary(max_size=300))
+    view.to, view.subject, view.reply_to = maybe(texts), maybe(texts | st.just("s" * 300)), maybe(texts)
+    view.content_type, view.content_encoding = maybe(symbols), maybe(symbols)
+    view.group_id, view.group_sequence, view.reply_to_group_id = maybe(texts), maybe(UNSIGNED), maybe(texts)
+    view.headers = draw(st.dictionaries(names, values, max_size=5))
+    view.annotations = draw(st.dictionaries(annotation_names, values, max_size=4))
+    view.kind = draw(st.sampled_from([BYTES, VALUE, SEQUENCES]))
+    if view.kind == VALUE:
+        view.value = draw(values)
+    elif view.kind == SEQUENCES:
+        view.value = draw(st.lists(st.lists(values, max_size=3), min_size=1, max_size=3))
+    else:
+        chunks = draw(st.lists(st.binary(max_size=9), min_size=1, max_size=3))
+        view.body = [b"".join(chunks)]
+        view.data_lengths = [len(chunk) for chunk in chunks] if len(chunks) > 1 else []
+    return view
+
+
+FIELDS = [name for name in View.__slots__ if name != "body"]
+
+
+def assert_same(found: View, expected: View) -> None:
+    for field in FIELDS:
+        one, other = getattr(found, field), getattr(expected, field)
+        if field in ("headers", "annotations"):
+            one, other = dict(sorted(one.items())), dict(sorted(other.items()))
+            for route in ("x-exchange", "x-routing-key"):
+                one.pop(route, None)
+        assert same(one, other), f"{field}: {one!r} instead of {other!r}"
+    assert b"".join(found.body) == b"".join(expected.body)
+
+
+def like(dialect: int) -> Message:
+    return Message(ADDRESS, dialect, b"", None, 0, False, 0, 0, 1_700_000_000_000)
+
+
+@settings(max_examples=400)
+@given(views())
+def test_model_to_091_and_back(view: View) -> None:
+    message = CONVERTERS[AMQP091].encode(view, like(AMQP10))
+    assert_same(CONVERTERS[AMQP091].model(message), view)
+
+
+@settings(max_examples=200)
+@given(views())
+def test_model_to_10_and_back(view: View) -> None:
+    message = CONVERTERS[AMQP10].encode(view, like(AMQP091))
+    assert_same(CONVERTERS[AMQP10].model(message), view)
+
+
+@settings(max_examples=300)
+@given(views())
+def test_10_to_091_to_10(view: View) -> None:
+    first = CONVERTERS[AMQP10].encode(view, like(AMQP10))
+    back = first.translated(AMQP091).translated(AMQP10)
+    assert_same(CONVERTERS[AMQP10].model(back), view)
+
+
+# The other way round: all that 0-9-1 can say.
+
+field_values = st.recursive(st.one_of(
+    st.none(), st.booleans(), st.integers(-2**63, 2**63 - 1), st.floats(), texts, st.binary(max_size=20),
+    st.integers(0, 2**64 - 1).map(Seconds)),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(short_texts, inner, max_size=4)),
+    max_leaves=8)
+raw_shorts = st.one_of(short_texts.map(str.encode), st.binary(max_size=20))
+shorts = raw_shorts.map(lambda data: bytes([len(data)]) + data)
+typical = {
+    properties.CONTENT_TYPE: st.one_of(shorts, st.sampled_from([b"\x0atext/plain", b"\x08amqp/map", b"\x09amqp/list"])),
+    properties.CONTENT_ENCODING: shorts,
+    properties.HEADERS: st.dictionaries(names.filter(lambda name: len(name.encode()) <= 200), field_values,
+                                        max_size=5).map(lambda table: properties.encoded(properties.HEADERS, table)),
+    properties.DELIVERY_MODE: st.sampled_from([b"\x01", b"\x02"]),
+    properties.PRIORITY: st.integers(0, 255).map(lambda number: bytes([number])),
+    properties.CORRELATION_ID: shorts, properties.REPLY_TO: shorts,
+    properties.EXPIRATION: st.integers(0, 10**12).map(lambda number: properties.encoded(0x0100, str(number))),
+    properties.MESSAGE_ID: st.one_of(shorts, st.uuids().map(lambda u: b"\x2d" + f"urn:uuid:{u}".encode())),
+    properties.TIMESTAMP: st.integers(0, 2**64 - 1).map(lambda number: number.to_bytes(8, "big")),
+    properties.TYPE: shorts, properties.USER_ID: shorts, properties.APP_ID: shorts, properties.CLUSTER_ID: shorts}
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> Message:
+    found = {bit: draw(strategy) for bit, strategy in typical.items() if draw(st.booleans())}
+    found.setdefault(properties.DELIVERY_MODE, b"\x01")
+    body = draw(st.one_of(st.binary(max_size=30), texts.map(str.encode)))
+    payload = b"\x00\x3c\x00\x00" + len(body).to_bytes(8, "big") + properties.join(found)
+    native = frame(HEADER, 1, payload) + (frame(BODY, 1, body) if body else b"")
+    return Message(ADDRESS, AMQP091, native, None, len(body), False, 0, 0, 1_700_000_000_000)
+
+
+@settings(max_examples=400)
+@given(messages())
+def test_091_to_10_to_091(message: Message) -> None:
+    back = message.translated(AMQP10).translated(AMQP091)
+    before = properties.split(message.native, convert.PROPERTIES_AT, convert.header_end(message.native))
+    after = properties.split(back.native, convert.PROPERTIES_AT, convert.header_end(back.native))
+    one, other = before.pop(properties.HEADERS, b"\0\0\0\0"), after.pop(properties.HEADERS, b"\0\0\0\0")
+    assert before == after
+    assert by_name(one) == by_name(other)
+    assert b"".join(convert.body_pieces(back)) == b"".join(convert.body_pieces(message))
+
+
+def by_name(table: bytes) -> dict[str, bytes]:
+    return properties.split_table(table)
