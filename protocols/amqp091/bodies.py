@@ -112,7 +112,7 @@ def write_body(view: View, kept: dict[str, Any], annotations: dict[str, Any]) ->
     if view.kind == BYTES:
         if view.data_lengths:
             kept[DATA_LENGTHS] = list(view.data_lengths)
-        if _kind(view.content_type):
+        if _pretends(view):
             kept[BODY] = "data"
         return view.body, view.content_type
     if view.kind == SEQUENCES:
@@ -130,6 +130,18 @@ def write_body(view: View, kept: dict[str, Any], annotations: dict[str, Any]) ->
             pass  # there is something in it that only 1.0 can say
     kept[BODY] = "value"
     return [values10.encode(value)], _own_type(VALUE_TYPE, view, kept)
+
+
+def _pretends(view: View) -> bool:
+    """Whether bytes would be taken for something else, because their content type says so."""
+    kind = _kind(view.content_type)
+    if not kind:
+        return False
+    try:
+        _read_kind(View(), kind, view.body)
+    except ValueError:
+        return False
+    return True
 
 
 def _write_kind(kind: str, value: Any) -> bytes:

@@ -10,7 +10,7 @@ import uuid
 from typing import Any
 
 from broker.message import Message
-from broker.values import Described, ULong
+from broker.values import Described, Int, ULong
 from broker.view import Death, View
 from protocols.amqp091 import properties as p
 from protocols.amqp091 import tables
@@ -149,14 +149,13 @@ def _read_kept(view: View, properties: dict[int, bytes], headers: dict[str, Any]
                 del headers[header]
     if type(headers.get("x-user-id")) is bytes and p.USER_ID not in properties:
         view.user_id = headers.pop("x-user-id")
-    sequence = headers.get("JMSXGroupSeq")
-    if isinstance(sequence, int) and not isinstance(sequence, bool) and 0 <= sequence < 2**32:
+    if _ours("JMSXGroupSeq", headers.get("JMSXGroupSeq")):
         view.group_sequence = int(headers.pop("JMSXGroupSeq"))
     for flag, (field, header) in _IDS.items():
         _read_kept_id(view, properties, headers, flag, field, header)
     deaths = headers.get("x-death")
-    if isinstance(deaths, list):
-        view.deaths = [read_death(each) for each in deaths if isinstance(each, dict)]
+    if isinstance(deaths, list) and _ours("x-death", deaths):
+        view.deaths = [read_death(each) for each in deaths]
         del headers["x-death"]
 
 
@@ -325,7 +324,7 @@ def _write_numbers(view: View, found: dict[int, bytes], kept: dict[str, Any], an
     if view.absolute_expiry_time is not None:
         kept["x-opt-absolute-expiry-time"] = int(view.absolute_expiry_time)
     if view.group_sequence is not None:
-        kept["JMSXGroupSeq"] = int(view.group_sequence)
+        kept["JMSXGroupSeq"] = Int(view.group_sequence) if view.group_sequence < 2**31 else int(view.group_sequence)
 
 
 def _write_headers(view: View, kept: dict[str, Any], annotations: dict[str, Any]) -> dict[str, bytes]:
@@ -338,7 +337,8 @@ def _write_headers(view: View, kept: dict[str, Any], annotations: dict[str, Any]
     for name, value in view.headers.items():
         if _awkward(name):
             _add_pair(long_keys, name, value)
-        elif name in _KEPT or name.startswith("x-opt-") or isinstance(value, (list, dict, Described)):
+        elif name in kept or _ours(name, value) or name.startswith("x-opt-") or isinstance(
+                value, (list, dict, Described)):
             hidden[name] = value
         else:
             plain[name] = value
@@ -346,7 +346,7 @@ def _write_headers(view: View, kept: dict[str, Any], annotations: dict[str, Any]
         natural = name.startswith("x-opt-") or isinstance(value, (list, dict, Described))
         if _awkward(name):
             _add_pair(long_annotations, name, value)
-        elif natural and name not in _KEPT and name not in plain:
+        elif natural and name not in kept and name not in plain and not _ours(name, value):
             plain[name] = value
         else:
             noted[name] = value
@@ -362,9 +362,31 @@ def _write_headers(view: View, kept: dict[str, Any], annotations: dict[str, Any]
     return headers
 
 
+def _ours(name: str, value: Any) -> bool:
+    """Whether a header of a name that we use has a value that we would give it."""
+    if name not in _KEPT:
+        return False
+    kind = type(value)
+    if name in _TEXT_HEADERS or name in ("x-message-id-type", "x-correlation-id-type", BODY_HEADERS[0]):
+        return kind is str
+    if name in _NUMBERS:
+        return kind is int
+    if name == "JMSXGroupSeq":
+        return kind is Int and value >= 0 or kind is int and 2**31 <= value < 2**32
+    if name == "x-user-id":
+        return kind is bytes
+    if name in (ANNOTATIONS, PROPERTIES):
+        return kind is dict
+    if name == "x-death":
+        return kind is list and bool(value) and all(
+            type(each) is dict and type(each.get("queue")) is str and type(each.get("reason")) is str for each in value)
+    return kind is list or name.endswith("-id") and kind in (bytes, str, ULong)
+
+
 def _awkward(name: str) -> bool:
-    """Whether a name does not fit, or would be taken for a marker."""
-    return len(name.encode("utf-8", "surrogateescape")) > tables.LONGEST or name.startswith(tables.MARKER)
+    """Whether a name does not fit, or would be taken for one of our means."""
+    return (len(name.encode("utf-8", "surrogateescape")) > tables.LONGEST or name.startswith(tables.MARKER)
+            or name in (ANNOTATIONS, PROPERTIES, LONG_KEYS, LONG_ANNOTATIONS))
 
 
 def _add_pair(pairs: list[bytes], name: str, value: Any) -> None:

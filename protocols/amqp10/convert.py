@@ -16,6 +16,10 @@ from protocols.values10 import Malformed, Reader, encode, encode_list, encode_ma
 DEATHS = "x-opt-deaths"
 """The message annotation that holds the dead-letter history: a list of maps, last death first."""
 
+APP_ID = "x-amqp-0-10.app-id"
+CLUSTER_ID = "x-cluster-id"
+"""An application property and a message annotation that keep what only older dialects have fields for."""
+
 PIECE = 65536
 """Bodies of more bytes than this stay in pieces."""
 
@@ -91,13 +95,18 @@ def read_sections(view: View, message: Message) -> None:
             _read_header(view, value)
         elif code == s.MESSAGE_ANNOTATIONS:
             view.annotations = annotations_of(value)
+            if type(view.annotations.get(CLUSTER_ID)) is str:
+                view.cluster_id = view.annotations.pop(CLUSTER_ID)
             deaths = view.annotations.get(DEATHS)
-            if isinstance(deaths, list):
-                view.deaths = [_read_death(death) for death in deaths if isinstance(death, dict)]
+            if isinstance(deaths, list) and all(isinstance(death, dict) for death in deaths):
+                view.deaths = [_read_death(death) for death in deaths]
+                del view.annotations[DEATHS]
         elif code == s.PROPERTIES:
             _read_properties(view, value)
         elif code == s.APPLICATION_PROPERTIES:
             view.headers = annotations_of(value)
+            if type(view.headers.get(APP_ID)) is str:
+                view.app_id = view.headers.pop(APP_ID)
         elif code == s.SEQUENCE:
             if view.kind != SEQUENCES:
                 view.kind, view.value = SEQUENCES, []
@@ -171,13 +180,19 @@ def bare_head(view: View) -> list[bytes]:
     """The sections before the body."""
     parts = [s.header(view.durable, -1 if view.priority is None else min(view.priority, 255),
                       -1 if view.ttl is None else view.ttl, False, 0)]
-    if view.annotations or view.deaths:
-        parts.append(annotations_section(view.annotations, view.deaths))
+    annotations = view.annotations
+    if view.cluster_id is not None:
+        annotations = {**annotations, CLUSTER_ID: view.cluster_id}
+    if annotations or view.deaths:
+        parts.append(annotations_section(annotations, view.deaths))
     properties = _properties(view)
     if properties:
         parts.append(b"\x00\x53\x73" + encode_list(properties))
-    if view.headers:
-        items = [part for name, value in view.headers.items() for part in (encode(str(name)), encode(value))]
+    headers = view.headers
+    if view.app_id is not None:
+        headers = {**headers, APP_ID: view.app_id}
+    if headers:
+        items = [part for name, value in headers.items() for part in (encode(str(name)), encode(value))]
         parts.append(b"\x00\x53\x74" + encode_map(items))
     return parts
 
@@ -185,7 +200,7 @@ def bare_head(view: View) -> list[bytes]:
 def annotations_section(annotations: dict[str, Any], deaths: list[Death]) -> bytes:
     items: list[bytes] = []
     for name, value in annotations.items():
-        if name != DEATHS:
+        if name != DEATHS or not deaths:
             items += (encode(Symbol(name)), encode(value))
     if deaths:
         items += (encode(Symbol(DEATHS)), encode([_write_death(death) for death in deaths]))

@@ -90,6 +90,7 @@ def views(draw: st.DrawFn) -> View:
     view.to, view.subject, view.reply_to = maybe(texts), maybe(texts | st.just("s" * 300)), maybe(texts)
     view.content_type, view.content_encoding = maybe(symbols), maybe(symbols)
     view.group_id, view.group_sequence, view.reply_to_group_id = maybe(texts), maybe(UNSIGNED), maybe(texts)
+    view.app_id, view.cluster_id = maybe(texts), maybe(texts)
     view.headers = draw(st.dictionaries(names, values, max_size=5))
     view.annotations = draw(st.dictionaries(annotation_names, values, max_size=4))
     view.kind = draw(st.sampled_from([BYTES, VALUE, SEQUENCES]))
@@ -146,6 +147,12 @@ def test_10_to_091_to_10(view: View) -> None:
 
 # The other way round: all that 0-9-1 can say.
 
+# A client that itself writes the headers that we keep things in, beside the properties that they stand for, has them
+# restored to where we keep those: within x-opt-properties. Nothing is lost, but it is not what it was, so not here.
+foreign = st.one_of(st.text("abc", min_size=1, max_size=2), texts, st.sampled_from(
+    ["JMSXGroupID", "JMSXGroupSeq", "x-death", "qpid.subject", "CC", "x-delay", "x-opt-via", "k" * 200])).filter(
+        lambda name: len(name.encode()) <= 200)
+
 field_values = st.recursive(st.one_of(
     st.none(), st.booleans(), st.integers(-2**63, 2**63 - 1), st.floats(), texts, st.binary(max_size=20),
     st.integers(0, 2**64 - 1).map(Seconds)),
@@ -156,8 +163,8 @@ shorts = raw_shorts.map(lambda data: bytes([len(data)]) + data)
 typical = {
     properties.CONTENT_TYPE: st.one_of(shorts, st.sampled_from([b"\x0atext/plain", b"\x08amqp/map", b"\x09amqp/list"])),
     properties.CONTENT_ENCODING: shorts,
-    properties.HEADERS: st.dictionaries(names.filter(lambda name: len(name.encode()) <= 200), field_values,
-                                        max_size=5).map(lambda table: properties.encoded(properties.HEADERS, table)),
+    properties.HEADERS: st.dictionaries(foreign, field_values, max_size=5).map(
+        lambda table: properties.encoded(properties.HEADERS, table)),
     properties.DELIVERY_MODE: st.sampled_from([b"\x01", b"\x02"]),
     properties.PRIORITY: st.integers(0, 255).map(lambda number: bytes([number])),
     properties.CORRELATION_ID: shorts, properties.REPLY_TO: shorts,
