@@ -8,6 +8,7 @@ from mypy_extensions import mypyc_attr
 
 from broker.entry import Entry
 from broker.message import Message
+from broker.selector import Selector
 
 if TYPE_CHECKING:
     from broker.queue import Queue
@@ -23,7 +24,7 @@ class Consumer:
     """
 
     __slots__ = ("queue", "tag", "priority", "exclusive", "settles", "parked", "attached", "choosy",
-                 "browses", "cursor")
+                 "browses", "cursor", "selector", "no_local")
 
     def __init__(self, queue: Queue, tag: str, priority: int, exclusive: bool, settles: bool) -> None:
         self.queue = queue
@@ -35,6 +36,8 @@ class Consumer:
         self.attached = False  # to its queue
         self.choosy = False  # it does not want every entry; to be set before it is attached, as `browses`
         self.browses = False  # it only looks: entries stay available (and it must be choosy)
+        self.selector: Selector | None = None  # what a choosy one takes
+        self.no_local = ""  # the container whose messages it does not take
         self.cursor: Cursor | None = None  # of a choosy one, while it is attached
 
     def ready(self) -> bool:
@@ -47,7 +50,9 @@ class Consumer:
 
     def wants(self, message: Message) -> bool:
         """Whether a choosy consumer is to get a message."""
-        return True
+        if self.no_local and message.origin == self.no_local:
+            return False
+        return self.selector is None or self.selector.matches(message)
 
     def searched(self) -> None:
         """A search that took longer has come to its end."""

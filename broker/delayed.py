@@ -24,7 +24,7 @@ LONGEST = 2**32 - 1
 class DelayedExchange(Exchange):
     """Holds messages in a queue that only it knows, all of them acquired, in order of when they are due."""
 
-    dynamic = True
+    by_message = True
 
     def __init__(self, host: VirtualHost, within: Exchange, hold: Queue) -> None:
         super().__init__(within.name, "x-delayed-message", within.durable, within.auto_delete, within.internal,

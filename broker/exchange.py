@@ -10,18 +10,40 @@ from typing import Any
 
 from mypy_extensions import mypyc_attr
 
+from broker.errors import PreconditionFailed
 from broker.message import Message
 from broker.queue import Queue
+from broker.selector import Selector, SelectorError
 from broker.topic import TopicTrie
+
+SELECTOR = "x-filter-jms-selector"
+"""The argument of a binding or a consumer that is a selector, in all dialects."""
+NO_LOCAL = "x-filter-no-local"
+"""The argument of a binding that names the container whose messages it is not for."""
+
+
+def selector_argument(arguments: dict[str, Any]) -> Selector | None:
+    """Raises: PreconditionFailed."""
+    text = arguments.get(SELECTOR)
+    if text is None or text == "":
+        return None
+    if not isinstance(text, str):
+        raise PreconditionFailed(f"invalid arg '{SELECTOR}': it is no text")
+    try:
+        return Selector(text)
+    except SelectorError as error:
+        raise PreconditionFailed(f"invalid arg '{SELECTOR}': {error}") from None
 
 
 class Binding:
     """From an exchange to a queue or another exchange."""
 
-    __slots__ = ("source", "queue", "exchange", "routing_key", "arguments", "identity", "setting")
+    __slots__ = ("source", "queue", "exchange", "routing_key", "arguments", "identity", "setting", "selector",
+                 "no_local")
 
     def __init__(self, source: Exchange, queue: Queue | None, exchange: Exchange | None, routing_key: str,
                  arguments: dict[str, Any], identity: str) -> None:
+        """Raises: PreconditionFailed for a selector that makes no sense."""
         self.source = source
         self.queue = queue
         self.exchange = exchange
@@ -29,6 +51,21 @@ class Binding:
         self.arguments = arguments
         self.identity = identity  # what makes it different from the others of its exchange
         self.setting = ""  # its key in the store, when it is durable
+        self.selector = selector_argument(arguments)
+        no_local = arguments.get(NO_LOCAL)
+        self.no_local = no_local if isinstance(no_local, str) else ""  # whose messages it is not for
+
+    def picky(self) -> bool:
+        """Whether messages themselves decide if they go this way."""
+        return self.selector is not None or bool(self.no_local)
+
+    def passes(self, message: Message | None) -> bool:
+        """Whether a message goes this way, if its routing key does."""
+        if message is None:
+            return True
+        if self.no_local and message.origin == self.no_local:
+            return False
+        return self.selector is None or self.selector.matches(message)
 
     def destination(self) -> Queue | Exchange:
         if self.queue is not None:
@@ -41,7 +78,7 @@ class Binding:
 class Exchange:
     """Base of all exchanges: identity and bindings. A kind of exchange says how it matches."""
 
-    dynamic = False
+    by_message = False  # this kind of exchange looks at the message itself
 
     def __init__(self, name: str, kind: str, durable: bool, auto_delete: bool, internal: bool,
                  arguments: dict[str, Any]) -> None:
@@ -54,14 +91,18 @@ class Exchange:
         alternate = arguments.get("alternate-exchange")
         self.alternate: str | None = alternate if isinstance(alternate, str) else None
         self.bindings: dict[str, Binding] = {}
+        self.dynamic = self.by_message  # or one of its bindings does
         self.deleted = False
 
     def bind(self, binding: Binding) -> None:
         """Add a binding. Raises: PreconditionFailed when this kind of exchange cannot make sense of it."""
         self.bindings[binding.identity] = binding
+        self.dynamic = self.dynamic or binding.picky()
 
     def unbind(self, binding: Binding) -> None:
         del self.bindings[binding.identity]
+        if self.dynamic and binding.picky():
+            self.dynamic = self.by_message or any(other.picky() for other in self.bindings.values())
 
     def match(self, routing_key: str, message: Message | None) -> list[Queue | Exchange]:
         """The destinations of a message; `message` is given when the exchange is dynamic."""
@@ -101,14 +142,14 @@ class DirectExchange(Exchange):
 
     def match(self, routing_key: str, message: Message | None) -> list[Queue | Exchange]:
         bound = self.keys.get(routing_key)
-        return [] if bound is None else [binding.destination() for binding in bound.values()]
+        return [] if bound is None else [binding.destination() for binding in bound.values() if binding.passes(message)]
 
 
 class FanoutExchange(Exchange):
     """To every destination."""
 
     def match(self, routing_key: str, message: Message | None) -> list[Queue | Exchange]:
-        return [binding.destination() for binding in self.bindings.values()]
+        return [binding.destination() for binding in self.bindings.values() if binding.passes(message)]
 
 
 class TopicExchange(Exchange):
@@ -131,5 +172,6 @@ class TopicExchange(Exchange):
         found: list[Queue | Exchange] = []
         for binding in self.trie.match(routing_key):
             assert isinstance(binding, Binding)
-            found.append(binding.destination())
+            if binding.passes(message):
+                found.append(binding.destination())
         return found

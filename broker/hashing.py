@@ -24,7 +24,7 @@ class ConsistentHashExchange(Exchange):
     What is hashed is the routing key, or the header that `hash-header` names, or the property `hash-property`.
     """
 
-    dynamic = True
+    by_message = True
 
     def __init__(self, name: str, kind: str, durable: bool, auto_delete: bool, internal: bool,
                  arguments: dict[str, object]) -> None:
@@ -89,7 +89,7 @@ def _hash(text: str) -> int:
 class RandomExchange(Exchange):
     """`x-random`: to any one of the destinations."""
 
-    dynamic = True
+    by_message = True
 
     def match(self, routing_key: str, message: Message | None) -> list[Queue | Exchange]:
         if not self.bindings:

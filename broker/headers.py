@@ -6,7 +6,7 @@ from typing import Any
 
 from broker.arguments import kind
 from broker.errors import PreconditionFailed
-from broker.exchange import Binding, Exchange
+from broker.exchange import NO_LOCAL, SELECTOR, Binding, Exchange
 from broker.message import Message
 from broker.queue import Queue
 
@@ -20,7 +20,7 @@ class HeadersExchange(Exchange):
     `x-match` ends in `-with-x`.
     """
 
-    dynamic = True
+    by_message = True
 
     def bind(self, binding: Binding) -> None:
         mode = binding.arguments.get("x-match", "all")
@@ -34,7 +34,8 @@ class HeadersExchange(Exchange):
     def match(self, routing_key: str, message: Message | None) -> list[Queue | Exchange]:
         assert message is not None
         headers = message.view().headers
-        return [binding.destination() for binding in self.bindings.values() if _matches(binding.arguments, headers)]
+        return [binding.destination() for binding in self.bindings.values()
+                if _matches(binding.arguments, headers) and binding.passes(message)]
 
 
 def _matches(wanted: dict[str, Any], headers: dict[str, Any]) -> bool:
@@ -42,7 +43,7 @@ def _matches(wanted: dict[str, Any], headers: dict[str, Any]) -> bool:
     with_x = mode.endswith("-with-x")
     any_is_enough = mode.startswith("any")
     for key, value in wanted.items():
-        if key == "x-match" or (key.startswith("x-") and not with_x):
+        if key == "x-match" or key in (SELECTOR, NO_LOCAL) or (key.startswith("x-") and not with_x):
             continue
         found = key in headers and (value is None or _same(value, headers[key]))
         if found and any_is_enough:

@@ -54,7 +54,8 @@ class Message(StoredMessage):
     """A message on its way. Nobody changes one after it was published; `amended` makes a new one."""
 
     __slots__ = ("address", "dialect", "native", "body", "size", "durable", "priority", "expiry", "arrival",
-                 "holders", "shared", "pending", "publisher", "sequence", "_view", "_translations")
+                 "holders", "shared", "pending", "publisher", "sequence", "origin", "_view",
+                 "_translations")
 
     def __init__(self, address: Address, dialect: int, native: bytes, body: list[bytes] | None, size: int,
                  durable: bool, priority: int, expiry: int, arrival: int) -> None:
@@ -73,6 +74,7 @@ class Message(StoredMessage):
         self.pending = 0  # entries that must be durable before the publisher is told, and are not yet
         self.publisher: Publisher | None = None
         self.sequence = 0
+        self.origin = ""  # the container that published it, where that is known
         self._view: View | None = None
         self._translations: dict[int, Message] | None = None
 

@@ -271,7 +271,7 @@ class VirtualHost:
             known.used()
             return known, False
         if not name:
-            name = self._free_name()
+            name = self.free_name("amq.gen-")
         what = f"queue '{name}' in vhost '{self.name}'"
         settings = queue_settings(arguments, what)
         check_properties(arguments, what, durable, exclusive, auto_delete)
@@ -284,9 +284,10 @@ class VirtualHost:
                           {"id": queue.queue_id, "auto_delete": auto_delete, "arguments": arguments})
         return queue, queue.durable
 
-    def _free_name(self) -> str:
+    def free_name(self, prefix: str) -> str:
+        """A name for a queue that nobody can guess."""
         while True:
-            name = "amq.gen-" + secrets.token_urlsafe(16)
+            name = prefix + secrets.token_urlsafe(16)
             if name not in self.queues:
                 return name
 

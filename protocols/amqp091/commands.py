@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from broker.arguments import kind
 from broker.errors import AccessRefused, NotFound, PreconditionFailed
-from broker.exchange import Exchange
+from broker.exchange import Exchange, selector_argument
 from broker.message import AMQP091
 from broker.queue import Queue
 from broker.transaction import Transaction
@@ -234,6 +234,8 @@ def basic_consume(channel: Channel, m: Arguments) -> None:
     if m["exclusive"] and queue.settings.single_active:
         raise AccessRefused(f"{queue!r} in exclusive use")
     consumer = BasicConsumer(channel, queue, tag, priority, m["exclusive"], not m["no-ack"], channel.consumer_limit)
+    consumer.selector = selector_argument(m.get("arguments", {}))
+    consumer.choosy = consumer.selector is not None
     queue.add(consumer)
     channel.consumers[tag] = consumer
     if not m["nowait"]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from broker.virtualhost import VirtualHost
+from protocols.amqp10.dynamic import DynamicNodes
 from protocols.amqp10.errors import CONNECTION, INVALID_FIELD, LINK, RESOURCE_LOCKED, STOLEN, ProtocolError
 from protocols.amqp10.link import Link
 
@@ -27,6 +28,7 @@ class Containers:
     def __init__(self) -> None:
         self._connections: dict[str, list[Connection]] = {}
         self._links: dict[str, Link] = {}
+        self.dynamic = DynamicNodes()
 
     def enter(self, connection: Connection, host: VirtualHost, desired: list[str], properties: dict[str, Any]) -> None:
         """A connection opens. Raises: ProtocolError when its container may be connected only once, and is."""
@@ -56,23 +58,27 @@ class Containers:
 
     def remember(self, link: Link) -> None:
         """A link is attached: one of the same name that its container has already is taken from where it was."""
-        key = _link_key(link)
-        other = self._links.get(key)
-        if other is not None:
-            other.fail(ProtocolError(STOLEN, f"link '{link.name}' was attached again", LINK))
-        self._links[key] = link
+        self.steal(link.connection, link.role, link.name)
+        self._links[_link_key(link.connection, link.role, link.name)] = link
         link.attached = True
+
+    def steal(self, connection: Connection, role: bool, name: str) -> None:
+        """Detach the link of that name that the connection's container has, if it has one."""
+        other = self._links.get(_link_key(connection, role, name))
+        if other is not None:
+            other.fail(ProtocolError(STOLEN, f"link '{name}' was attached again", LINK), closed=False)
 
     def forget(self, link: Link) -> None:
         """A link is detached."""
-        key = _link_key(link)
+        key = _link_key(link.connection, link.role, link.name)
         if self._links.get(key) is link:
             del self._links[key]
+        self.dynamic.leave(link)
 
 
 def _container_key(host: VirtualHost, container: str) -> str:
     return f"{host.name}\0{container}"
 
 
-def _link_key(link: Link) -> str:
-    return f"{link.host.name}\0{link.connection.container_id}\0{link.role}\0{link.name}"
+def _link_key(connection: Connection, role: bool, name: str) -> str:
+    return f"{connection.host.name}\0{connection.container_id}\0{role}\0{name}"

@@ -239,8 +239,10 @@ class Incoming(Link):
             native = native[:scan.header_end] + native[scan.rest_at:]
         if self._format:
             native = with_format(self._format, native)
-        return Message(route.address, AMQP10, native, body or None, size, scan.durable,
-                       4 if scan.priority < 0 else scan.priority, max(0, expiry), now), route
+        message = Message(route.address, AMQP10, native, body or None, size, scan.durable,
+                          4 if scan.priority < 0 else scan.priority, max(0, expiry), now)
+        message.origin = self.connection.container_id
+        return message, route
 
     def _find_route(self, scan: Scan) -> Route:
         node = self.node

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from protocols.amqp10 import frames as f
-from protocols.amqp10.errors import ProtocolError
+from protocols.amqp10.errors import LINK, NOT_ALLOWED, ProtocolError
 
 if TYPE_CHECKING:
     from protocols.amqp10.session import Session
@@ -36,7 +36,7 @@ class Link:
 
     def transfer(self, values: list[Any], data: bytes, at: int, stop: int) -> None:
         """A transfer on it. Raises: ProtocolError, BrokerError, Malformed."""
-        raise NotImplementedError
+        raise ProtocolError(NOT_ALLOWED, "a transfer came on a link on which the client receives", LINK)
 
     def resume(self) -> None:
         """There may be room for its deliveries again."""
@@ -52,16 +52,16 @@ class Link:
         """End its work, once."""
         if self.attached:
             self.attached = False
-            self.connection.containers.forget(self)
             self.let_go(closed)
+            self.connection.containers.forget(self)
 
-    def fail(self, error: ProtocolError) -> None:
-        """Close it for an error."""
+    def fail(self, error: ProtocolError, closed: bool = True) -> None:
+        """Close it (or only detach it) for an error."""
         if self.detaching:
             return
         self.detaching = True
-        self.release(True)
-        self.session.send(f.DETACH.encode(handle=self.handle, closed=True, error=error.value()))
+        self.release(False)  # whose subscription it was can still come back to it
+        self.session.send(f.DETACH.encode(handle=self.handle, closed=closed or None, error=error.value()))
 
     def detached_by_client(self, closed: bool) -> None:
         """The client's detach: answer, unless that is the answer to ours."""

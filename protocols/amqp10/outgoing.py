@@ -11,10 +11,11 @@ from broker.message import AMQP10, Message
 from broker.queue import Queue
 from broker.values import UInt
 from protocols.amqp10 import frames as f
-from protocols.amqp10.errors import LINK, NOT_ALLOWED, RESOURCE_DELETED, ProtocolError
+from protocols.amqp10.errors import LINK, RESOURCE_DELETED, ProtocolError
 from protocols.amqp10.link import SENDER, Link
 from protocols.amqp10.sections import Scan, header, header_end, message_format
 from protocols.amqp10.settlement import Settlement
+from protocols.amqp10.subscriptions import Subscription
 from protocols.frontend import FULL
 from protocols.values10 import encode
 
@@ -59,6 +60,9 @@ class LinkConsumer(Consumer):
     def deliver(self, entry: Entry, message: Message) -> None:
         self.link.deliver(entry, message, self.settles)
 
+    def searched(self) -> None:
+        self.link.resume()
+
     def cancelled(self) -> None:
         self.link.fail(ProtocolError(RESOURCE_DELETED, f"{self.queue!r} was deleted", LINK))
 
@@ -94,16 +98,17 @@ class Rest:
 class Outgoing(Link):
     """A link whose client receives from a queue."""
 
-    def __init__(self, session: Session, m: dict[str, Any], queue: Queue, priority: int, exclusive: bool,
-                 settled: bool, default_settlement: Settlement) -> None:
+    def __init__(self, session: Session, m: dict[str, Any], queue: Queue, priority: int, settled: bool,
+                 default_settlement: Settlement) -> None:
         super().__init__(session, m)
         self.role = SENDER
         self.credit = 0
         self.delivery_count = 0
         self.drain = False
         self.default_settlement = default_settlement
+        self.subscription: Subscription | None = None
         self.rest: Rest | None = None
-        self.consumer = LinkConsumer(self, queue, self.name, priority, exclusive, not settled)
+        self.consumer = LinkConsumer(self, queue, self.name, priority, False, not settled)
         handle = encode(UInt(self.handle))
         self._handle = handle
         self._settled = b"\x41" if settled else b"\x42"
@@ -138,7 +143,7 @@ class Outgoing(Link):
         if self.credit > 0 and consumer.parked:
             consumer.queue.wake(consumer)
         if self.drain and self.credit > 0 and not self.starved and not self.stalled and self.rest is None \
-                and not consumer.queue.returning:
+                and not consumer.queue.returning and (consumer.cursor is None or not consumer.cursor.unfinished):
             self.delivery_count = (self.delivery_count + self.credit) & _MASK
             self.credit = 0
             self.drain = False
@@ -148,9 +153,6 @@ class Outgoing(Link):
         self.session.send_flow(self, **{
             "delivery-count": self.delivery_count, "link-credit": self.credit,
             "available": min(self.consumer.queue.ready, _MASK), "drain": self.drain})
-
-    def transfer(self, values: list[Any], data: bytes, at: int, stop: int) -> None:
-        raise ProtocolError(NOT_ALLOWED, "a transfer came on a link on which the client receives", LINK)
 
     # Deliveries.
 
@@ -246,3 +248,6 @@ class Outgoing(Link):
         self.rest = None
         self.consumer.queue.remove(self.consumer)
         self.session.return_all(self.session.take_back(self), False)
+        subscription = self.subscription
+        if closed and subscription is not None and subscription.durable and not self.consumer.queue.consumers.all:
+            self.host.delete_queue(self.consumer.queue)

@@ -54,7 +54,7 @@ def settlement_of(state: Any, transactions: Transactions) -> Settlement:
     if code == f.TRANSACTIONAL_STATE.code:
         transaction = transactions.get(m["txn-id"])
         inner = outcome_of(m["outcome"])
-        return _UNDECIDED if inner is None else Settlement(inner, encode(state), transaction)
+        return Settlement(inner, encode(state), transaction)
     outcome = outcome_of(state)
     return _UNDECIDED if outcome is None else Settlement(outcome, encode(state))
 
