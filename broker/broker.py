@@ -94,7 +94,7 @@ class Broker(LogListener):
             raise StoreError("the store has queues of virtual hosts that are not configured: "
                              + ", ".join(sorted(strangers)) + "; add them to virtual_hosts, or use another store")
         queues: dict[int, Queue] = {}
-        for kind in (topology.EXCHANGE, topology.QUEUE, topology.BINDING):
+        for kind in (topology.EXCHANGE, topology.QUEUE, topology.BINDING, topology.HOLD):
             for saved in settings:
                 if saved.kind == kind:
                     try:
@@ -117,7 +117,9 @@ class Broker(LogListener):
         for host in self.hosts.values():
             for exchange in host.exchanges.values():
                 if isinstance(exchange, DelayedExchange):
-                    yield from exchange.recover()
+                    yield from exchange.hold.recover()
+            if host.postponed is not None:
+                yield from host.postponed.recover()
 
     def _recover_setting(self, saved: topology.Saved, queues: dict[int, Queue]) -> None:
         host = self.hosts[saved.host]
@@ -125,10 +127,13 @@ class Broker(LogListener):
             host.recover_exchange(saved)
             exchange = host.exchanges[saved.name]
             if isinstance(exchange, DelayedExchange):
-                queues[exchange.hold.queue_id] = exchange.hold
+                queues[exchange.hold.queue.queue_id] = exchange.hold.queue
         elif saved.kind == topology.QUEUE:
             queue = host.recover_queue(saved)
             queues[queue.queue_id] = queue
+        elif saved.kind == topology.HOLD:
+            held = host.hold_postponed(saved.value["id"]).queue
+            queues[held.queue_id] = held
         else:
             host.recover_binding(saved)
 

@@ -191,6 +191,10 @@ class Converter:
         it arrives now (ms since the epoch)."""
         raise NotImplementedError
 
+    def delivery_time(self, message: Message) -> int:
+        """When a message that was postponed is to be delivered, ms since the epoch."""
+        return message.arrival
+
     def expiration(self, message: Message) -> str | None:
         """The message's own time to live as it was written, ms, or None."""
         raise NotImplementedError

@@ -15,6 +15,8 @@ from store.journal import Store, StoreDamaged
 EXCHANGE = "exchange"
 QUEUE = "queue"
 BINDING = "binding"
+HOLD = "hold"
+"""Kinds of settings; a HOLD is a virtual host's place for postponed messages."""
 
 
 def key(kind: str, host: str, name: str) -> str:
@@ -48,7 +50,7 @@ def saved(store: Store) -> list[Saved]:
     found = []
     for setting, value, _ in store.load():
         parts = setting.split("\0", 2)
-        if len(parts) != 3 or parts[0] not in (EXCHANGE, QUEUE, BINDING):
+        if len(parts) != 3 or parts[0] not in (EXCHANGE, QUEUE, BINDING, HOLD):
             continue
         try:
             content = arguments.load(value)

@@ -17,13 +17,15 @@ from broker.virtualhost import UNROUTED, Route, VirtualHost
 class Publication:
     """A message that waits for the commit."""
 
-    __slots__ = ("route", "message", "copies_to", "mandatory")
+    __slots__ = ("route", "message", "copies_to", "mandatory", "postponed")
 
-    def __init__(self, route: Route, message: Message, copies_to: list[str] | None, mandatory: bool) -> None:
+    def __init__(self, route: Route, message: Message, copies_to: list[str] | None, mandatory: bool,
+                 postponed: bool = False) -> None:
         self.route = route
         self.message = message
         self.copies_to = copies_to
         self.mandatory = mandatory  # the publisher wants it back when it goes nowhere
+        self.postponed = postponed  # it is to be delivered later
 
 
 class Transaction:
@@ -54,6 +56,9 @@ class Transaction:
         touched: dict[Queue, None] = {}
         for publication in publications:
             broker.memory.add(-publication.message.cost())
+            if publication.postponed:
+                self.host.postpone(publication.message)
+                continue
             result = self.host.publish(publication.route, publication.message, publication.copies_to)
             if result == UNROUTED and publication.mandatory:
                 returned.append(publication)

@@ -28,7 +28,8 @@ class Death:
 BYTES = 0
 VALUE = 1
 SEQUENCES = 2
-"""Kinds of bodies: bytes; one value (text, a map, a list, anything); lists, one after the other."""
+NOTHING = 3
+"""Kinds of bodies: bytes; one value (text, a map, a list, anything); lists, one after the other; none at all."""
 
 
 class View:

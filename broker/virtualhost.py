@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from broker import arguments as args
 from broker import topology
 from broker.deadletter import copies, dead_letter, goes_round
-from broker.delayed import DelayedExchange
+from broker.delayed import DelayedExchange, Hold
 from broker.errors import (
     AccessRefused,
     CommandInvalid,
@@ -20,7 +20,7 @@ from broker.errors import (
 from broker.exchange import Binding, DefaultExchange, DirectExchange, Exchange, FanoutExchange, TopicExchange
 from broker.hashing import ConsistentHashExchange, RandomExchange
 from broker.headers import HeadersExchange
-from broker.message import CONVERTERS, Address, Message, address_of
+from broker.message import CONVERTERS, Address, Amendment, Message, address_of, amended
 from broker.queue import LOCKED, Queue
 from broker.queue_settings import QueueSettings, check_properties, exchange_argument, queue_settings
 
@@ -64,6 +64,7 @@ class VirtualHost:
         self.bound_to: dict[Queue | Exchange, dict[str, Binding]] = {}  # bindings by destination
         self.bindings = 0
         self.nameless_is_alternate = False  # messages may reach the nameless exchange by another's route
+        self.postponed: Hold | None = None  # messages whose delivery time has not come
         self.exchanges[""] = DefaultExchange(self.queues)
         for exchange, kind in _PREDECLARED:
             self.exchanges[exchange] = self._make_exchange(exchange, kind, True, False,
@@ -153,6 +154,27 @@ class VirtualHost:
                     todo.append(destination)
         return dynamic
 
+    def postpone(self, message: Message) -> None:
+        """Hold a message that says itself when it is to be delivered, and route it then."""
+        hold = self.postponed
+        if hold is None:
+            hold = self.hold_postponed(self.broker.log.new_id())
+            topology.save(self.broker.store, topology.key(topology.HOLD, self.name, ""), {"id": hold.queue.queue_id})
+        hold.keep(message)
+
+    def hold_postponed(self, queue_id: int) -> Hold:
+        """Make the place for postponed messages, or the one that was there before a restart."""
+        queue = Queue(self, "postponed deliveries", queue_id, True, False, False, {}, QueueSettings(), None)
+        self.postponed = Hold(queue, _delivery_time, self._route_postponed)
+        return self.postponed
+
+    def _route_postponed(self, message: Message) -> None:
+        exchange = self.exchanges.get(message.address.exchange)
+        if exchange is not None and not 0 < message.expiry <= self.broker.clock.now:
+            again = amended(message, Amendment(), message.address, message.arrival)
+            again.origin = message.origin
+            self.route_and_enqueue(exchange, again)
+
     def dead_letter(self, queue: Queue, message: Message, reason: str) -> None:
         """Publish what a queue gives up to its dead-letter exchange; drop it when there is none."""
         name = queue.settings.dead_letter_exchange
@@ -199,7 +221,7 @@ class VirtualHost:
         if durable:
             value = {"kind": kind, "auto_delete": auto_delete, "internal": internal, "arguments": arguments}
             if isinstance(exchange, DelayedExchange):
-                value["queue_id"] = exchange.hold.queue_id
+                value["queue_id"] = exchange.hold.queue.queue_id
             topology.save(self.broker.store, topology.key(topology.EXCHANGE, self.name, name), value)
         return durable
 
@@ -418,6 +440,10 @@ class VirtualHost:
                           value["arguments"], identity)
         binding.setting = saved.key
         self._add(binding)
+
+
+def _delivery_time(message: Message) -> int:
+    return CONVERTERS[message.dialect].delivery_time(message)
 
 
 EXCHANGE_KINDS: dict[str, type[Exchange]] = {

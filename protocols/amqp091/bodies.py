@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from broker.values import Byte
-from broker.view import BYTES, SEQUENCES, VALUE, View
+from broker.view import BYTES, NOTHING, SEQUENCES, VALUE, View
 from protocols import maps010, values10
 
 BODY = "x-opt-body"
@@ -88,9 +88,8 @@ def _read_marked(view: View, marker: str, body: list[bytes]) -> bool:
         _read_kind(view, marker, body)
     elif marker == "data":
         view.kind = BYTES
-    elif marker == "null":
-        view.kind, view.value, view.body = VALUE, None, []
-        return not any(body)
+    elif marker in ("null", "none") and not any(body):
+        view.kind, view.value, view.body = VALUE if marker == "null" else NOTHING, None, []
     elif marker == "value":
         view.value = values10.decode(b"".join(body))
         view.kind, view.body = VALUE, []
@@ -115,6 +114,9 @@ def write_body(view: View, kept: dict[str, Any], annotations: dict[str, Any]) ->
         if _pretends(view):
             kept[BODY] = "data"
         return view.body, view.content_type
+    if view.kind == NOTHING:
+        kept[BODY] = "none"
+        return [], view.content_type
     if view.kind == SEQUENCES:
         return _write_sequences(view, kept)
     value = view.value

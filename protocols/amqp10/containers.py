@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from broker.values import Symbol
 from broker.virtualhost import VirtualHost
 from protocols.amqp10.dynamic import DynamicNodes
 from protocols.amqp10.errors import CONNECTION, INVALID_FIELD, LINK, RESOURCE_LOCKED, STOLEN, ProtocolError
@@ -39,7 +40,7 @@ class Containers:
         if others and (wants_sole or any(other.sole for other in others)):
             if not wants_sole or policy != CLOSE_EXISTING:
                 raise ProtocolError(INVALID_FIELD, f"container '{connection.container_id}' is connected already",
-                                    CONNECTION, {"invalid-field": "container-id"})
+                                    CONNECTION, {"invalid-field": Symbol("container-id")})
             for other in list(others):
                 other.close_with(ProtocolError(
                     RESOURCE_LOCKED, f"container '{connection.container_id}' has connected anew", CONNECTION,

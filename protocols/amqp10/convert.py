@@ -9,7 +9,7 @@ from typing import Any
 
 from broker.message import AMQP10, CONVERTERS, Address, Amendment, Converter, Message
 from broker.values import Pairs, Symbol, Timestamp, UInt
-from broker.view import BYTES, SEQUENCES, VALUE, Death, View
+from broker.view import BYTES, NOTHING, SEQUENCES, VALUE, Death, View
 from protocols.amqp10 import sections as s
 from protocols.values10 import Malformed, Reader, encode, encode_list, encode_map
 
@@ -61,6 +61,11 @@ class Amqp10Converter(Converter):
                 expiry = now + scan.ttl
         return Message(address, AMQP10, native, message.body, message.size, message.durable, message.priority, expiry,
                        now)
+
+    def delivery_time(self, message: Message) -> int:
+        start = s.message_format(message.native)[1]
+        return s.delivery_time(message.native[start:], s.Scan(message.native[start:], message.body is None),
+                               message.arrival)
 
     def expiration(self, message: Message) -> str | None:
         start = s.message_format(message.native)[1]
@@ -115,7 +120,9 @@ def read_sections(view: View, message: Message) -> None:
             view.kind, view.value = VALUE, value
     if view.kind == BYTES:
         view.body = chunks
-        if len(chunks) != 1:
+        if not chunks:
+            view.kind = NOTHING
+        elif len(chunks) > 1:
             view.data_lengths = [len(chunk) for chunk in chunks]
 
 
@@ -238,6 +245,8 @@ def _properties(view: View) -> list[bytes]:
 
 def body_sections(view: View) -> list[bytes]:
     """The body, in pieces."""
+    if view.kind == NOTHING:
+        return []
     if view.kind == VALUE:
         return [b"\x00\x53\x77" + encode(view.value)]
     if view.kind == SEQUENCES:

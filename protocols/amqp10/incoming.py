@@ -8,7 +8,7 @@ from broker.errors import BrokerError, NotFound
 from broker.exchange import Exchange
 from broker.message import AMQP10, Message, Publisher, address_of
 from broker.transaction import Publication, Transaction
-from broker.virtualhost import REFUSED, UNROUTED, Route
+from broker.virtualhost import REFUSED, ROUTED, UNROUTED, Route
 from protocols.amqp10 import frames as f
 from protocols.amqp10.addresses import Node, find
 from protocols.amqp10.errors import (
@@ -25,7 +25,7 @@ from protocols.amqp10.errors import (
     link_error,
 )
 from protocols.amqp10.link import RECEIVER, Link
-from protocols.amqp10.sections import Scan, with_format
+from protocols.amqp10.sections import Scan, delivery_time, with_format
 from protocols.amqp10.settlement import settlement_of
 from protocols.values10 import text
 
@@ -197,14 +197,20 @@ class Incoming(Link):
         except BrokerError as refusal:
             self._refused(delivery_id, link_error(refusal), transaction)
             return
+        postponed = scan.annotations_at >= 0 and b"x-opt-delivery-" in native and delivery_time(
+            native, scan, message.arrival) > message.arrival
         if transaction is not None:
-            transaction.publish(Publication(route, message, None, False))
+            transaction.publish(Publication(route, message, None, False, postponed))
             if not self._settled:
                 state = f.TRANSACTIONAL_STATE.encode(**{"txn-id": self._transaction_id(),
                                                         "outcome": f.Encoded(f.ACCEPTED_STATE)})
                 self._told(delivery_id, state)
             return
-        result = self.host.publish(route, message, None)
+        if postponed:
+            self.host.postpone(message)
+            result = ROUTED
+        else:
+            result = self.host.publish(route, message, None)
         if self._settled:
             return
         if result == UNROUTED and not self.discards:

@@ -55,10 +55,10 @@ class Scan:
         self.subject: bytes | None = None
         self.absolute_expiry = 0  # ms since the epoch; 0 for never
         self.annotations_at = -1  # where the map of the message annotations is; -1: there are none
-        self.complete = True
         reader = Reader(data, 0, len(data))
         try:
             self._sections(reader)
+            self.complete = whole or self.body_at > 0
         except Malformed:
             if whole:
                 raise
@@ -86,7 +86,7 @@ class Scan:
                 _skip_map(reader)
                 if code == DELIVERY_ANNOTATIONS:
                     self.rest_at = reader.at
-        raise Malformed("a message has no body")
+        self.body_at = reader.at  # it has none, as Qpid JMS sends it
 
     def _header(self, reader: Reader) -> None:
         count, end = list_header(reader)
@@ -235,3 +235,16 @@ def annotation(data: bytes, at: int, name: str) -> Any:
     elif isinstance(found, dict):
         return found.get(name)
     return None
+
+
+def delivery_time(data: bytes, scan: Scan, arrival: int) -> int:
+    """When a message wants to be delivered, by the annotations that say so, ms since the epoch; 0: at once."""
+    if scan.annotations_at < 0:
+        return 0
+    when = annotation(data, scan.annotations_at, "x-opt-delivery-time")
+    if isinstance(when, int) and not isinstance(when, bool):
+        return int(when)
+    delay = annotation(data, scan.annotations_at, "x-opt-delivery-delay")
+    if isinstance(delay, int) and not isinstance(delay, bool) and delay > 0:
+        return arrival + int(delay)
+    return 0

@@ -1,6 +1,6 @@
-"""Drive the broker with clients in other languages: amqplib (Node), RabbitMQ's Java client, amqp091-go.
+"""Drive the broker with clients in other languages: amqplib (Node), RabbitMQ's Java client, Qpid JMS, amqp091-go.
 
-    python tests/conformance/run_interop.py [node] [java] [go]
+    python tests/conformance/run_interop.py [node] [java] [jms] [go]
 
 starts a broker, and for each suite copies its sources to build/interop/, installs there what they need, and runs them
 with AMQP_URL set. A suite whose tool chain is not on this machine is skipped, and says so. The last line is a summary
@@ -74,6 +74,11 @@ SUITES = (
            "-DoutputDirectory=lib"),
           ("javac", "-encoding", "UTF-8", "-cp", "lib/*", "-d", "classes", "Checks.java", "Conformance.java"),
           ("java", "-cp", "classes:lib/*", "Conformance"), count_summary),
+    Suite("jms", "Qpid JMS", ("java", "javac", "mvn"),
+          ("mvn", "-q", "-B", f"-Dmaven.repo.local={BUILD / 'maven'}", "dependency:copy-dependencies",
+           "-DoutputDirectory=lib"),
+          ("javac", "-encoding", "UTF-8", "-cp", "lib/*", "-d", "classes", "Jms.java"),
+          ("java", "-cp", "classes:lib/*", "Jms"), count_summary),
     Suite("go", "amqp091-go", ("go",), ("go", "mod", "download"), ("go", "vet", "./..."),
           ("go", "test", "-v", "-count=1", "./..."), count_go),
 )

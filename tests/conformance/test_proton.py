@@ -214,16 +214,16 @@ def test_a_dynamic_node_is_gone_with_its_link(client: BlockingConnection, channe
 
 def test_selectors_on_a_queue(client: BlockingConnection, channel: BlockingChannel, queue: str) -> None:
     sender = client.create_sender(queue)
-    red = client.create_receiver(queue, options=Selector("colour = 'red'"), credit=10)
+    red = client.create_receiver(queue, name="red", options=Selector("colour = 'red'"), credit=10)
     for number, colour in enumerate(["red", "blue", "red", "green", "blue"]):
         sender.send(Message(body=number, properties={"colour": colour}))
     assert [red.receive().body, red.receive().body] == [0, 2] and nothing(red)
-    blue = client.create_receiver(queue, options=Selector("colour = 'blue'"), credit=10)
+    blue = client.create_receiver(queue, name="blue", options=Selector("colour = 'blue'"), credit=10)
     assert [blue.receive().body, blue.receive().body] == [1, 4]
     for receiver in (red, blue):
         receiver.accept()
         receiver.accept()
-    rest = client.create_receiver(queue)
+    rest = client.create_receiver(queue, name="rest")
     assert rest.receive().body == 3
     rest.accept()
     client.close()
@@ -265,7 +265,7 @@ def test_undeliverable_here(client: BlockingConnection, queue: str) -> None:
     modify(first, failed=True, undeliverable=True, annotations={symbol("x-opt-tried"): "first"})
     first.link.flow(1)
     assert nothing(first)
-    got = client.create_receiver(queue).receive()
+    got = client.create_receiver(queue, name="other").receive()
     assert got.body == "m" and got.delivery_count == 1 and got.annotations["x-opt-tried"] == "first"
 
 

@@ -26,7 +26,7 @@ from broker.values import (
     UShort,
     same,
 )
-from broker.view import BYTES, SEQUENCES, VALUE, View
+from broker.view import BYTES, NOTHING, SEQUENCES, VALUE, View
 from protocols.amqp091 import convert, properties
 from protocols.amqp091.codec import Timestamp as Seconds
 from protocols.amqp091.frames import BODY, HEADER, frame
@@ -93,12 +93,12 @@ def views(draw: st.DrawFn) -> View:
     view.app_id, view.cluster_id = maybe(texts), maybe(texts)
     view.headers = draw(st.dictionaries(names, values, max_size=5))
     view.annotations = draw(st.dictionaries(annotation_names, values, max_size=4))
-    view.kind = draw(st.sampled_from([BYTES, VALUE, SEQUENCES]))
+    view.kind = draw(st.sampled_from([BYTES, VALUE, SEQUENCES, NOTHING]))
     if view.kind == VALUE:
         view.value = draw(values)
     elif view.kind == SEQUENCES:
         view.value = draw(st.lists(st.lists(values, max_size=3), min_size=1, max_size=3))
-    else:
+    elif view.kind == BYTES:
         chunks = draw(st.lists(st.binary(max_size=9), min_size=1, max_size=3))
         view.body = [b"".join(chunks)]
         view.data_lengths = [len(chunk) for chunk in chunks] if len(chunks) > 1 else []
