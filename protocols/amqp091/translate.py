@@ -324,7 +324,13 @@ def _write_numbers(view: View, found: dict[int, bytes], kept: dict[str, Any], an
     if view.absolute_expiry_time is not None:
         kept["x-opt-absolute-expiry-time"] = int(view.absolute_expiry_time)
     if view.group_sequence is not None:
-        kept["JMSXGroupSeq"] = Int(view.group_sequence) if view.group_sequence < 2**31 else int(view.group_sequence)
+        short = view.group_sequence < 2**31
+        kept["JMSXGroupSeq"] = _short(view.group_sequence) if short else int(view.group_sequence)
+
+
+def _short(value: int) -> Any:
+    """As an int of 32 bits. (What is typed as int loses its class where this is compiled.)"""
+    return Int(value)
 
 
 def _write_headers(view: View, kept: dict[str, Any], annotations: dict[str, Any]) -> dict[str, bytes]:

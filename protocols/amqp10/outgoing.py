@@ -135,14 +135,12 @@ class Outgoing(Link):
     def resume(self) -> None:
         if not self.attached:
             return
-        if self.rest is not None:
-            self._send_rest()
-            if self.rest is not None:
-                return
+        if not self._send_rest():
+            return
         consumer = self.consumer
         if self.credit > 0 and consumer.parked:
             consumer.queue.wake(consumer)
-        if self.drain and self.credit > 0 and not self.starved and not self.stalled and self.rest is None \
+        if self.drain and self.credit > 0 and not self.starved and not self.stalled and not self._sending() \
                 and not consumer.queue.returning and (consumer.cursor is None or not consumer.cursor.unfinished):
             self.delivery_count = (self.delivery_count + self.credit) & _MASK
             self.credit = 0
@@ -207,22 +205,28 @@ class Outgoing(Link):
             "message-format": number, "settled": not self.consumer.settles})
         self._send_rest()
 
-    def _send_rest(self) -> None:
-        """Go on with a delivery, as far as the session's window and the socket let us."""
+    def _sending(self) -> bool:
+        """Whether a delivery is under way."""
+        return self.rest is not None
+
+    def _send_rest(self) -> bool:
+        """Go on with a delivery that is under way, as far as the session's window and the socket let us. Gives whether
+        there is none any more."""
         session = self.session
         connection = self.connection
-        while self.rest is not None:
+        while self._sending():
             if session.remote_window <= 0:
                 if not self.stalled:
                     self.stalled = True
                     session.stalled.append(self)
-                return
+                return False
             if connection.clogged or connection.out_size > FULL:
                 if not self.starved:
                     self.starved = True
                     connection.starved.append(self)
-                return
+                return False
             self._send_frame(f.TRANSFER, {"handle": self.handle})
+        return True
 
     def _send_frame(self, performative: f.Performative, values: dict[str, Any]) -> None:
         """One transfer, with as much of the rest as fits into a frame."""

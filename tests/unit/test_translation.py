@@ -105,7 +105,10 @@ def views(draw: st.DrawFn) -> View:
     return view
 
 
-FIELDS = [name for name in View.__slots__ if name != "body"]
+FIELDS = ["durable", "priority", "ttl", "absolute_expiry_time", "creation_time", "message_id", "correlation_id",
+          "user_id", "to", "subject", "reply_to", "content_type", "content_encoding", "group_id", "group_sequence",
+          "reply_to_group_id", "app_id", "cluster_id", "headers", "annotations", "deaths", "kind", "value",
+          "data_lengths"]
 
 
 def assert_same(found: View, expected: View) -> None:
