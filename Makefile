@@ -23,7 +23,7 @@ run: build ## start a broker on 127.0.0.1:5672 (CONFIG=dragoman.toml for a confi
 test: build $(VENV)/tested-with ## run the tests (ARGS="-k queue -x" for pytest)
 	$(PYTEST) $(ARGS)
 
-interop: build $(VENV)/tested-with ## drive the broker with clients in Node, Java and Go
+interop: build $(VENV)/tested-with ## drive the broker with clients in Node, Java (JMS too) and Go
 	$(BIN)/python tests/conformance/run_interop.py $(ARGS)
 
 lint: $(VENV)/tested-with ## style

@@ -269,9 +269,9 @@ class Connection(FrontEnd):
     def _fail(self, error: ProtocolError, channel: int) -> None:
         """Close what the error costs, and say so."""
         session = self.sessions.get(channel)
-        if session is not None and session.ending:
-            return
         if error.costs != CONNECTION and session is not None:
+            if session.ending:
+                return
             if error.costs == LINK and session.link is not None:
                 logger.warning("%s: channel %d: link '%s' is detached: %s", self.peer, channel, session.link.name,
                                error.text)

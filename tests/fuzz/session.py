@@ -12,6 +12,7 @@ from typing import Any
 from broker.broker import Broker, Watcher
 from broker.clock import Alarm, Clock
 from broker.delayed import DelayedExchange
+from broker.entry import AVAILABLE
 from broker.users import Users
 from protocols.amqp091.connection import Connection, Settings
 from protocols.amqp091.frames import BODY, HEADER, V08, V09, V091, Variant, frame
@@ -32,7 +33,8 @@ ARGUMENTS: tuple[tuple[str, Any], ...] = (
     ("x-dead-letter-routing-key", "q1"), ("x-max-priority", 3), ("x-delivery-limit", 1), ("x-queue-type", "quorum"),
     ("x-single-active-consumer", True), ("alternate-exchange", "e2"), ("x-delayed-type", "fanout"), ("x-match", "any"),
     ("x-match", "all-with-x"), ("x-priority", 2), ("x-delay", 20), ("CC", ["q2", "q3"]), ("BCC", ["q1"]), ("CC", "q1"),
-    ("a", {"b": [1, None, 2.5]}), ("hash-header", "a"))
+    ("a", {"b": [1, None, 2.5]}), ("hash-header", "a"), ("x-filter-jms-selector", "a IS NULL"),
+    ("x-filter-jms-selector", "a > 1 OR"), ("x-filter-jms-selector", "amqp.priority > 3"))
 WEIGHTS = {"basic.consume": 12, "basic.get": 8, "basic.ack": 12, "basic.nack": 8, "basic.reject": 6, "basic.cancel": 2,
            "basic.qos": 3, "queue.bind": 6, "exchange.bind": 3,
            "basic.publish": 0, "queue.delete": 0.5, "exchange.delete": 0.5, "queue.purge": 0.5, "tx.commit": 0.5,
@@ -117,6 +119,13 @@ class Client(Outlet):
                 data += self.variant.encode("connection.close-ok", 0)
         self.answered = len(self.output)
         return data
+
+    def check_output(self) -> None:
+        check_output(self)
+
+    def check_gone(self) -> None:
+        """Its connection is lost: nothing of it may be left."""
+        assert not self.connection.channels and not self.connection.exclusive_queues
 
     def frames(self, at: int = 0) -> list[tuple[int, int, bytes]]:
         """What it was sent: kind, channel, payload. Raises AssertionError for what is no frame."""
@@ -347,9 +356,10 @@ class Session:
         for client in clients:
             client.connection.clogged = False
             client.flush()
-            check_output(client)
+            client.check_output()
             client.connection.lost()
-            assert not client.connection.channels and not client.connection.exclusive_queues
+            client.check_gone()
+        self.pass_time(5000)
         self.scheduler.settle()
         self.broker.chores.finish()
         for queue in list(self.host.queues.values()):
@@ -358,7 +368,8 @@ class Session:
             assert queue.unsettled == 0 and not queue.returning
             assert queue.ready == sum(map(len, queue.lanes))
             assert queue.ready_bytes == sum(entry.size for lane in queue.lanes
-                                            for entry in [*lane.head, *(back[1] for back in lane.returned)])
+                                            for entry in [*lane.head, *(back[1] for back in lane.returned)]
+                                            if entry.state == AVAILABLE)
             self.host.delete_queue(queue)
         for exchange in list(self.host.exchanges.values()):
             if isinstance(exchange, DelayedExchange) or not exchange.name.startswith("amq.") and exchange.name:

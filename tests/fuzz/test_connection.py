@@ -25,6 +25,7 @@ from protocols.amqp091.frames import PROTOCOL_HEADERS, V091
 from protocols.detect import Unknown, protocol_header
 from protocols.sasl import SaslServer, Success
 from tests.fuzz.session import Client, Session
+from tests.fuzz.session10 import Session10
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
 RUNS = 150
@@ -40,9 +41,10 @@ def quiet() -> Iterator[None]:
 
 
 @pytest.mark.timeout(120 + 2 * SECONDS)
-def test_no_client_brings_down_the_broker(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("kind", [Session, Session10])
+def test_no_client_brings_down_the_broker(kind: type[Session], capsys: pytest.CaptureFixture[str]) -> None:
     if "FUZZ_SEED" in os.environ:
-        Session(int(os.environ["FUZZ_SEED"])).run()
+        kind(int(os.environ["FUZZ_SEED"])).run()
         return
     seeds = random.SystemRandom()
     end = time.monotonic() + SECONDS
@@ -50,7 +52,7 @@ def test_no_client_brings_down_the_broker(capsys: pytest.CaptureFixture[str]) ->
     while runs < RUNS or time.monotonic() < end:
         seed = seeds.randrange(1 << 48)
         try:
-            Session(seed).run()
+            kind(seed).run()
         except Exception as error:
             SEEDS.parent.mkdir(parents=True, exist_ok=True)
             with SEEDS.open("a") as kept:
