@@ -344,18 +344,23 @@ class VirtualHost:
         queue.close()
         return queue.durable
 
-    def auto_create(self, name: str, kind: str) -> Queue | Exchange | None:
+    def auto_create(self, address: str, kind: str) -> bool:
         """Make a queue or an exchange that somebody wants to use and that is not there, if the first policy whose
-        pattern fits says so. kind: "queue", "topic" (any exchange) or "" for either. Raises what a declaration does."""
+        pattern fits says so. Of `exchange/key`, the exchange is what a pattern has to fit.
+
+        kind: "queue", "topic" (any exchange) or "" for either. Raises what a declaration does.
+        """
         for policy in self.broker.auto_create:
             is_queue = policy.kind == "queue"
-            if kind == ("topic" if is_queue else "queue") or not fnmatchcase(name, policy.pattern):
+            name = address if is_queue else address.partition("/")[0]
+            if kind == ("topic" if is_queue else "queue") or not name or not fnmatchcase(name, policy.pattern):
                 continue
             if is_queue:
-                return self.declare_queue(name, policy.durable, False, False, policy.arguments, None)[0]
-            self.declare_exchange(name, policy.kind, policy.durable, False, False, policy.arguments)
-            return self.exchanges[name]
-        return None
+                self.declare_queue(name, policy.durable, False, False, policy.arguments, None)
+            else:
+                self.declare_exchange(name, policy.kind, policy.durable, False, False, policy.arguments)
+            return True
+        return False
 
     # Bindings.
 

@@ -32,6 +32,7 @@ class Kind(Enum):
     TEXT = "text"
     PATH = "path"
     TEXTS = "list of texts"
+    TABLE = "table"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,18 @@ class Listener:
                     "`tls.certificate` is set.", choices=("detect", "always", "never"), restart=True)
     anonymous: bool = _key(False, Kind.BOOLEAN, "Let clients in without a name and password (SASL ANONYMOUS).",
                            restart=True)
+
+
+@dataclass(frozen=True, slots=True)
+class AutoCreate:
+    """What is made of a name that a client of AMQP 1.0 uses and nobody has declared."""
+
+    pattern: str = _key("*", Kind.TEXT, "Names that this is for; `*` and `?` stand for what they do in file names.")
+    kind: str = _key("queue", Kind.TEXT, "A queue, or which kind of exchange.",
+                     choices=("queue", "direct", "fanout", "topic", "headers"))
+    durable: bool = _key(True, Kind.BOOLEAN, "Whether it survives the broker.")
+    arguments: tuple[tuple[str, Any], ...] = _key((), Kind.TABLE, "Arguments of its declaration, such as "
+                                                  "`x-max-length`.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +168,7 @@ class Config:
     """All of it. Frozen: a reload makes a new one."""
 
     listeners: tuple[Listener, ...] = (Listener(),)
+    auto_create: tuple[AutoCreate, ...] = ()
     virtual_hosts: tuple[str, ...] = _key(("/",), Kind.TEXTS, "Virtual hosts that exist; the first is where a client "
                                           "gets to that names none.", restart=True)
     shutdown_seconds: int = _key(10, Kind.SECONDS, "How long a stop waits for clients to take what is being written "
@@ -171,6 +185,7 @@ class Config:
 SECTIONS: dict[str, type] = {"tls": Tls, "store": StoreSettings, "authentication": Authentication, "limits": Limits,
                              "amqp091": Amqp091, "amqp10": Amqp10, "log": Log}
 LISTENERS = "listeners"
+AUTO_CREATE = "auto_create"
 
 
 class ConfigError(Exception):
@@ -247,8 +262,8 @@ class _Reader:
     def config(self, document: dict[str, Any]) -> Config:
         known = {name: key for name, key, _ in keys(Config)}
         for name in document:
-            if name not in known and name not in SECTIONS and name != LISTENERS:
-                self.problems.append(_unknown(name, "", [*known, *SECTIONS, LISTENERS]))
+            if name not in known and name not in SECTIONS and name not in (LISTENERS, AUTO_CREATE):
+                self.problems.append(_unknown(name, "", [*known, *SECTIONS, LISTENERS, AUTO_CREATE]))
         values = self.values(Config, {name: document[name] for name in known if name in document}, "")
         for name, of in SECTIONS.items():
             table = document.get(name, {})
@@ -256,6 +271,9 @@ class _Reader:
                 values[name] = of(**self.values(of, table, name + "."))
             else:
                 self.problems.append(f"{name} must be a table, written as [{name}]")
+        if AUTO_CREATE in document:
+            values[AUTO_CREATE] = tuple(AutoCreate(**self.values(AutoCreate, each, f"{AUTO_CREATE}[{index}]."))
+                                        for index, each in enumerate(self.tables(AUTO_CREATE, document[AUTO_CREATE])))
         if LISTENERS in document:
             values[LISTENERS] = self.listeners(document[LISTENERS])
         elif "tls" in values and values["tls"].certificate:
@@ -263,13 +281,16 @@ class _Reader:
         return Config(**values)
 
     def listeners(self, given: Any) -> tuple[Listener, ...]:
-        if not isinstance(given, list) or not all(isinstance(each, dict) for each in given):
-            self.problems.append("listeners must be tables, each beginning with [[listeners]]")
-            return ()
-        if not given:
+        if given == []:
             self.problems.append("listeners is empty: nobody could connect")
         return tuple(Listener(**self.values(Listener, each, f"listeners[{index}]."))
-                     for index, each in enumerate(given))
+                     for index, each in enumerate(self.tables(LISTENERS, given)))
+
+    def tables(self, name: str, given: Any) -> list[dict[str, Any]]:
+        if isinstance(given, list) and all(isinstance(each, dict) for each in given):
+            return given
+        self.problems.append(f"{name} must be tables, each beginning with [[{name}]]")
+        return []
 
     def values(self, of: type, table: dict[str, Any], prefix: str) -> dict[str, Any]:
         """The values of a table's keys that are right."""
@@ -293,6 +314,10 @@ class _Reader:
             return given
         if key.kind is Kind.TEXTS:
             return _texts(key, given)
+        if key.kind is Kind.TABLE:
+            if not isinstance(given, dict) or not all(isinstance(each, (str, int, float)) for each in given.values()):
+                raise ValueError(f"is {given!r}; it must be a table of texts, numbers, true and false")
+            return tuple(given.items())
         if key.kind in (Kind.TEXT, Kind.PATH):
             if not isinstance(given, str):
                 raise ValueError(f"is {given!r}; it must be text in quotes")

@@ -7,7 +7,7 @@ import sys
 import textwrap
 from typing import Any
 
-from dragoman.config import LISTENERS, SECTIONS, Config, Key, Kind, Listener, keys
+from dragoman.config import AUTO_CREATE, LISTENERS, SECTIONS, AutoCreate, Config, Key, Kind, Listener, keys
 
 MARK = "<!-- What follows is written by `make docs` from dragoman/config.py. -->\n"
 
@@ -21,6 +21,8 @@ def show(config: Config) -> str:
     lines += _table(Config, config)
     for listener in config.listeners:
         lines += ["", f"# {_first_line(Listener)}", f"[[{LISTENERS}]]", *_table(Listener, listener)]
+    for policy in config.auto_create:
+        lines += ["", f"# {_first_line(AutoCreate)}", f"[[{AUTO_CREATE}]]", *_table(AutoCreate, policy)]
     for name, of in SECTIONS.items():
         lines += ["", f"# {_first_line(of)}", f"[{name}]", *_table(of, getattr(config, name))]
     return "\n".join(lines) + "\n"
@@ -31,7 +33,9 @@ def reference() -> str:
     parts = [_reference("At the top of the file", "Before the first `[section]`.", Config),
              _reference("`[[listeners]]`", f"{_first_line(Listener)} One section for each; without any, there is one "
                         "on 127.0.0.1:5672, and with `tls.certificate` set another on 127.0.0.1:5671 with "
-                        "`tls = \"always\"`.", Listener)]
+                        "`tls = \"always\"`.", Listener),
+             _reference("`[[auto_create]]`", f"{_first_line(AutoCreate)} One section for each; the first whose pattern "
+                        "fits counts. Without any, nothing is made.", AutoCreate)]
     parts += [_reference(f"`[{name}]`", _first_line(of), of) for name, of in SECTIONS.items()]
     return "\n".join(parts)
 
@@ -42,6 +46,9 @@ def written(kind: Kind, value: Any) -> str:
         return "true" if value else "false"
     if kind is Kind.TEXTS:
         return f"[{', '.join(_quoted(each) for each in value)}]"
+    if kind is Kind.TABLE:
+        pairs = ", ".join(f"{_quoted(name)} = {_plain(each)}" for name, each in value)
+        return f"{{ {pairs} }}" if pairs else "{}"
     if kind in (Kind.TEXT, Kind.PATH):
         return _quoted(value)
     units = _SIZES if kind is Kind.SIZE else _DURATIONS if kind is Kind.SECONDS else ()
@@ -82,6 +89,10 @@ def _allowed(key: Key, quote: str = "") -> str:
         both = ", ".join(filter(None, [least, most]))
         return both[0].upper() + both[1:] + "." if both else ""
     return ""
+
+
+def _plain(value: Any) -> str:
+    return _quoted(value) if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def _quoted(text: str) -> str:

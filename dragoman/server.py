@@ -10,7 +10,7 @@ import ssl
 from dataclasses import replace
 from pathlib import Path
 
-from broker.broker import Broker, Watcher
+from broker.broker import AutoCreate, Broker, Watcher
 from broker.clock import Clock
 from broker.users import PasswordFile, Users
 from dragoman import __version__
@@ -67,6 +67,7 @@ class Server(Watcher):
             alarm.clock, alarm.timers = self.clock, self.broker.timers
             for name in config.virtual_hosts:
                 self.broker.add_host(name)
+            self._allow_auto_creation(config)
             for _ in self.broker.recover():
                 await asyncio.sleep(0)
             await self._listen()
@@ -74,6 +75,10 @@ class Server(Watcher):
             await self._close()
             raise
         self._tick()
+
+    def _allow_auto_creation(self, config: Config) -> None:
+        self.broker.auto_create = [AutoCreate(each.pattern, each.kind, each.durable, dict(each.arguments))
+                                   for each in config.auto_create]
 
     async def _listen(self) -> None:
         for listener in self.config.listeners:
@@ -118,6 +123,7 @@ class Server(Watcher):
             self._tls = tls
         self._users = users
         self.config = config
+        self._allow_auto_creation(config)
         self.broker.memory.limit = config.limits.memory or memory_limit()
         self.broker.memory.tight = self.broker.memory.limit // 2
         self.broker.memory.add(0)  # what is used may be too much now, or no longer

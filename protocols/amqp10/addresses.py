@@ -49,11 +49,10 @@ def resolve(host: VirtualHost, address: str, capabilities: list[str]) -> Node:
     if address.startswith("/queue/") and kind != "topic" and len(address) > 7:  # RabbitMQ makes such a queue
         queue, _ = host.declare_queue(address[7:], True, False, False, {}, None)
         return Node(queue, None, None)
-    made = host.auto_create(address, kind)
-    if isinstance(made, Queue):
-        return Node(made, None, None)
-    if made is not None:
-        return Node(None, made, None)
+    if host.auto_create(address, kind):
+        found = find(host, address, capabilities)
+        if found is not None:
+            return found
     what = {"topic": "exchange", "queue": "queue"}.get(kind, "queue or exchange")
     raise NotFound(f"no {what} '{address}' in vhost '{host.name}'")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pika
@@ -14,7 +15,7 @@ from proton.handlers import MessagingHandler
 from proton.reactor import AtMostOnce, Container, Copy, Filter, ReceiverOption, Selector, SenderOption
 from proton.utils import BlockingConnection, LinkDetached, SendException
 
-from tests.conformance.conftest import Phoenix
+from tests.conformance.conftest import Phoenix, start
 from tests.conformance.support import DEADLINE, Names, Target
 
 
@@ -512,3 +513,30 @@ def test_proton_to_pika(client: BlockingConnection, channel: BlockingChannel, qu
     assert properties.correlation_id == f"urn:uuid:{uuid.UUID(int=5)}"
     assert properties.headers["n"] == 5 and properties.headers["t"] == "x"
     assert method.routing_key == queue
+
+
+POLICIES = """
+[[auto_create]]
+pattern = "made.*"
+arguments = { x-max-length = 1 }
+[[auto_create]]
+pattern = "news*"
+kind = "topic"
+[store]
+kind = "memory"
+"""
+
+
+def test_nodes_are_made_by_their_patterns(tmp_path: Path) -> None:
+    with start(tmp_path, POLICIES) as (target, _):
+        client = BlockingConnection(target.url, timeout=DEADLINE)
+        sender = client.create_sender("made.queue")
+        sender.send(Message(body=1))
+        sender.send(Message(body=2))
+        assert client.create_receiver("made.queue").receive().body == 2
+        news = client.create_receiver("news/uk.*", credit=1)
+        client.create_sender("news").send(Message(body="rain", subject="uk.weather"))
+        assert news.receive().body == "rain"
+        with pytest.raises(LinkDetached):
+            client.create_sender("other")
+        client.close()
