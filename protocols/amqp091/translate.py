@@ -121,6 +121,12 @@ def _read_id(data: bytes) -> Any:
     return uuid.UUID(text[9:]) if _is_urn(text) else text
 
 
+def _fits(text: str) -> bool:
+    """Whether a short string can hold it."""
+    encoded = text.encode("utf-8", "surrogateescape")
+    return len(encoded) <= 255 and _is_text(encoded)
+
+
 def _is_urn(text: str) -> bool:
     """Whether this is how we write a uuid."""
     if len(text) != 45 or not text.startswith("urn:uuid:"):
@@ -136,8 +142,8 @@ def _read_kept(view: View, properties: dict[int, bytes], headers: dict[str, Any]
     for header, field in _TEXT_HEADERS.items():
         value = headers.get(header)
         if type(value) is str and (header == "qpid.subject" or getattr(view, field) is None):
-            if field == "subject" and view.subject is not None:
-                view.annotations["x-opt-amqp-type"] = view.subject
+            if field == "subject" and (view.subject is not None or _fits(value)):
+                view.annotations["x-opt-amqp-type"] = view.subject  # None: there was no type
             setattr(view, field, value)
             del headers[header]
     for header, field in _NUMBERS.items():
@@ -247,14 +253,17 @@ def _is_table(data: bytes) -> bool:
 def _write_texts(view: View, content_type: str | None, found: dict[int, bytes], kept: dict[str, Any],
                  annotations: dict[str, Any]) -> None:
     former_type = annotations.get("x-opt-amqp-type")
+    had_no_type = former_type is None and "x-opt-amqp-type" in annotations
     for flag, field in _TEXTS.items():
         value = content_type if flag == p.CONTENT_TYPE else getattr(view, field)
         raw = annotations.get(_RAW + p.NAMES[flag])
         if value is not None:
             encoded = value.encode("utf-8", "surrogateescape")
             sound = len(encoded) <= 255 and _sound_text(encoded, field in SYMBOLS) == value
-            if field == "subject" and (type(former_type) is str or not sound):
+            if field == "subject" and (type(former_type) is str or had_no_type or not sound):
                 kept["qpid.subject"] = value
+                if had_no_type and sound:
+                    del annotations["x-opt-amqp-type"]
                 if type(former_type) is str and len(former_type.encode("utf-8", "replace")) <= 255:
                     found[flag] = short_string(former_type)
                     del annotations["x-opt-amqp-type"]
