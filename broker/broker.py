@@ -17,6 +17,7 @@ from broker.errors import BrokerError, NotFound
 from broker.lane import Lane
 from broker.memory import AlarmListener, Memory
 from broker.queue import Queue
+from broker.unsettled import Unsettled
 from broker.virtualhost import VirtualHost
 from store.journal import LogListener, Scheduler, Store, StoreDamaged, StoredEntry, StoreError
 
@@ -61,6 +62,7 @@ class Broker(LogListener):
         self.queue_memory_bytes = queue_memory_bytes
         self.spilling: dict[Lane, None] = {}  # lanes whose newest entries are still in memory
         self.hosts: dict[str, VirtualHost] = {}
+        self.unsettled = Unsettled(store)
         self.auto_create: list[AutoCreate] = []
         self.log = store.acquire(0, self)
         self.durable_id = 0  # stored entries up to this id are durable

@@ -169,6 +169,17 @@ class Lane:
         """Likewise, of the newest entries."""
         return _available_after(self.recent, position)
 
+    def find(self, entry_id: int) -> tuple[Entry | None, bool]:
+        """An available entry that nobody has given back, by its id; and whether it is one of `rows`."""
+        for entry in (self.after(entry_id - 1), self.recent_after(entry_id - 1)):
+            if entry is not None and entry.id == entry_id:
+                return entry, False
+        if self.tail_count and self.tail_after < entry_id <= self.tail_last and entry_id not in self.plucked:
+            rows = self.rows(entry_id - 1)
+            if rows and rows[0].id == entry_id:
+                return rows[0], True
+        return None, False
+
     def spill(self, last_id: int) -> list[Entry]:
         """The newest entries up to last_id are durable: they leave memory for the tail. Gives them."""
         spilled: list[Entry] = []

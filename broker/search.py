@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from broker.entry import AVAILABLE, Entry
+from broker.entry import ACQUIRED, AVAILABLE, Entry
 
 if TYPE_CHECKING:
     from broker.consumer import Consumer
@@ -20,6 +20,33 @@ if TYPE_CHECKING:
 
 STEPS = 200
 """Entries that are looked at in one go."""
+
+
+def claim(queue: Queue, ids: list[int], consumer: Consumer) -> list[Entry]:
+    """Acquire the available entries of these ids, wherever they stand, for a consumer that has had them before."""
+    returned = {entry.id: (lane, entry) for lane in queue.lanes for _, entry in lane.returned
+                if entry.state == AVAILABLE and not entry.held}
+    claimed: list[Entry] = []
+    for entry_id in ids:
+        from_tail = False
+        lane, entry = returned.get(entry_id, (queue.lanes[0], None))
+        if entry is None:
+            for lane in queue.lanes:
+                entry, from_tail = lane.find(entry_id)
+                if entry is not None:
+                    break
+        if entry is None or entry.expiry and entry.expiry <= queue.clock.now:
+            continue
+        if entry.message is None and not queue.load(entry):
+            continue
+        lane.pluck(entry, from_tail)
+        queue.ready -= 1
+        queue.ready_bytes -= entry.size
+        queue.unsettled += 1
+        entry.state = ACQUIRED
+        entry.consumer = consumer
+        claimed.append(entry)
+    return claimed
 
 
 class Cursor:

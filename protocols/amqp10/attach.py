@@ -57,13 +57,15 @@ def _attach_sender(session: Session, m: dict[str, Any]) -> None:
     address, node = _node(session, target, capabilities)
     discards = DISCARD in capabilities or bool(TOPIC_CAPABILITIES.intersection(capabilities))
     link = Incoming(session, m, node, discards and REJECT not in capabilities)
+    link.lasts(target)
     _enter(session, link)
+    kept = link.take_up(session.connection.containers.take_back(link), m["unsettled"])
     if node is not None:
         session.connection.containers.dynamic.use(link, node, target["dynamic"])
     session.send(f.ATTACH.encode(**{
         "name": link.name, "handle": link.handle, "role": RECEIVER, "snd-settle-mode": m["snd-settle-mode"],
         "rcv-settle-mode": m["rcv-settle-mode"], "source": m["source"],
-        "target": f.Encoded(f.TARGET.encode(**{**target, "address": address})),
+        "target": f.Encoded(f.TARGET.encode(**{**target, "address": address})), "unsettled": kept,
         "max-message-size": session.connection.settings.message_size}))
     link.begin()
 
@@ -88,7 +90,10 @@ def _attach_receiver(session: Session, m: dict[str, Any], source: dict[str, Any]
         consumer.no_local = connection.container_id if filters.no_local else ""
     consumer.browses = copies
     consumer.choosy = copies or consumer.selector is not None or bool(consumer.no_local)
+    if subscription is None or subscription.exclusive:  # else there are others, who are to have what it leaves
+        link.lasts(source)
     _enter(session, link)
+    kept = link.take_up(connection.containers.take_back(link), m["unsettled"])
     connection.containers.dynamic.use(link, node, source["dynamic"])
     session.send(f.ATTACH.encode(**{
         "name": link.name, "handle": link.handle, "role": SENDER,
@@ -96,7 +101,7 @@ def _attach_receiver(session: Session, m: dict[str, Any], source: dict[str, Any]
         "rcv-settle-mode": m["rcv-settle-mode"], "source": f.Encoded(f.SOURCE.encode(**{
             **source, "address": address, "filter": filters.reply(), "outcomes": OUTCOMES,
             "distribution-mode": "copy" if copies else "move"})),
-        "target": m["target"], "initial-delivery-count": 0}))
+        "target": m["target"], "unsettled": kept, "initial-delivery-count": 0}))
     link.begin()
 
 
@@ -147,6 +152,9 @@ def _attach_to_unsubscribe(session: Session, m: dict[str, Any]) -> None:
         raise ProtocolError("amqp:resource-locked", f"{queue!r} has consumers", LINK)
     link = Unsubscriber(session, m, queue)
     _enter(session, link)
+    former = connection.containers.take_back(link)
+    if former is not None:
+        former.forgotten()
     bound = list(connection.host.bound_to.get(queue, {}).values())
     address = "" if not bound else bound[0].source.name
     session.send(f.ATTACH.encode(**{
@@ -184,7 +192,7 @@ class Unsubscriber(Link):
     def flow(self, m: dict[str, Any]) -> None:
         """It has nothing to send, whatever credit it gets."""
 
-    def let_go(self, closed: bool) -> None:
+    def let_go(self, closed: bool, event: int) -> None:
         if closed and not self.queue.consumers.all:
             self.host.delete_queue(self.queue)
 
@@ -192,5 +200,5 @@ class Unsubscriber(Link):
 class _Refused(Link):
     """A link that was never there: it only awaits the client's detach."""
 
-    def let_go(self, closed: bool) -> None:
+    def let_go(self, closed: bool, event: int) -> None:
         """There is nothing to let go of."""

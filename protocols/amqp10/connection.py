@@ -29,6 +29,7 @@ from protocols.amqp10.errors import (
     link_error,
 )
 from protocols.amqp10.link import Link
+from protocols.amqp10.resume import CLOSED
 from protocols.amqp10.session import Session
 from protocols.amqp10.transactions import Transactions
 from protocols.frontend import FrontEnd, Outlet
@@ -91,6 +92,7 @@ class Connection(FrontEnd):
         self.sessions: dict[int, Session] = {}
         self.transactions = Transactions()
         self.starved: list[Link] = []  # links that had to wait for the socket
+        self.suspended: list[Link] = []  # links of ours that may come back, to this connection or another
         self.due: list[Session] = []  # sessions with dispositions to write
         self.flushing = False  # the outlet knows that there is output
         self.sole = False  # its container wants no second one
@@ -308,7 +310,9 @@ class Connection(FrontEnd):
         sessions = list(self.sessions.values())
         self.sessions.clear()
         for session in sessions:
-            session.close(failed)
+            session.close(CLOSED, failed)
+        for link in list(self.suspended):
+            self.containers.happened(link, CLOSED)
         self.transactions.close()
         self.containers.leave(self)
         self.starved.clear()

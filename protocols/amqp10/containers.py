@@ -12,7 +12,7 @@ from broker.values import Symbol
 from broker.virtualhost import VirtualHost
 from protocols.amqp10.dynamic import DynamicNodes
 from protocols.amqp10.errors import CONNECTION, INVALID_FIELD, LINK, RESOURCE_LOCKED, STOLEN, ProtocolError
-from protocols.amqp10.link import Link
+from protocols.amqp10.link import Link, link_key
 
 if TYPE_CHECKING:
     from protocols.amqp10.connection import Connection
@@ -27,6 +27,7 @@ class Containers:
     """All containers that are connected to a broker by this dialect."""
 
     def __init__(self) -> None:
+        self._suspended: dict[str, Link] = {}
         self._connections: dict[str, list[Connection]] = {}
         self._links: dict[str, Link] = {}
         self.dynamic = DynamicNodes()
@@ -59,27 +60,56 @@ class Containers:
 
     def remember(self, link: Link) -> None:
         """A link is attached: one of the same name that its container has already is taken from where it was."""
-        self.steal(link.connection, link.role, link.name)
-        self._links[_link_key(link.connection, link.role, link.name)] = link
+        self._steal(link.key, link.name)
+        self._links[link.key] = link
         link.attached = True
 
     def steal(self, connection: Connection, role: bool, name: str) -> None:
         """Detach the link of that name that the connection's container has, if it has one."""
-        other = self._links.get(_link_key(connection, role, name))
+        self._steal(link_key(connection, role, name), name)
+
+    def _steal(self, key: str, name: str) -> None:
+        other = self._links.get(key)
         if other is not None:
             other.fail(ProtocolError(STOLEN, f"link '{name}' was attached again", LINK), closed=False)
 
     def forget(self, link: Link) -> None:
         """A link is detached."""
-        key = _link_key(link.connection, link.role, link.name)
-        if self._links.get(key) is link:
-            del self._links[key]
+        if self._links.get(link.key) is link:
+            del self._links[link.key]
         self.dynamic.leave(link)
+
+    # Links that may come back.
+
+    def suspend(self, link: Link, event: int) -> None:
+        """A link that has something unsettled is detached by the event."""
+        self._suspended[link.key] = link
+        link.connection.suspended.append(link)
+        self.happened(link, event)
+
+    def happened(self, link: Link, event: int) -> None:
+        """What may end the time of a suspended link."""
+        if event < link.expiry or link.timer is not None:
+            return
+        if link.timeout <= 0:
+            self._expire(link)
+        else:
+            link.timer = link.session.broker.timers.after(link.timeout * 1000, lambda: self._expire(link))
+
+    def take_back(self, link: Link) -> Link | None:
+        """The suspended link that this one is the return of."""
+        former = self._suspended.pop(link.key, None)
+        if former is not None:
+            former.connection.suspended.remove(former)
+            if former.timer is not None:
+                former.timer.cancel()
+        return former
+
+    def _expire(self, link: Link) -> None:
+        if self._suspended.get(link.key) is link:
+            self.take_back(link)
+            link.forgotten()
 
 
 def _container_key(host: VirtualHost, container: str) -> str:
     return f"{host.name}\0{container}"
-
-
-def _link_key(connection: Connection, role: bool, name: str) -> str:
-    return f"{connection.host.name}\0{connection.container_id}\0{role}\0{name}"

@@ -8,6 +8,7 @@ from broker.errors import BrokerError, NotFound
 from broker.exchange import Exchange
 from broker.message import AMQP10, Message, Publisher, address_of
 from broker.transaction import Publication, Transaction
+from broker.unsettled import Unsettled
 from broker.virtualhost import REFUSED, ROUTED, UNROUTED, Route
 from protocols.amqp10 import frames as f
 from protocols.amqp10.addresses import Node, find
@@ -25,6 +26,7 @@ from protocols.amqp10.errors import (
     link_error,
 )
 from protocols.amqp10.link import RECEIVER, Link
+from protocols.amqp10.resume import NEVER, read_unsettled, write_unsettled
 from protocols.amqp10.sections import Scan, delivery_time, with_format
 from protocols.amqp10.settlement import settlement_of
 from protocols.values10 import text
@@ -73,8 +75,15 @@ class Incoming(Link):
         self.publisher = LinkPublisher(self)
         self._route: Route | None = None  # of the last message
         self._route_key: bytes | None = None
+        # Deliveries that the client has not settled, where it is to do so after us.
+        self.told: dict[bytes, bytes | None] = {}  # by tag: the outcome, encoded, when we know it
+        self._tags: dict[int, bytes] = {}  # by delivery id
+        self._heir: Incoming | None = None  # the link that goes on with them
+        self._durable: Unsettled | None = None
         # The delivery that is under way.
         self._delivery_id = -1
+        self._tag = b""
+        self._is_resumed = False
         self._format = 0
         self._settled = False
         self._state: Any = None
@@ -131,6 +140,10 @@ class Incoming(Link):
                                 LINK)
         if values[9]:
             self._abort()
+        elif self._is_resumed:
+            if values[5]:
+                return
+            self._resume_delivery()
         elif values[5]:
             self._pieces.append(data[at:stop])
             self.session.broker.memory.add(size)
@@ -157,6 +170,8 @@ class Incoming(Link):
         self.credit = max(0, self.credit - 1)
         self.delivery_count = (self.delivery_count + 1) & _MASK
         self._delivery_id = values[1]
+        self._tag = bytes(values[2])
+        self._is_resumed = values[8]
         self._format = values[3] or 0
         self._settled = False
         self._state = None
@@ -223,6 +238,11 @@ class Incoming(Link):
             message.publisher = self.publisher
             message.sequence = delivery_id
             self.pending += 1
+            if self.settle_mode == SECOND:
+                self.told[self._tag] = None
+                self._tags[delivery_id] = self._tag
+                if self._durable is not None:
+                    self._durable.keep(self.key, self._tag)
         else:
             self._told(delivery_id, f.ACCEPTED_STATE)
 
@@ -282,9 +302,25 @@ class Incoming(Link):
         if self.attached:
             self._told(delivery_id, f.ACCEPTED_STATE)
             self._top_up()
+        elif delivery_id in self._tags:
+            tag = self._tags.pop(delivery_id)
+            self.decided(tag)
+
+    def decided(self, tag: bytes) -> None:
+        """A delivery is durable that came before this link did."""
+        if tag in self.told:
+            self.told[tag] = f.ACCEPTED_STATE
+        if self._heir is not None:
+            self._heir.decided(tag)
+        elif self.attached:
+            for delivery_id, other in list(self._tags.items()):
+                if other == tag:
+                    self._told(delivery_id, f.ACCEPTED_STATE)
 
     def _told(self, delivery_id: int, state: bytes) -> None:
         if self.settle_mode == SECOND:
+            tag = self._tags.setdefault(delivery_id, self._tag)
+            self.told[tag] = state
             self.session.incoming[delivery_id] = self
             self.session.tell(delivery_id, state, False)
         else:
@@ -300,11 +336,65 @@ class Incoming(Link):
 
     def settled_by_client(self, delivery_id: int) -> None:
         """The client has heard the outcome of a delivery."""
+        tag = self._tags.pop(delivery_id, None)
+        if tag is not None:
+            self._forget(tag)
 
-    def let_go(self, closed: bool) -> None:
+    def _forget(self, tag: bytes) -> None:
+        self.told.pop(tag, None)
+        if self._durable is not None:
+            self._durable.forget(self.key, tag)
+
+    # Coming back.
+
+    def lasts(self, terminus: dict[str, Any]) -> None:
+        super().lasts(terminus)
+        if self.settle_mode != SECOND:
+            self.expiry = -1
+        elif self.expiry == NEVER:
+            self._durable = self.session.broker.unsettled
+
+    def take_up(self, former: Link | None, unsettled: Any) -> f.Encoded | None:
+        """Go on with the deliveries that the client still holds for unsettled: it is told their outcomes, and those
+        of which it does not speak it has settled. Raises: Malformed."""
+        tags = list(read_unsettled(unsettled))
+        if self._durable is not None:
+            self.told = dict.fromkeys(self._durable.take(self.key, tags), f.ACCEPTED_STATE)
+        if isinstance(former, Incoming):
+            self.told.update(former.told)
+            former._heir = self
+            for tag in [tag for tag in self.told if tag not in tags]:
+                self._forget(tag)
+        kept = write_unsettled([(tag, state or b"\x40") for tag, state in self.told.items()])
+        return None if kept is None else f.Encoded(kept)
+
+    def _resume_delivery(self) -> None:
+        """A transfer that only continues what came before; if we know nothing of it, it is to be ignored."""
+        tag = self._tag
+        if tag not in self.told:
+            return
+        if self._settled:
+            self._forget(tag)
+            return
+        self._tags[self._delivery_id] = tag
+        state = self.told[tag]
+        if state is not None:
+            self._told(self._delivery_id, state)
+
+    # The end.
+
+    def let_go(self, closed: bool, event: int) -> None:
         self._abort()
         for delivery_id in [number for number, link in self.session.incoming.items() if link is self]:
             del self.session.incoming[delivery_id]
+        if self.told and not closed and self.outlives(event):
+            self.connection.containers.suspend(self, event)
+        else:
+            self.forgotten()
+
+    def forgotten(self) -> None:
+        for tag in list(self.told):
+            self._forget(tag)
 
 
 def _destination(node: Node, scan: Scan) -> tuple[str, str]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from broker.clock import Timer
 from protocols.amqp10 import frames as f
 from protocols.amqp10.errors import LINK, NOT_ALLOWED, ProtocolError
+from protocols.amqp10.resume import DETACHED, expiry_of
 
 if TYPE_CHECKING:
+    from protocols.amqp10.connection import Connection
     from protocols.amqp10.session import Session
 
 SENDER = False
@@ -27,6 +30,10 @@ class Link:
         self.role = not m["role"]
         self.attached = False  # the client knows of it, and it was not let go of
         self.detaching = False  # we have sent detach
+        self.key = link_key(self.connection, self.role, self.name)
+        self.expiry = -1  # the event after which nothing of it is left; -1: nothing stays when it is detached
+        self.timeout = 0  # for so many seconds after that event something is
+        self.timer: Timer | None = None
         self.starved = False  # it waits for the socket, and the connection knows
         self.stalled = False  # it waits for the session's window, and the session knows
 
@@ -44,15 +51,27 @@ class Link:
     def alarms_changed(self, raised: bool) -> None:
         """Publishers must be held, or may go on."""
 
-    def let_go(self, closed: bool) -> None:
-        """It is detached or, if `closed`, closed; or its session or connection is gone."""
+    def lasts(self, terminus: dict[str, Any]) -> None:
+        """Let our terminus say for how long the link may come back to its unsettled deliveries."""
+        self.expiry = expiry_of(terminus)
+        self.timeout = terminus["timeout"]
+
+    def outlives(self, event: int) -> bool:
+        """Whether its unsettled deliveries stay so after the event."""
+        return event < self.expiry or self.expiry >= 0 and self.timeout > 0
+
+    def let_go(self, closed: bool, event: int) -> None:
+        """It is detached or, if `closed`, closed; or (`event`) its session or connection is gone."""
         raise NotImplementedError
 
-    def release(self, closed: bool) -> None:
+    def forgotten(self) -> None:
+        """It was suspended, and will not come back."""
+
+    def release(self, closed: bool, event: int = DETACHED) -> None:
         """End its work, once."""
         if self.attached:
             self.attached = False
-            self.let_go(closed)
+            self.let_go(closed, event)
             self.connection.containers.forget(self)
 
     def fail(self, error: ProtocolError, closed: bool = True) -> None:
@@ -60,11 +79,20 @@ class Link:
         if self.detaching:
             return
         self.detaching = True
+        if closed:
+            self.expiry = -1
         self.release(False)  # whose subscription it was can still come back to it
         self.session.send(f.DETACH.encode(handle=self.handle, closed=closed or None, error=error.value()))
 
     def detached_by_client(self, closed: bool) -> None:
         """The client's detach: answer, unless that is the answer to ours."""
         if not self.detaching:
+            if closed:
+                self.expiry = -1
             self.release(closed)
             self.session.send(f.DETACH.encode(handle=self.handle, closed=closed or None))
+
+
+def link_key(connection: Connection, role: bool, name: str) -> str:
+    """What makes a link the same one again: virtual host, container, direction and name."""
+    return f"{connection.host.name}\0{connection.container_id}\0{role}\0{name}"

@@ -5,16 +5,20 @@ from __future__ import annotations
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
 
+from broker.chores import Chores
 from broker.consumer import Consumer
 from broker.entry import Entry
 from broker.message import AMQP10, Message
-from broker.queue import Queue
+from broker.outcome import RELEASE
+from broker.queue import Queue, give_back
+from broker.search import claim
 from broker.values import UInt
 from protocols.amqp10 import frames as f
 from protocols.amqp10.errors import LINK, RESOURCE_DELETED, ProtocolError
 from protocols.amqp10.link import SENDER, Link
+from protocols.amqp10.resume import read_unsettled, write_unsettled
 from protocols.amqp10.sections import Scan, header, header_end, message_format
-from protocols.amqp10.settlement import Settlement
+from protocols.amqp10.settlement import Settlement, settlement_of
 from protocols.amqp10.subscriptions import Subscription
 from protocols.frontend import FULL
 from protocols.values10 import encode
@@ -108,6 +112,8 @@ class Outgoing(Link):
         self.default_settlement = default_settlement
         self.subscription: Subscription | None = None
         self.rest: Rest | None = None
+        self.left: list[Entry] = []  # unsettled, now that it is suspended
+        self._resumed: list[tuple[Entry, Settlement]] = []  # to be sent again, or only their outcome
         self.consumer = LinkConsumer(self, queue, self.name, priority, False, not settled)
         handle = encode(UInt(self.handle))
         self._handle = handle
@@ -135,7 +141,7 @@ class Outgoing(Link):
     def resume(self) -> None:
         if not self.attached:
             return
-        if not self._send_rest():
+        if not self._send_rest() or not self._send_resumed():
             return
         consumer = self.consumer
         if self.credit > 0 and consumer.parked:
@@ -232,7 +238,7 @@ class Outgoing(Link):
         """One transfer, with as much of the rest as fits into a frame."""
         rest = self.rest
         assert rest is not None
-        room = self.connection.peer_frame_max - 64
+        room = self.connection.peer_frame_max - 96
         parts = rest.take(room)
         over = rest.over()
         body = performative.encode(**values, more=None if over else True)
@@ -246,12 +252,111 @@ class Outgoing(Link):
         if over:
             self.rest = None
 
+    # Coming back.
+
+    def take_up(self, former: Link | None, unsettled: Any) -> f.Encoded | None:
+        """Go on with what the client holds for unsettled and we do too, or did before we were started anew: the tags
+        are the entries' ids. What the client does not know any more goes back to its queue. Gives what is to be told
+        to the client. Raises: Malformed."""
+        states = {int.from_bytes(tag, "big"): state for tag, state in read_unsettled(unsettled).items()
+                  if len(tag) == 8}
+        queue = self.consumer.queue
+        left: list[Entry] = []
+        if isinstance(former, Outgoing):
+            left, former.left = former.left, []
+        mine = {entry.id: entry for entry in left if entry.queue is queue and entry.id in states}
+        return_all([entry for entry in left if entry.id not in mine], self.session.broker.chores, False)
+        for entry in claim(queue, [number for number in states if number not in mine], self.consumer):
+            mine[entry.id] = entry
+        told: list[tuple[bytes, bytes]] = []
+        for number, entry in mine.items():
+            entry.consumer = self.consumer
+            told.append((number.to_bytes(8, "big"), b"\x40"))
+            self._take_up_entry(entry, states[number])
+        kept = write_unsettled(told)
+        return None if kept is None else f.Encoded(kept)
+
+    def _take_up_entry(self, entry: Entry, state: Any) -> None:
+        try:
+            settlement = settlement_of(state, self.connection.transactions)
+        except ProtocolError:  # its transaction is gone, and with it what was decided
+            settlement = settlement_of(None, self.connection.transactions)
+        if settlement.outcome is None or settlement.transaction is not None:
+            self._resumed.append((entry, settlement_of(None, self.connection.transactions)))
+            return
+
+        def durable() -> None:
+            self._resumed.append((entry, settlement))
+            self.resume()
+
+        settlement.apply(entry)
+        self.session.broker.log.commit(durable)
+
+    def _send_resumed(self) -> bool:
+        """Send again what the client has not decided about, and say what we have done about the others. Gives whether
+        all is sent."""
+        session = self.session
+        while self._resumed and self.credit > 0:
+            entry, settlement = self._resumed.pop(0)
+            message = entry.message
+            over = settlement.outcome is not None
+            if not over and message is None:
+                continue
+            delivery_id = session.next_delivery_id
+            session.next_delivery_id = (delivery_id + 1) & _MASK
+            self.delivery_count = (self.delivery_count + 1) & _MASK
+            self.credit -= 1
+            values: dict[str, Any] = {"settled": over, "resume": True}
+            if over or message is None:
+                self.rest = Rest([])
+                values["state"] = f.Encoded(settlement.state)
+            else:
+                session.unsettled[delivery_id] = entry
+                message = message if message.dialect == AMQP10 else message.translated(AMQP10)
+                start = header_end(message.native)
+                head = header(message.durable, message.priority, -1, not entry.redelivered, entry.deliveries)
+                self.rest = Rest([head, message.native[start:], *(message.body or ())])
+                values["message-format"] = message_format(message.native)[0]
+                values["state"] = f.Encoded(f.RECEIVED.encode(**{"section-number": 0, "section-offset": 0}))
+            self._send_frame(f.TRANSFER, {
+                "handle": self.handle, "delivery-id": delivery_id, "delivery-tag": entry.id.to_bytes(8, "big"),
+                **values})
+            if not self._send_rest():
+                return False
+        return True
+
     # The end.
 
-    def let_go(self, closed: bool) -> None:
+    def let_go(self, closed: bool, event: int) -> None:
         self.rest = None
         self.consumer.queue.remove(self.consumer)
-        self.session.return_all(self.session.take_back(self), False)
+        for entry, settlement in self._resumed:
+            if settlement.outcome is None:
+                self.left.append(entry)
+        self.left += self.session.take_back(self)
+        if self.left and not closed and self.outlives(event) and not self.consumer.queue.deleted:
+            self.connection.containers.suspend(self, event)
+        else:
+            self.forgotten()
         subscription = self.subscription
         if closed and subscription is not None and subscription.durable and not self.consumer.queue.consumers.all:
             self.host.delete_queue(self.consumer.queue)
+
+    def forgotten(self) -> None:
+        left, self.left = self.left, []
+        return_all(left, self.session.broker.chores, False)
+
+
+def return_all(entries: list[Entry], chores: Chores, failed: bool) -> None:
+    """Deliveries whose receiver is gone: their source's default outcome becomes theirs."""
+    returned: list[Entry] = []
+    for entry in entries:
+        consumer = entry.consumer
+        assert isinstance(consumer, LinkConsumer)
+        settlement = consumer.link.default_settlement
+        outcome = settlement.outcome
+        if outcome is None or outcome is RELEASE:
+            returned.append(entry)
+        else:
+            settlement.apply(entry)
+    give_back(returned, chores, failed)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from broker.entry import Entry
-from broker.outcome import RELEASE
-from broker.queue import Queue, give_back
+from broker.queue import Queue
 from protocols.amqp10 import frames as f
 from protocols.amqp10.attach import attach
 from protocols.amqp10.errors import (
@@ -21,7 +20,8 @@ from protocols.amqp10.errors import (
 )
 from protocols.amqp10.incoming import Incoming
 from protocols.amqp10.link import Link
-from protocols.amqp10.outgoing import LinkConsumer
+from protocols.amqp10.outgoing import LinkConsumer, return_all
+from protocols.amqp10.resume import ENDED
 from protocols.amqp10.settlement import Settlement, settlement_of
 from protocols.values10 import Malformed
 
@@ -249,41 +249,37 @@ class Session:
 
     def fail(self, error: ProtocolError) -> None:
         """End the session for an error, and await the client's end."""
-        self.close()
+        self.close(ENDED)
         self.ending = True
         self.send(f.END.encode(error=error.value()))
 
     def ended_by_client(self) -> None:
         """The client's end: answer, unless that is the answer to ours."""
         if not self.ending:
-            self.close()
+            self.close(ENDED)
             self.ending = True
             self.send(f.END.encode())
 
-    def close(self, failed: bool = False) -> None:
+    def close(self, event: int, failed: bool = False) -> None:
         """Let go of everything. failed: what was delivered may have been the end of the client."""
         self.flush_dispositions()
-        entries = list(self.unsettled.values())
-        self.unsettled.clear()
-        for link in list(self.links.values()):
-            link.release(False)
-        self.links.clear()
-        self.stalled.clear()
-        self.return_all(entries, failed)
-
-    def return_all(self, entries: list[Entry], failed: bool) -> None:
-        """Deliveries whose receiver is gone: their source's default outcome becomes theirs."""
-        returned: list[Entry] = []
-        for entry in entries:
+        entries: list[Entry] = []
+        for entry in self.unsettled.values():
             consumer = entry.consumer
             assert isinstance(consumer, LinkConsumer)
-            settlement = consumer.link.default_settlement
-            outcome = settlement.outcome
-            if outcome is None or outcome is RELEASE:
-                returned.append(entry)
+            if consumer.link.outlives(event):
+                consumer.link.left.append(entry)
             else:
-                settlement.apply(entry)
-        give_back(returned, self.broker.chores, failed)
+                entries.append(entry)
+        self.unsettled.clear()
+        for link in list(self.links.values()):
+            link.release(False, event)
+        self.links.clear()
+        self.stalled.clear()
+        return_all(entries, self.broker.chores, failed)
+        for link in list(self.connection.suspended):
+            if link.session is self:
+                self.connection.containers.happened(link, event)
 
     def take_back(self, link: Link) -> list[Entry]:
         """The unsettled deliveries of a link that is going, no longer the session's."""

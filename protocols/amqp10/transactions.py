@@ -159,7 +159,7 @@ class Coordinator(Link):
     def _refuse(self, error: ProtocolError) -> None:
         self._tell(f.REJECTED.encode(error=error.value()))
 
-    def let_go(self, closed: bool) -> None:
+    def let_go(self, closed: bool, event: int) -> None:
         for identity in list(self._mine):
             if identity in self.transactions.open:
                 self.transactions.roll_back(identity)
