@@ -34,9 +34,10 @@ class Client10:
     """One connection, one session on channel 0. What is received is (code, fields, payload)."""
 
     def __init__(self, host: str, port: int, container: str, user: str = "guest", password: str = "guest",
-                 frame_max: int = 65536) -> None:
+                 frame_max: int = 65536, window: int = 1000) -> None:
         self.socket = socket.create_connection((host, port), timeout=10)
         self.next_id = 0
+        self.window = window  # transfers that may come
         self._have = b""
         self.socket.sendall(SASL_HEADER)
         assert self._read(8) == SASL_HEADER
@@ -47,7 +48,7 @@ class Client10:
         assert self._read(8) == HEADER
         self.send(OPEN, container, None, uint(frame_max))
         self.expect(OPEN)
-        self.send(BEGIN, None, uint(0), uint(1000), uint(1000))
+        self.send(BEGIN, None, uint(0), uint(window), uint(1000))
         self.expect(BEGIN)
 
     def send_frame(self, body: bytes, kind: int = 0) -> None:
@@ -89,7 +90,7 @@ class Client10:
         return self.expect(ATTACH)[0]
 
     def credit(self, count: int, handle: int = 0, delivered: int = 0, drain: bool = False, echo: bool = False) -> None:
-        self.send(FLOW, uint(0), uint(1000), uint(self.next_id), uint(1000), uint(handle), uint(delivered),
+        self.send(FLOW, uint(0), uint(self.window), uint(self.next_id), uint(1000), uint(handle), uint(delivered),
                   uint(count), None, drain, echo)
 
     def transfer(self, payload: bytes, tag: bytes, settled: bool = False, more: bool = False, resume: bool = False,
@@ -107,6 +108,11 @@ class Client10:
     def detach(self, handle: int = 0, closed: bool = False) -> list[Any]:
         self.send(DETACH, uint(handle), closed)
         return self.expect(DETACH)[0]
+
+    def rest(self) -> bytes:
+        """What was received and not looked at."""
+        found, self._have = self._have, b""
+        return found
 
     def close(self) -> None:
         """Go as a client does that says good-bye."""

@@ -28,6 +28,10 @@ short; the rows called backlog are there for long ones. Each row proves that not
 out of order, that each message was confirmed once, and that the queues were empty in the end; if not, the row has
 failed, and so has the run (exit code 1). Nothing is ever judged by its speed.
 
+The rows of AMQP 1.0 have one publisher, queue and consumer. *pre-settled* is both links settled, *settled on accept*
+neither, and each delivery accepted by itself; *durable* is that with durable messages and queue. Their load is made by
+tests/bench/traffic10.py, which is slow: compare the CPU, not the rates.
+
 `--self` measures the load generator itself, against a sink; `--out FILE` writes all as JSON.
 """
 
@@ -46,6 +50,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tests.bench.brokers import BenchError, Broker, Dragoman, Phase, RabbitMQ, Running, Sink, build, load
+from tests.bench.traffic10 import flow10, idle10
 from tests.peers import PeerFailed, PeerMissing
 
 BASELINE = Path(__file__).with_name("baseline.json")
@@ -65,6 +70,13 @@ SHAPES: dict[str, dict[str, int | float]] = {
     "1:1": {},
     "1:10": {"fanout": 1, "queues": 10, "consumers": 10},
     "10:10": {"publishers": 10, "queues": 10, "consumers": 10},
+}
+AMQP10: dict[str, dict[str, int | float]] = {
+    "1.0, 100 B, pre-settled": {"source": 10, "sink": 10, "settled": 1},
+    "1.0, 100 B, settled on accept": {"source": 10, "sink": 10},
+    "1.0, 100 B, durable": {"source": 10, "sink": 10, "durable": 1},
+    "0-9-1 to 1.0, 100 B, auto-ack": {"source": 91, "sink": 10, "settled": 1},
+    "1.0 to 0-9-1, 100 B, auto-ack": {"source": 10, "sink": 91, "settled": 1},
 }
 
 
@@ -125,6 +137,10 @@ def rows(seconds: float, quick: bool, backlog: int) -> list[Row]:
     table.append(Row(f"{connections:,} connections", "idle", time | {"connections": connections},
                      {"open": ": open", "idle": ": idle"}, fresh=True))
     table.append(Row("connection churn", "churn", time, {"churn": ""}))
+    for name, options in AMQP10.items():
+        table.append(Row(name, "flow10", time | {"size": 100} | options))
+    table.append(Row(f"1.0, {connections:,} connections", "idle10", {"connections": connections}, {"open": ""},
+                     fresh=True))
     return table
 
 
@@ -135,9 +151,9 @@ def _bounds(size: int) -> dict[str, int | float]:
 def figures(row: Row, phase: Phase, measured: bool) -> Figures:
     """A phase as a line of the table."""
     entered = phase.into * int(row.options["queues"]) if "fanout" in row.options else phase.into
-    moved = (entered + phase.out) / 2 if row.mode == "flow" and phase.out else phase.out or phase.into
+    moved = (entered + phase.out) / 2 if row.mode in ("flow", "flow10") and phase.out else phase.out or phase.into
     memory = phase.peak_kib / 1024 if row.mode == "backlog" else phase.rss_kib / 1024
-    if row.mode == "idle":
+    if row.mode in ("idle", "idle10"):
         memory = (phase.rss_kib - phase.rss_from_kib) / max(moved, 1) if moved else phase.rss_kib / 1024
     return Figures(
         in_rate=phase.into / phase.seconds if phase.into else None,
@@ -154,7 +170,9 @@ def measure(row: Row, column: str, broker: Broker, results: list[Result]) -> Non
         if row.fresh:
             broker.stop()
         broker.settle()
-        found = {phase.name: phase for phase in load(broker, row.mode, row.options)}
+        phases = flow10(broker, row.options) if row.mode == "flow10" else idle10(broker, row.options) \
+            if row.mode == "idle10" else load(broker, row.mode, row.options)
+        found = {phase.name: phase for phase in phases}
         for result, name in zip(results, row.phases, strict=True):
             result.figures[column] = figures(row, found[name], bool(broker.processes()))
     except (BenchError, PeerFailed) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -127,7 +128,7 @@ class RabbitMQ(Broker):
             return
         self._starts += 1
         with ExitStack() as stack:
-            peer = stack.enter_context(rabbitmq(self._folder / str(self._starts)))
+            peer = stack.enter_context(rabbitmq(self._folder / str(self._starts), plugins=["rabbitmq_amqp1_0"]))
             self.port, self._pid = peer.port, peer.pid
             self._stack = stack.pop_all()
 
@@ -216,6 +217,20 @@ class Phase:
     rss_from_kib: int
     rss_kib: int
     peak_kib: int
+
+
+def cpu_seconds(broker: Broker) -> float:
+    """Processor time of a broker so far."""
+    return sum(map(_cpu_seconds, broker.processes()))
+
+
+def rss_kib(broker: Broker) -> int:
+    """Resident memory of a broker now."""
+    total = 0
+    for pid in broker.processes():
+        found = re.search(r"VmRSS:\s*(\d+)", Path(f"/proc/{pid}/status").read_text())
+        total += int(found[1]) if found else 0
+    return total
 
 
 def load(broker: Broker, mode: str, options: dict[str, int | float]) -> list[Phase]:
