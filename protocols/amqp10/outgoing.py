@@ -150,7 +150,6 @@ class Outgoing(Link):
                 and not consumer.queue.returning and (consumer.cursor is None or not consumer.cursor.unfinished):
             self.delivery_count = (self.delivery_count + self.credit) & _MASK
             self.credit = 0
-            self.drain = False
             self._tell_credit()
 
     def _tell_credit(self) -> None:

@@ -1,6 +1,7 @@
-"""Drive the broker with clients in other languages: amqplib (Node), RabbitMQ's Java client, Qpid JMS, amqp091-go.
+"""Drive the broker with clients in other languages: amqplib (Node), RabbitMQ's Java client, Qpid JMS, amqp091-go, rhea,
+go-amqp.
 
-    python tests/conformance/run_interop.py [node] [java] [jms] [go]
+    python tests/conformance/run_interop.py [node] [java] [jms] [go] [rhea] [go10]
 
 starts a broker, and for each suite copies its sources to build/interop/, installs there what they need, and runs them
 with AMQP_URL set. A suite whose tool chain is not on this machine is skipped, and says so. The last line is a summary
@@ -80,6 +81,10 @@ SUITES = (
           ("javac", "-encoding", "UTF-8", "-cp", "lib/*", "-d", "classes", "Jms.java"),
           ("java", "-cp", "classes:lib/*", "Jms"), count_summary),
     Suite("go", "amqp091-go", ("go",), ("go", "mod", "download"), ("go", "vet", "./..."),
+          ("go", "test", "-v", "-count=1", "./..."), count_go),
+    Suite("rhea", "rhea", ("node", "npm"), ("npm", "install", "--no-audit", "--no-fund", "--loglevel=error"), (),
+          ("node", "--test", "--test-reporter=tap", "rhea.test.js"), count_tap),
+    Suite("go10", "go-amqp", ("go",), ("go", "mod", "download"), ("go", "vet", "./..."),
           ("go", "test", "-v", "-count=1", "./..."), count_go),
 )
 

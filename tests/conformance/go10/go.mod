@@ -1,0 +1,5 @@
+module dragoman/interop10
+
+go 1.25
+
+require github.com/Azure/go-amqp v1.7.0
