@@ -74,7 +74,7 @@ class Queue:
 
     def enqueue(self, message: Message) -> bool:
         """Put a message in the queue, and deliver it if a consumer is ready. False: refused, the queue is full."""
-        if self.limited and self.settings.overflow != DROP_HEAD and self._full(message):
+        if self.limited and self.settings.overflow != DROP_HEAD and self.full(1, message.size):
             if self.settings.overflow == REJECT_PUBLISH_DLX:
                 self.host.dead_letter(self, message, "maxlen")
             return False
@@ -135,10 +135,11 @@ class Queue:
         return (count >= self.keep_messages or self.ready_bytes - lane.tail_size > self.keep_bytes
                 or self.memory.used > self.memory.tight)
 
-    def _full(self, message: Message) -> bool:
+    def full(self, count: int, size: int) -> bool:
+        """Whether there is no room for so many messages, of that many bytes together."""
         settings = self.settings
-        return (0 <= settings.max_length <= self.ready
-                or 0 <= settings.max_bytes < self.ready_bytes + message.size)
+        return (0 <= settings.max_length < self.ready + count
+                or 0 <= settings.max_bytes < self.ready_bytes + size)
 
     def _drop_heads(self) -> None:
         settings = self.settings

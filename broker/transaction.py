@@ -11,6 +11,7 @@ from broker.entry import Entry
 from broker.message import Message
 from broker.outcome import Outcome
 from broker.queue import Queue
+from broker.queue_settings import DROP_HEAD
 from broker.virtualhost import UNROUTED, Route, VirtualHost
 
 
@@ -43,6 +44,26 @@ class Transaction:
     def settle(self, entry: Entry, outcome: Outcome) -> None:
         """Settle an acquired entry with the commit."""
         self.settlements.append((entry, outcome))
+
+    def withdraw(self, entry: Entry) -> None:
+        """The entry is not to be settled with the commit after all."""
+        self.settlements = [pair for pair in self.settlements if pair[0] is not entry]
+
+    def refused_by(self) -> Queue | None:
+        """A queue that is too full for all that would go to it, and would refuse some of it; None: there is none."""
+        counts: dict[Queue, int] = {}
+        sizes: dict[Queue, int] = {}
+        for publication in self.publications:
+            if publication.postponed:
+                continue
+            for queue in self.host.destinations(publication.route, publication.message, publication.copies_to):
+                if queue.limited and queue.settings.overflow != DROP_HEAD:
+                    counts[queue] = counts.get(queue, 0) + 1
+                    sizes[queue] = sizes.get(queue, 0) + publication.message.size
+        for queue, count in counts.items():
+            if queue.full(count, sizes[queue]):
+                return queue
+        return None
 
     def commit(self, done: Callable[[], None]) -> list[Publication]:
         """Do it all, in one turn and so as one batch of the journal; `done` is called once that is durable.

@@ -105,6 +105,12 @@ class VirtualHost:
             return ROUTED if route.queue.enqueue(message) else REFUSED
         return self.enqueue(route.queues, message)
 
+    def destinations(self, route: Route, message: Message, copies_to: list[str] | None) -> list[Queue]:
+        """The queues that `publish` would put a message in, sooner or later."""
+        if route.dynamic or copies_to is not None:
+            return self._destinations(route.exchange, message, copies_to or [])
+        return route.queues
+
     def enqueue(self, queues: list[Queue], message: Message) -> int:
         """Put a message in queues, delivering at once where a consumer is ready."""
         if not queues:

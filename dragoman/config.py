@@ -151,6 +151,8 @@ class Amqp10:
                      maximum=65535, restart=True)
     link_credit: int = _key(1000, Kind.NUMBER, "Messages that a client may send on a link before they are settled.",
                             minimum=1, maximum=(1 << 31) - 1, restart=True)
+    transaction_seconds: int = _key(0, Kind.SECONDS, "A transaction that is open for longer is rolled back. 0 for no "
+                                    "time-out.", restart=True)
 
 
 @dataclass(frozen=True, slots=True)

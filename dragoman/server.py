@@ -274,8 +274,9 @@ def _settings(config: Config) -> Settings:
 
 def _settings10(config: Config) -> amqp10.Settings:
     return amqp10.Settings(config.amqp10.frame_max, config.amqp10.channel_max, config.amqp10.handle_max,
-                           config.amqp10.idle, config.amqp10.link_credit, config.limits.message_size, __version__,
-                           f"dragoman@{socket.gethostname()}", config.virtual_hosts[0])
+                           config.amqp10.idle, config.amqp10.link_credit, config.amqp10.transaction_seconds,
+                           config.limits.message_size, __version__, f"dragoman@{socket.gethostname()}",
+                           config.virtual_hosts[0])
 
 
 def _open_store(config: Config, scheduler: LoopScheduler) -> Store:

@@ -57,15 +57,18 @@ _EMPTY_FRAME = b"\x00\x00\x00\x08\x02\x00\x00\x00"
 
 
 class Settings:
-    """What the server proposes, and its name. Sizes in bytes, idle in seconds (0: no time-out)."""
+    """What the server proposes, and its name. Sizes in bytes; idle, and how long a transaction may be open, in
+    seconds (0: no time-out)."""
 
     def __init__(self, frame_max: int, channel_max: int, handle_max: int, idle: int, link_credit: int,
-                 message_size: int, version: str, container_id: str, default_host: str) -> None:
+                 transaction_seconds: int, message_size: int, version: str, container_id: str,
+                 default_host: str) -> None:
         self.frame_max = frame_max
         self.channel_max = channel_max
         self.handle_max = handle_max
         self.idle = idle
         self.link_credit = link_credit
+        self.transaction_seconds = transaction_seconds
         self.message_size = message_size
         self.version = version
         self.container_id = container_id
@@ -90,7 +93,7 @@ class Connection(FrontEnd):
         self.channel_max = settings.channel_max
         self.container_id = ""
         self.sessions: dict[int, Session] = {}
-        self.transactions = Transactions()
+        self.transactions = Transactions(self)
         self.starved: list[Link] = []  # links that had to wait for the socket
         self.suspended: list[Link] = []  # links of ours that may come back, to this connection or another
         self.due: list[Session] = []  # sessions with dispositions to write
@@ -333,15 +336,21 @@ class Connection(FrontEnd):
             self.write(SASL_HEADER + f.frame(f.SASL, 0, f.SASL_MECHANISMS.encode(**{
                 "sasl-server-mechanisms": self.sasl.mechanisms})))
         elif "ANONYMOUS" in self.sasl.mechanisms:
-            self.state = _CHECKING
+            self._check()
             self.sasl.start("ANONYMOUS", b"", self._let_in)
         else:
             logger.warning("%s: closed, it does not log in, and the listener is not anonymous", self.peer)
             self.write(SASL_HEADER)
             self._finish()
 
+    def _check(self) -> None:
+        """SASL is at work, which may take a while: read nothing until it is done."""
+        self.state = _CHECKING
+        self.outlet.pause_reading()
+
     def _let_in(self, outcome: Outcome) -> None:
         """A client without a SASL layer, where the listener allows that."""
+        self.outlet.resume_reading()
         if isinstance(outcome, Success):
             self.user = outcome.user
             self.write(HEADER)
@@ -357,10 +366,10 @@ class Connection(FrontEnd):
             raise Malformed("a frame of SASL has a performative that is not known")
         values = performative.decode(reader)
         if code == f.SASL_INIT.code and self.state == _SASL:
-            self.state = _CHECKING
+            self._check()
             self.sasl.start(values[0], values[1], self._logged_in)
         elif code == f.SASL_RESPONSE.code and self.state == _RESPONSE:
-            self.state = _CHECKING
+            self._check()
             self.sasl.step(values[0], self._logged_in)
         else:
             raise ProtocolError(ILLEGAL_STATE, f"{performative.name} cannot come now", CONNECTION)
@@ -369,6 +378,7 @@ class Connection(FrontEnd):
         """What SASL says, at once or when the password was checked."""
         if self.state >= _CLOSING:
             return
+        self.outlet.resume_reading()
         if isinstance(outcome, Challenge):
             self.write(f.frame(f.SASL, 0, f.SASL_CHALLENGE.encode(challenge=outcome.data)))
             self.state = _RESPONSE

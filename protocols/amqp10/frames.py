@@ -27,6 +27,8 @@ ACCEPTED_STATE: Final = b"\x00\x53\x24\x45"
 ACCEPTED_VALUE = Described(ULong(0x24), [])
 """The outcome `accepted`, encoded and not."""
 
+RELEASED_STATE: Final = b"\x00\x53\x26\x45"
+
 BOOL, UBYTE, USHORT, UINT, ULONG, BINARY, STRING, SYMBOL, SYMBOLS, MAP, LIST, COMPOSITE, ANY = range(13)
 """Types of fields; SYMBOLS are one or an array of them, COMPOSITE is a described value."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from broker.errors import BrokerError, NotFound
 from broker.exchange import Exchange
 from broker.message import AMQP10, Message, Publisher, address_of
-from broker.transaction import Publication, Transaction
+from broker.transaction import Publication
 from broker.unsettled import Unsettled
 from broker.virtualhost import REFUSED, ROUTED, UNROUTED, Route
 from protocols.amqp10 import frames as f
@@ -29,6 +29,7 @@ from protocols.amqp10.link import RECEIVER, Link
 from protocols.amqp10.resume import NEVER, read_unsettled, write_unsettled
 from protocols.amqp10.sections import Scan, delivery_time, with_format
 from protocols.amqp10.settlement import settlement_of
+from protocols.amqp10.transactions import Work
 from protocols.values10 import text
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class Incoming(Link):
         self.settle_mode: int = m["rcv-settle-mode"]
         self.delivery_count: int = m["initial-delivery-count"] or 0
         self.credit = 0
+        self.late = 0  # transfers that may come although an alarm has taken the credit: they were under way
         self.limit = session.connection.settings.link_credit
         self.pending = 0  # deliveries that are not durable yet
         self.publisher = LinkPublisher(self)
@@ -116,9 +118,11 @@ class Incoming(Link):
 
     def alarms_changed(self, raised: bool) -> None:
         if raised:
+            self.late += self.credit
             self.credit = 0
             self.session.send_flow(self, **{"delivery-count": self.delivery_count, "link-credit": 0})
         else:
+            self.late = 0
             self._grant()
 
     # Deliveries.
@@ -165,9 +169,12 @@ class Incoming(Link):
             raise ProtocolError(INVALID_FIELD, "a delivery begins without delivery-id or delivery-tag", LINK)
         if len(values[2]) > 32:
             raise ProtocolError(INVALID_FIELD, f"a delivery-tag of {len(values[2])} bytes; it can have 32", LINK)
-        if self.credit <= 0 and not self.session.broker.memory.alarms:  # else it may not have heard yet
+        if self.credit > 0:
+            self.credit -= 1
+        elif self.late > 0:
+            self.late -= 1
+        else:
             raise ProtocolError(TRANSFER_LIMIT, "a transfer came without credit", LINK)
-        self.credit = max(0, self.credit - 1)
         self.delivery_count = (self.delivery_count + 1) & _MASK
         self._delivery_id = values[1]
         self._tag = bytes(values[2])
@@ -202,24 +209,21 @@ class Incoming(Link):
         if not scan.complete:
             raise ProtocolError(DECODE_ERROR, "a message's sections cannot be read", LINK)
         delivery_id = self._delivery_id
-        settlement = None if self._state is None else settlement_of(self._state, self.connection.transactions)
-        transaction = None if settlement is None else settlement.transaction
+        work = None
+        if self._state is not None:
+            work = settlement_of(self._state, self.connection.transactions).work
         try:
             message, route = self._message(scan, native, body, size)
         except ProtocolError as error:
-            self._refused(delivery_id, error, transaction)
+            self._refused(delivery_id, error, work)
             return
         except BrokerError as refusal:
-            self._refused(delivery_id, link_error(refusal), transaction)
+            self._refused(delivery_id, link_error(refusal), work)
             return
         postponed = scan.annotations_at >= 0 and b"x-opt-delivery-" in native and delivery_time(
             native, scan, message.arrival) > message.arrival
-        if transaction is not None:
-            transaction.publish(Publication(route, message, None, False, postponed))
-            if not self._settled:
-                state = f.TRANSACTIONAL_STATE.encode(**{"txn-id": self._transaction_id(),
-                                                        "outcome": f.Encoded(f.ACCEPTED_STATE)})
-                self._told(delivery_id, state)
+        if work is not None:
+            self._publish_within(work, Publication(route, message, None, False, postponed))
             return
         if postponed:
             self.host.postpone(message)
@@ -229,9 +233,7 @@ class Incoming(Link):
         if self._settled:
             return
         if result == UNROUTED and not self.discards:
-            self._told(delivery_id, _refusal(ProtocolError(
-                NOT_FOUND, f"no queue for exchange '{route.address.exchange}' and routing key "
-                           f"'{route.address.routing_key}'", LINK)))
+            self._told(delivery_id, _refusal(_unroutable(route)))
         elif result == REFUSED:
             self._told(delivery_id, _refusal(ProtocolError(LIMIT_EXCEEDED, "the queue is full", LINK)))
         elif message.pending:
@@ -246,9 +248,19 @@ class Incoming(Link):
         else:
             self._told(delivery_id, f.ACCEPTED_STATE)
 
-    def _transaction_id(self) -> bytes:
-        identity: bytes = f.composite(self._state)[1]["txn-id"]
-        return identity
+    def _publish_within(self, work: Work, publication: Publication) -> None:
+        """Leave a message to its transaction. One that would go nowhere fails it: else it were lost by the commit."""
+        route = publication.route
+        if not self.discards and not self.host.destinations(route, publication.message, None):
+            error = _unroutable(route)
+            work.failed = error.text
+            if not self._settled:
+                self._told(self._delivery_id, _refusal(error))
+            return
+        work.transaction.publish(publication)
+        if not self._settled:
+            self._told(self._delivery_id, f.TRANSACTIONAL_STATE.encode(**{
+                "txn-id": work.identity, "outcome": f.Encoded(f.ACCEPTED_STATE)}))
 
     def _message(self, scan: Scan, native: bytes, body: list[bytes] | None, size: int) -> tuple[Message, Route]:
         """The message for the core, and its route. Raises: ProtocolError, BrokerError."""
@@ -326,10 +338,10 @@ class Incoming(Link):
         else:
             self.session.tell(delivery_id, state, True)
 
-    def _refused(self, delivery_id: int, error: ProtocolError, transaction: Transaction | None) -> None:
+    def _refused(self, delivery_id: int, error: ProtocolError, work: Work | None) -> None:
         """A message that cannot be published: rejected or, when the client does not listen, the link's end."""
-        if transaction is not None:
-            self.connection.transactions.failed[self._transaction_id()] = error.text
+        if work is not None:
+            work.failed = error.text
         if self._settled:
             raise error
         self._told(delivery_id, _refusal(error))
@@ -409,6 +421,12 @@ def _destination(node: Node, scan: Scan) -> tuple[str, str]:
         return exchange.name, node.key
     to = "" if scan.to is None else text(scan.to)
     return exchange.name, to[len(exchange.name) + 1:] if to.startswith(exchange.name + "/") else ""
+
+
+def _unroutable(route: Route) -> ProtocolError:
+    address = route.address
+    return ProtocolError(NOT_FOUND, f"no queue for exchange '{address.exchange}' and routing key "
+                                    f"'{address.routing_key}'", LINK)
 
 
 def _refusal(error: ProtocolError) -> bytes:

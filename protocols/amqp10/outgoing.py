@@ -14,12 +14,13 @@ from broker.queue import Queue, give_back
 from broker.search import claim
 from broker.values import UInt
 from protocols.amqp10 import frames as f
-from protocols.amqp10.errors import LINK, RESOURCE_DELETED, ProtocolError
+from protocols.amqp10.errors import LINK, NOT_ALLOWED, RESOURCE_DELETED, ProtocolError
 from protocols.amqp10.link import SENDER, Link
 from protocols.amqp10.resume import read_unsettled, write_unsettled
 from protocols.amqp10.sections import Scan, header, header_end, message_format
 from protocols.amqp10.settlement import Settlement, settlement_of
 from protocols.amqp10.subscriptions import Subscription
+from protocols.amqp10.transactions import Work
 from protocols.frontend import FULL
 from protocols.values10 import encode
 
@@ -45,7 +46,7 @@ class LinkConsumer(Consumer):
 
     def ready(self) -> bool:
         link = self.link
-        if link.credit <= 0 or link.rest is not None:
+        if link.credit <= 0 or link.rest is not None or link.work is not None and link.work.over:
             return False
         session = link.session
         if session.remote_window <= 0:
@@ -109,6 +110,7 @@ class Outgoing(Link):
         self.credit = 0
         self.delivery_count = 0
         self.drain = False
+        self.work: Work | None = None  # the transaction that its credit is for
         self.default_settlement = default_settlement
         self.subscription: Subscription | None = None
         self.rest: Rest | None = None
@@ -129,6 +131,10 @@ class Outgoing(Link):
     # Credit.
 
     def flow(self, m: dict[str, Any]) -> None:
+        identity = (m["properties"] or {}).get("txn-id")
+        if identity is not None and not (isinstance(identity, bytes) and self.consumer.settles):
+            raise ProtocolError(NOT_ALLOWED, "txn-id is no binary, or the link is pre-settled", LINK)
+        self.work = None if identity is None else self.connection.transactions.get(identity)
         if m["link-credit"] is not None:
             count = m["delivery-count"] if m["delivery-count"] is not None else 0
             credit = (count + m["link-credit"] - self.delivery_count) & _MASK
@@ -179,7 +185,7 @@ class Outgoing(Link):
                       entry.deliveries)
         size = self._size + len(head) + len(native) - start
         connection = self.connection
-        if message.body is not None or size > connection.peer_frame_max or native[2] == 0x6F:
+        if message.body is not None or size > connection.peer_frame_max or native[2] == 0x6F or self.work is not None:
             self._begin_long(delivery_id, entry, message, head, start)
             return
         session.remote_window -= 1
@@ -205,9 +211,13 @@ class Outgoing(Link):
         number = message_format(message.native)[0]
         pieces = [head, message.native[start:], *(message.body or ())]
         self.rest = Rest(pieces)
+        values: dict[str, Any] = {}
+        if self.work is not None:  # acquired within a transaction (part 4, section 4.4.3)
+            self.work.acquired.append((self.session, delivery_id))
+            values["state"] = f.Encoded(f.TRANSACTIONAL_STATE.encode(**{"txn-id": self.work.identity}))
         self._send_frame(f.TRANSFER, {
             "handle": self.handle, "delivery-id": delivery_id, "delivery-tag": entry.id.to_bytes(8, "big"),
-            "message-format": number, "settled": not self.consumer.settles})
+            "message-format": number, "settled": not self.consumer.settles, **values})
         self._send_rest()
 
     def _sending(self) -> bool:
@@ -280,7 +290,7 @@ class Outgoing(Link):
             settlement = settlement_of(state, self.connection.transactions)
         except ProtocolError:  # its transaction is gone, and with it what was decided
             settlement = settlement_of(None, self.connection.transactions)
-        if settlement.outcome is None or settlement.transaction is not None:
+        if settlement.outcome is None or settlement.work is not None:
             self._resumed.append((entry, settlement_of(None, self.connection.transactions)))
             return
 

@@ -23,6 +23,7 @@ from protocols.amqp10.link import Link
 from protocols.amqp10.outgoing import LinkConsumer, return_all
 from protocols.amqp10.resume import ENDED
 from protocols.amqp10.settlement import Settlement, settlement_of
+from protocols.amqp10.transactions import Work
 from protocols.values10 import Malformed
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Session:
         self.next_delivery_id = 0
         self.remote_window: int = m["incoming-window"]
         self.unsettled: dict[int, Entry] = {}
+        self.retired: dict[int, Retired] = {}
         self.stalled: list[Link] = []
         self.send(f.BEGIN.encode(**{
             "remote-channel": channel, "next-outgoing-id": 0, "incoming-window": WINDOW,
@@ -184,11 +186,16 @@ class Session:
                     if link is not None:
                         link.settled_by_client(number)
             return
-        settlement = settlement_of(state, self.connection.transactions)
         if count == 1:
-            self._settle(first, settlement, settled)
+            if first in self.unsettled or first in self.retired:
+                self._settle(first, settlement_of(state, self.connection.transactions), settled)
             return
-        numbers = self._range(first, count, list(self.unsettled) if count > len(self.unsettled) else None)
+        mine = list(self.unsettled) + list(self.retired) if count > len(self.unsettled) + len(self.retired) else None
+        numbers = [number for number in self._range(first, count, mine)
+                   if number in self.unsettled or number in self.retired]
+        if not numbers:
+            return
+        settlement = settlement_of(state, self.connection.transactions)
         if settlement.releases() and len(numbers) > 1:
             self._give_back(numbers, settlement, settled)
             return
@@ -205,17 +212,35 @@ class Session:
         """The client's word on one of our deliveries; about one that is settled there is nothing to say any more."""
         entry = self.unsettled.get(delivery_id)
         if entry is None:
+            self._settle_retired(delivery_id, settlement, settled)
             return
         consumer = entry.consumer
         assert isinstance(consumer, LinkConsumer)
+        work = settlement.work
         if settlement.outcome is None:
             if not settled:
                 return
-            settlement = consumer.link.default_settlement
-        elif not settled and settlement.transaction is None:
+            settlement = consumer.link.default_settlement.within(work)
+        elif not settled and work is None:
             self._confirm_settlement(delivery_id, settlement.state)
         del self.unsettled[delivery_id]
+        if not settled and work is not None:
+            self.retired[delivery_id] = Retired(entry, settlement, work)
         settlement.apply(entry)
+
+    def _settle_retired(self, delivery_id: int, settlement: Settlement, settled: bool) -> None:
+        """Likewise, on one that it has decided about within a transaction: it settles it, or decides otherwise."""
+        retired = self.retired.get(delivery_id)
+        if retired is None:
+            return
+        if settlement.outcome is None or settlement.state == retired.settlement.state:
+            if settled:  # from now on it is the transaction's alone
+                del self.retired[delivery_id]
+            return
+        del self.retired[delivery_id]
+        retired.work.transaction.withdraw(retired.entry)
+        self.unsettled[delivery_id] = retired.entry
+        self._settle(delivery_id, settlement, settled)
 
     def _confirm_settlement(self, delivery_id: int, state: bytes) -> None:
         """The receiver settles second: tell it that we have settled, once that is durable."""
@@ -239,6 +264,31 @@ class Session:
         for queue in queues:
             queue.returning -= 1
             queue.dispatch()
+
+    # Transactions.
+
+    def retire(self, work: Work) -> None:
+        """A transaction is being committed: what was decided within it is so, and settled."""
+        for delivery_id in [number for number, retired in self.retired.items() if retired.work is work]:
+            self._confirm_settlement(delivery_id, self.retired.pop(delivery_id).settlement.state)
+
+    def reinstate(self, work: Work) -> None:
+        """A transaction is rolled back: what was decided within it, and not settled, is the receiver's as before."""
+        for delivery_id in [number for number, retired in self.retired.items() if retired.work is work]:
+            entry = self.retired.pop(delivery_id).entry
+            work.transaction.withdraw(entry)
+            self.unsettled[delivery_id] = entry
+
+    def release_acquired(self, delivery_id: int) -> Queue | None:
+        """A delivery was sent under a transaction that is rolled back: it goes back to its queue, which is given."""
+        entry = self.unsettled.pop(delivery_id, None)
+        if entry is None:
+            return None
+        entry.queue.release(entry, False)
+        if not self.ending:
+            self.send(f.DISPOSITION.encode(role=False, first=delivery_id, settled=True,
+                                           state=f.Encoded(f.RELEASED_STATE)))
+        return entry.queue
 
     # The end.
 
@@ -272,6 +322,7 @@ class Session:
             else:
                 entries.append(entry)
         self.unsettled.clear()
+        self.retired.clear()  # it is for their transactions to decide
         for link in list(self.links.values()):
             link.release(False, event)
         self.links.clear()
@@ -285,4 +336,18 @@ class Session:
         """The unsettled deliveries of a link that is going, no longer the session's."""
         numbers = [number for number, entry in self.unsettled.items()
                    if isinstance(entry.consumer, LinkConsumer) and entry.consumer.link is link]
+        for number in [number for number, retired in self.retired.items()
+                       if isinstance(retired.entry.consumer, LinkConsumer) and retired.entry.consumer.link is link]:
+            del self.retired[number]  # it is for its transaction to decide
         return [self.unsettled.pop(number) for number in numbers]
+
+
+class Retired:
+    """A delivery about which its receiver has decided within a transaction, but which it has not settled."""
+
+    __slots__ = ("entry", "settlement", "work")
+
+    def __init__(self, entry: Entry, settlement: Settlement, work: Work) -> None:
+        self.entry = entry
+        self.settlement = settlement
+        self.work = work

@@ -6,34 +6,37 @@ from typing import TYPE_CHECKING, Any
 
 from broker.entry import Entry
 from broker.outcome import ACCEPT, REJECT, RELEASE, Outcome
-from broker.transaction import Transaction
 from broker.values import Described
 from protocols.amqp10 import frames as f
 from protocols.values10 import encode
 
 if TYPE_CHECKING:
-    from protocols.amqp10.transactions import Transactions
+    from protocols.amqp10.transactions import Transactions, Work
 
 
 class Settlement:
     """An outcome, within a transaction or not; or none, when the state is not terminal."""
 
-    __slots__ = ("outcome", "state", "transaction")
+    __slots__ = ("outcome", "state", "work")
 
-    def __init__(self, outcome: Outcome | None, state: bytes, transaction: Transaction | None = None) -> None:
+    def __init__(self, outcome: Outcome | None, state: bytes, work: Work | None = None) -> None:
         self.outcome = outcome
         self.state = state  # encoded
-        self.transaction = transaction
+        self.work = work  # its transaction
 
     def releases(self) -> bool:
-        return self.outcome is not None and self.transaction is None and self.outcome.releases()
+        return self.outcome is not None and self.work is None and self.outcome.releases()
+
+    def within(self, work: Work | None) -> Settlement:
+        """The same as a part of a transaction."""
+        return self if work is None else Settlement(self.outcome, self.state, work)
 
     def apply(self, entry: Entry) -> None:
         """Settle the entry so, or have its transaction do so."""
         outcome = self.outcome
         assert outcome is not None
-        if self.transaction is not None:
-            self.transaction.settle(entry, outcome)
+        if self.work is not None:
+            self.work.transaction.settle(entry, outcome)
         elif outcome is ACCEPT:
             entry.queue.accept(entry)
         else:
@@ -52,9 +55,7 @@ def settlement_of(state: Any, transactions: Transactions) -> Settlement:
         return _ACCEPTED
     code, m = f.composite(state)
     if code == f.TRANSACTIONAL_STATE.code:
-        transaction = transactions.get(m["txn-id"])
-        inner = outcome_of(m["outcome"])
-        return Settlement(inner, encode(state), transaction)
+        return Settlement(outcome_of(m["outcome"]), encode(state), transactions.get(m["txn-id"]))
     outcome = outcome_of(state)
     return _UNDECIDED if outcome is None else Settlement(outcome, encode(state))
 

@@ -46,7 +46,7 @@ class Client10(Outlet):
         self.reads = True
         self.output = b""
         self.name = name
-        settings = Settings(4096, 3, 7, 60, 5, 1 << 16, "0", "fuzz", "/")
+        settings = Settings(4096, 3, 7, 60, 5, 0, 1 << 16, "0", "fuzz", "/")
         self.connection = Connection(broker, settings, containers, sasl, self, name, SASL_HEADER)
 
     def want_flush(self) -> None:
