@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from proton import Data, Described, symbol, ubyte, uint, ulong
+from proton import UNDESCRIBED, Array, Data, Described, symbol, ubyte, uint, ulong, ushort
 
 HEADER = b"AMQP\x00\x01\x00\x00"
 SASL_HEADER = b"AMQP\x03\x01\x00\x00"
@@ -25,6 +25,10 @@ def state(code: int, *fields: Any) -> Described:
     return Described(ulong(code), list(fields))
 
 
+def symbols(names: list[str]) -> Array:
+    return Array(UNDESCRIBED, Data.SYMBOL, *map(symbol, names))
+
+
 def message(body: bytes, durable: bool = False) -> bytes:
     head = encode(state(0x70, True)) if durable else b""
     return head + encode(Described(ulong(0x75), body))
@@ -33,8 +37,9 @@ def message(body: bytes, durable: bool = False) -> bytes:
 class Client10:
     """One connection, one session on channel 0. What is received is (code, fields, payload)."""
 
-    def __init__(self, host: str, port: int, container: str, user: str = "guest", password: str = "guest",
-                 frame_max: int = 65536, window: int = 1000) -> None:
+    def __init__(self, host: str, port: int, container: str = "wire", user: str = "guest", password: str = "guest",
+                 frame_max: int = 65536, window: int = 1000, opens: bool = True, **options: Any) -> None:
+        """opens: open the connection and begin a session; options are those of `open`."""
         self.socket = socket.create_connection((host, port), timeout=10)
         self.next_id = 0
         self.window = window  # transfers that may come
@@ -46,16 +51,30 @@ class Client10:
         assert self.frame()[1][0] == 0
         self.socket.sendall(HEADER)
         assert self._read(8) == HEADER
-        self.send(OPEN, container, None, uint(frame_max))
-        self.expect(OPEN)
-        self.send(BEGIN, None, uint(0), uint(window), uint(1000))
-        self.expect(BEGIN)
+        if opens:
+            self.open(container, frame_max, **options)
+            self.begin()
 
-    def send_frame(self, body: bytes, kind: int = 0) -> None:
-        self.socket.sendall((len(body) + 8).to_bytes(4, "big") + bytes([2, kind, 0, 0]) + body)
+    def open(self, container: str, frame_max: int = 65536, hostname: str | None = None, channel_max: int | None = None,
+             idle: int | None = None, desired: list[str] | None = None,
+             properties: dict[str, Any] | None = None) -> list[Any]:
+        """Gives the fields of the broker's open."""
+        self.send(OPEN, container, hostname, uint(frame_max), None if channel_max is None else ushort(channel_max),
+                  None if idle is None else uint(idle), None, None, None,
+                  None if desired is None else symbols(desired),
+                  None if properties is None else {symbol(key): value for key, value in properties.items()})
+        return self.expect(OPEN)[0]
 
-    def send(self, code: int, *fields: Any, payload: bytes = b"") -> None:
-        self.send_frame(encode(state(code, *fields)) + payload)
+    def begin(self, channel: int = 0, window: int | None = None) -> list[Any]:
+        """Begin a session. Gives the fields of the broker's begin."""
+        self.send(BEGIN, None, uint(0), uint(self.window if window is None else window), uint(1000), channel=channel)
+        return self.expect(BEGIN)[0]
+
+    def send_frame(self, body: bytes, kind: int = 0, channel: int = 0) -> None:
+        self.socket.sendall((len(body) + 8).to_bytes(4, "big") + bytes([2, kind]) + channel.to_bytes(2, "big") + body)
+
+    def send(self, code: int, *fields: Any, payload: bytes = b"", channel: int = 0) -> None:
+        self.send_frame(encode(state(code, *fields)) + payload, channel=channel)
 
     def frame(self) -> tuple[int, list[Any], bytes]:
         """The next frame that is not empty. Raises: EOFError."""
@@ -92,6 +111,33 @@ class Client10:
     def credit(self, count: int, handle: int = 0, delivered: int = 0, drain: bool = False, echo: bool = False) -> None:
         self.send(FLOW, uint(0), uint(self.window), uint(self.next_id), uint(1000), uint(handle), uint(delivered),
                   uint(count), None, drain, echo)
+
+    def delivery(self) -> tuple[list[Any], bytes]:
+        """The next delivery, all of its transfers put together: the fields of the first, and the message."""
+        fields, message = self.expect(TRANSFER)
+        more = fields[5]
+        while more:
+            following, payload = self.expect(TRANSFER)
+            assert following[0] == fields[0]
+            message += payload
+            more = following[5]
+        return fields, message
+
+    def outcome(self) -> list[Any]:
+        """The fields of the next disposition, whatever flows come before it."""
+        while True:
+            code, fields, _ = self.frame()
+            if code == DISPOSITION:
+                return fields + [None] * (6 - len(fields))
+            assert code == FLOW, f"performative {code:#x} {fields}"
+
+    def flow(self) -> list[Any]:
+        """The fields of the next flow."""
+        while True:
+            code, fields, _ = self.frame()
+            if code == FLOW:
+                return fields + [None] * (11 - len(fields))
+            assert code == DISPOSITION, f"performative {code:#x} {fields}"
 
     def transfer(self, payload: bytes, tag: bytes, settled: bool = False, more: bool = False, resume: bool = False,
                  delivery_state: Any = None, handle: int = 0, aborted: bool = False, number: int | None = None) -> int:

@@ -103,6 +103,7 @@ class Connection(FrontEnd):
         self._chunks: list[bytes] = []  # input that is not a whole frame yet
         self._have = 0
         self._need = 0
+        self._deaf = False  # input is no longer looked at
         self._close_by = 0  # ms since the epoch: when to wait no longer for the client's close
         self._peer_idle = 0  # ms; 0: no time-out
         self._last_input = broker.clock.now
@@ -135,7 +136,7 @@ class Connection(FrontEnd):
         if self.due:
             due, self.due = self.due, []
             for session in due:
-                session.flush_dispositions()
+                session.flush()
         self.flushing = False
         self._last_output = self.broker.clock.now
         out = self.out
@@ -153,6 +154,8 @@ class Connection(FrontEnd):
 
     def receive(self, data: bytes) -> None:
         self._last_input = self.broker.clock.now
+        if self._deaf:
+            return
         at = 0
         if self._need:
             if self._have + len(data) < self._need or self.state == _CHECKING:
@@ -180,26 +183,25 @@ class Connection(FrontEnd):
     def _frames(self, data: bytes, at: int) -> int:
         """Handle all whole frames from `at` on. Gives where the first that is not whole begins."""
         end = len(data)
-        while end - at >= 8 and self.state != _CLOSED and self.state != _CHECKING:
+        while end - at >= 8 and self.state != _CLOSED and self.state != _CHECKING and not self._deaf:
             if self.state == _HEADER:
                 self._header(data[at:at + 8])
                 at += 8
                 continue
             size = int.from_bytes(data[at:at + 4], "big")
             channel = data[at + 6] << 8 | data[at + 7]
+            stop = at + size
+            body = at + 4 * data[at + 4]
+            if size < 8 or size > self.frame_max or body < at + 8 or body > stop:
+                self._lose_track(f"a frame of {size} bytes says that its body begins at {body - at}"
+                                 if 8 <= size <= self.frame_max else
+                                 f"a frame of {size} bytes; it can have 8 to {self.frame_max}")
+                return end
+            if stop > end:
+                return at
+            kind = data[at + 5]
+            at = stop
             try:
-                if size < 8 or size > self.frame_max:
-                    raise ProtocolError(FRAMING_ERROR, f"a frame of {size} bytes; it can have 8 to {self.frame_max}",
-                                        CONNECTION)
-                stop = at + size
-                if stop > end:
-                    return at
-                body = at + 4 * data[at + 4]
-                if body < at + 8 or body > stop:
-                    raise ProtocolError(FRAMING_ERROR, f"a frame of {size} bytes says that its body begins at "
-                                                       f"{body - at}", CONNECTION)
-                kind = data[at + 5]
-                at = stop
                 self._frame(kind, channel, data, body, stop)
             except Malformed as malformed:
                 self._fail(ProtocolError(DECODE_ERROR, str(malformed), CONNECTION), channel)
@@ -271,6 +273,13 @@ class Connection(FrontEnd):
 
     # Errors.
 
+    def _lose_track(self, text: str) -> None:
+        """What comes is no frame: nobody can say where the next one begins. What the client still sends is read, lest
+        it be cut off before it has heard why; but not for long."""
+        self._deaf = True
+        self._fail(ProtocolError(FRAMING_ERROR, text, CONNECTION), 0)
+        self._close_by = self.broker.clock.now
+
     def _fail(self, error: ProtocolError, channel: int) -> None:
         """Close what the error costs, and say so."""
         session = self.sessions.get(channel)
@@ -294,8 +303,6 @@ class Connection(FrontEnd):
     def close_with(self, error: ProtocolError) -> None:
         """Close the connection for an error, and log it."""
         if self.state >= _CLOSING:
-            if self.state == _CLOSING:  # nonsense instead of close: there is no use in waiting
-                self._finish()
             return
         logger.warning("%s: the connection is closed: %s", self.peer, error.text)
         self._close(error)

@@ -27,7 +27,7 @@ from protocols.amqp10.errors import (
 )
 from protocols.amqp10.link import RECEIVER, Link
 from protocols.amqp10.resume import NEVER, read_unsettled, write_unsettled
-from protocols.amqp10.sections import Scan, delivery_time, with_format
+from protocols.amqp10.sections import Scan, check_pieces, delivery_time, with_format
 from protocols.amqp10.settlement import settlement_of
 from protocols.amqp10.transactions import Work
 from protocols.values10 import text
@@ -71,6 +71,7 @@ class Incoming(Link):
         self.settle_mode: int = m["rcv-settle-mode"]
         self.delivery_count: int = m["initial-delivery-count"] or 0
         self.credit = 0
+        self._renewing = False  # credit is about to be given
         self.late = 0  # transfers that may come although an alarm has taken the credit: they were under way
         self.limit = session.connection.settings.link_credit
         self.pending = 0  # deliveries that are not durable yet
@@ -104,7 +105,16 @@ class Incoming(Link):
         self.session.send_flow(self, **{"delivery-count": self.delivery_count, "link-credit": self.credit})
 
     def _top_up(self) -> None:
-        if self.credit + self.pending <= self.limit // 2 and self.attached and not self.session.broker.memory.alarms:
+        """Half of the credit is used: give it back, with the next output. (Until the client can have heard of it, it
+        has no more than before.)"""
+        if self.credit + self.pending <= self.limit // 2 and not self._renewing:
+            self._renewing = True
+            self.session.renew(self)
+
+    def renew(self) -> None:
+        """The next output is being made."""
+        self._renewing = False
+        if self.attached and not self.session.broker.memory.alarms:
             self._grant()
 
     def flow(self, m: dict[str, Any]) -> None:
@@ -197,10 +207,14 @@ class Incoming(Link):
             return
         native = pieces[0]
         count = 1
-        while count < len(pieces) and not Scan(native, False).complete:
+        scan = Scan(native, False)
+        while count < len(pieces) and not scan.complete:
             more = min(count, len(pieces) - count)  # twice as much each time
             native = b"".join([native, *pieces[count:count + more]])
             count += more
+            scan = Scan(native, False)
+        if scan.complete:
+            check_pieces(native, scan.body_at, pieces[count:])
         self._publish(native, pieces[count:], self._size)
 
     def _publish(self, native: bytes, body: list[bytes] | None, size: int) -> None:

@@ -57,14 +57,14 @@ class Scan:
         self.annotations_at = -1  # where the map of the message annotations is; -1: there are none
         reader = Reader(data, 0, len(data))
         try:
-            self._sections(reader)
+            self._sections(reader, whole)
             self.complete = whole or self.body_at > 0
         except Malformed:
             if whole:
                 raise
             self.complete = False
 
-    def _sections(self, reader: Reader) -> None:
+    def _sections(self, reader: Reader, whole: bool) -> None:
         last = 0
         while reader.at < reader.end:
             at = reader.at
@@ -74,6 +74,8 @@ class Scan:
             last = code
             if code >= DATA:
                 self.body_at = at
+                if whole:
+                    _check_body(reader, code)
                 return
             if code == HEADER:
                 self._header(reader)
@@ -148,6 +150,81 @@ class Scan:
         if reader.at > end:
             raise Malformed("a message's properties are longer than they say")
         reader.at = end
+
+
+def _check_body(reader: Reader, code: int) -> None:
+    """See that there are body sections of one kind, and perhaps a footer, and nothing else; the reader is at the value
+    of the first. What is inside of lists and maps is for those to see who look at it. Raises: Malformed."""
+    first = code
+    while True:
+        kind = reader.data[reader.at] if reader.at < reader.end else 0x40
+        if code == DATA and kind not in (0xA0, 0xB0) or code == SEQUENCE and kind not in (0xC0, 0xD0, 0x45) \
+                or code == FOOTER and kind not in (0xC1, 0xD1):
+            raise Malformed("a section of a message's body has the wrong type")
+        reader.skip()
+        if reader.at >= reader.end:
+            return
+        before = code
+        code = section(reader)
+        if before == FOOTER or code != FOOTER and (code != first or code == VALUE):
+            raise Malformed("a message's sections are not in order")
+
+
+def check_pieces(native: bytes, at: int, rest: list[bytes]) -> None:
+    """The same for a body that begins in `native` at `at` and goes on in other pieces, which are not put together for
+    this: what is between the heads of its sections is passed over. Raises: Malformed."""
+    pieces = [native, *rest]
+    total = sum(map(len, pieces))
+    first = last = 0
+    while at < total:
+        size, code = _section_size(pieces, at, total)
+        if first and (last == FOOTER or code != FOOTER and (code != first or code == VALUE)):
+            raise Malformed("a message's sections are not in order")
+        first = first or code
+        last = code
+        at += size
+    if at != total:
+        raise Malformed("a message's body is cut off")
+
+
+def _section_size(pieces: list[bytes], at: int, total: int) -> tuple[int, int]:
+    """The bytes of the section at `at`, its descriptor included, and its code."""
+    look = 64
+    while True:
+        data = _cut(pieces, at, look)
+        reader = Reader(data, 0, len(data))
+        try:
+            code = section(reader)
+            kind = reader.number(1)
+            group = kind >> 4
+            if group >= 0xA:
+                size = reader.number(4 if group & 1 else 1)
+                if code == DATA and group not in (0xA, 0xB) or code == SEQUENCE and group not in (0xC, 0xD):
+                    raise Malformed("a section of a message's body has the wrong type")
+                return reader.at + size, code
+            reader.at -= 1
+            reader.skip()
+            return reader.at, code
+        except Malformed:
+            if look >= total - at:
+                raise
+            look *= 4
+
+
+def _cut(pieces: list[bytes], at: int, size: int) -> bytes:
+    """So many bytes from `at` on, of bytes in pieces; fewer at the end."""
+    found: list[bytes] = []
+    for piece in pieces:
+        if at >= len(piece):
+            at -= len(piece)
+            continue
+        part = piece[at:at + size]
+        found.append(part)
+        size -= len(part)
+        at = 0
+        if size <= 0:
+            break
+    return b"".join(found)
 
 
 def section(reader: Reader) -> int:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from protocols.amqp10.connection import Connection
 
 WINDOW: Final = 2048
-"""Transfers that a client may send before it hears from us again."""
+"""Transfers that a client may send before it hears from us again; it does with the next output when half are left."""
 
 OUTGOING_WINDOW: Final = 0x7FFFFFFF
 
@@ -49,7 +49,7 @@ class Session:
         self.channel = channel
         self.links: dict[int, Link] = {}
         self.link: Link | None = None  # that the work at hand is for: it pays for an error
-        self.ending = False  # we have sent end
+        self.ending = False  # nothing is said any more but end, and that once
         self.handle_max = min(m["handle-max"], connection.settings.handle_max)
         # What comes in.
         self.next_incoming_id: int = m["next-outgoing-id"]
@@ -57,6 +57,7 @@ class Session:
         self.incoming: dict[int, Incoming] = {}  # deliveries that we have told the outcome of, by id, until settled
         self._outcomes: list[tuple[int, bytes, bool]] = []  # delivery id, state, settled: to be told
         self.due = False
+        self._to_grant: list[Incoming] = []  # links whose credit is to be renewed
         # What goes out.
         self.next_outgoing_id = 0
         self.next_delivery_id = 0
@@ -83,15 +84,30 @@ class Session:
     def tell(self, delivery_id: int, state: bytes, settled: bool) -> None:
         """The outcome of a delivery that came in, to be sent with the next output."""
         self._outcomes.append((delivery_id, state, settled))
+        self._fall_due()
+
+    def renew(self, link: Incoming) -> None:
+        """A link is to be given credit with the next output."""
+        self._to_grant.append(link)
+        self._fall_due()
+
+    def _fall_due(self) -> None:
+        """There is something to be said with the next output."""
         if not self.due:
             self.due = True
             self.connection.due.append(self)
             if not self.connection.flushing:
                 self.connection.want_flush()
 
-    def flush_dispositions(self) -> None:
-        """Send what is to be told, as few ranges as possible."""
+    def flush(self) -> None:
+        """Send what is to be told: outcomes, in as few ranges as possible, and that the window is open again."""
         self.due = False
+        if self.incoming_window < WINDOW // 2 and not self.ending:
+            self.incoming_window = WINDOW
+            self.send_flow()
+        to_grant, self._to_grant = self._to_grant, []
+        for link in to_grant:
+            link.renew()
         outcomes, self._outcomes = self._outcomes, []
         at = 0
         while at < len(outcomes):
@@ -128,8 +144,7 @@ class Session:
             except Malformed as error:
                 raise ProtocolError("amqp:decode-error", str(error), LINK) from None
         if self.incoming_window < WINDOW // 2:
-            self.incoming_window = WINDOW
-            self.send_flow()
+            self._fall_due()
 
     def performative(self, code: int, values: list[Any]) -> None:
         """Any other performative of a session. Raises: ProtocolError, Malformed."""
@@ -300,19 +315,18 @@ class Session:
     def fail(self, error: ProtocolError) -> None:
         """End the session for an error, and await the client's end."""
         self.close(ENDED)
-        self.ending = True
         self.send(f.END.encode(error=error.value()))
 
     def ended_by_client(self) -> None:
         """The client's end: answer, unless that is the answer to ours."""
         if not self.ending:
             self.close(ENDED)
-            self.ending = True
             self.send(f.END.encode())
 
     def close(self, event: int, failed: bool = False) -> None:
         """Let go of everything. failed: what was delivered may have been the end of the client."""
-        self.flush_dispositions()
+        self.flush()
+        self.ending = True
         entries: list[Entry] = []
         for entry in self.unsettled.values():
             consumer = entry.consumer

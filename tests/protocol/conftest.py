@@ -17,6 +17,7 @@ from pamqp.commands import Exchange, Queue
 
 from tests import peers
 from tests.wire import Channel, Client, Peer, Refusal
+from tests.wire10 import Client10
 
 PEER = os.environ.get("DRAGOMAN_PEER", "")
 PLUGINS = ["rabbitmq_consistent_hash_exchange", "rabbitmq_random_exchange"]
@@ -75,6 +76,20 @@ def dial(peer: Peer) -> Iterator[Callable[[], Client]]:
     yield dial
     for client in clients:
         client.drop()
+
+
+@pytest.fixture
+def connect10(peer: Peer) -> Iterator[Callable[..., Client10]]:
+    """Makes connections of AMQP 1.0 with a session; the arguments are those of `Client10`."""
+    clients: list[Client10] = []
+
+    def connect10(*arguments: Any, **options: Any) -> Client10:
+        clients.append(Client10(peer.host, peer.port, *arguments, **options))
+        return clients[-1]
+
+    yield connect10
+    for client in clients:
+        client.vanish()
 
 
 @pytest.fixture
