@@ -99,18 +99,21 @@ class Client10:
             assert found in (FLOW, DISPOSITION), f"performative {found:#x} {fields} instead of {code:#x}"
 
     def attach(self, name: str, role: bool, address: str, handle: int = 0, unsettled: dict[bytes, Any] | None = None,
-               snd: int = 0, rcv: int = 0, durable: int = 0, expiry: str | None = None, timeout: int = 0) -> list[Any]:
-        """Attach a link. Gives the fields of the broker's attach."""
-        terminus = [address, uint(durable), None if expiry is None else symbol(expiry), uint(timeout)]
+               snd: int = 0, rcv: int = 0, durable: int = 0, expiry: str | None = None, timeout: int = 0,
+               more: tuple[Any, ...] = (), properties: dict[Any, Any] | None = None) -> list[Any]:
+        """Attach a link; more: further fields of its terminus. Gives the fields of the broker's attach."""
+        terminus = [address, uint(durable), None if expiry is None else symbol(expiry), uint(timeout), *more]
         source = state(0x28, *terminus) if role == RECEIVER else state(0x28)
         target = state(0x29, *terminus) if role == SENDER else state(0x29)
         self.send(ATTACH, name, uint(handle), role, ubyte(snd), ubyte(rcv), source, target, unsettled, None,
-                  None if role == RECEIVER else uint(0))
+                  None if role == RECEIVER else uint(0), None, None, None, properties)
         return self.expect(ATTACH)[0]
 
-    def credit(self, count: int, handle: int = 0, delivered: int = 0, drain: bool = False, echo: bool = False) -> None:
-        self.send(FLOW, uint(0), uint(self.window), uint(self.next_id), uint(1000), uint(handle), uint(delivered),
-                  uint(count), None, drain, echo)
+    def credit(self, count: int, handle: int = 0, delivered: int = 0, drain: bool = False, echo: bool = False,
+               properties: dict[Any, Any] | None = None, window: int | None = None, seen: int = 0) -> None:
+        """A flow; delivered: deliveries that this link has had, seen: transfers that the session has had."""
+        self.send(FLOW, uint(seen), uint(self.window if window is None else window), uint(self.next_id), uint(1000),
+                  uint(handle), uint(delivered), uint(count), None, drain, echo, properties)
 
     def delivery(self) -> tuple[list[Any], bytes]:
         """The next delivery, all of its transfers put together: the fields of the first, and the message."""

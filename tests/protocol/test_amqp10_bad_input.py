@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from proton import symbol, ubyte, uint, ulong, ushort
+from proton import Described, symbol, ubyte, uint, ulong, ushort
 
 from tests.wire import Channel
 from tests.wire10 import (
@@ -309,8 +309,8 @@ def test_more_than_its_credit(wire: Client10, queue: str) -> None:
     b"\x00\x53\x70\x40" + message(b"x"), b"\x00\x53\x70\xc0\x02\x01\x54" + message(b"x"),
     b"\x00\x53\x73\xc0\x05\x03\x40\x40\x52\x01" + message(b"x"), b"\x00\x53\x73\xc0\xf0\x01\x40" + message(b"x"),
     encode(state(0x73, *[None] * 14)) + message(b"x"),
-    encode(state(0x74, {})) + encode(state(0x73, "late")) + message(b"x"),
-    encode(state(0x74, "no map")) + message(b"x"),
+    encode(Described(ulong(0x74), {})) + encode(state(0x73, "late")) + message(b"x"),
+    encode(Described(ulong(0x74), "no map")) + message(b"x"),
 ], ids=lambda payload: payload[:12].hex())
 def test_a_message_that_is_none(wire: Client10, queue: str, payload: bytes, ch: Channel) -> None:
     wire.attach("in", SENDER, queue)
