@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from broker.message import Message
 from store.journal import StoredEntry
@@ -19,7 +19,7 @@ GONE = 2
 class Entry(StoredEntry):
     """A message's place in one queue. The message itself may be in the journal only, until it is wanted."""
 
-    __slots__ = ("queue", "message", "state", "stored", "redelivered", "consumer", "held", "refusals")
+    __slots__ = ("queue", "message", "state", "stored", "redelivered", "consumer", "held", "refusals", "group")
 
     def __init__(self, queue: Queue, message: Message | None, queue_id: int, lane: int, entry_id: int,
                  message_id: int, size: int, expiry: int, deliveries: int, flags: int) -> None:
@@ -32,3 +32,4 @@ class Entry(StoredEntry):
         self.consumer: Consumer | None = None  # who acquired it
         self.held = False  # it was taken from the middle of its lane, which still has it in its place
         self.refusals: set[Consumer] | None = None  # who is not to see it again
+        self.group: Any = None  # of its queue's message groups, while it is acquired

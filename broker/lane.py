@@ -22,7 +22,7 @@ from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from broker.entry import ACQUIRED, AVAILABLE, Entry
+from broker.entry import AVAILABLE, GONE, Entry
 from store.journal import ShardLog
 
 if TYPE_CHECKING:
@@ -181,14 +181,20 @@ class Lane:
         return None, False
 
     def spill(self, last_id: int) -> list[Entry]:
-        """The newest entries up to last_id are durable: they leave memory for the tail. Gives them."""
+        """The newest entries up to last_id are durable: they leave memory for the tail. Gives them. (Not those that
+        were given back: cursors may know these very entries.)"""
         spilled: list[Entry] = []
         recent = self.recent
         while recent and recent[0].id <= last_id:
             entry = recent.popleft()
-            if entry.state != AVAILABLE:
-                self._let_go(entry)
-                if self.tail_count > 0 and entry.state == ACQUIRED:
+            if entry.state != AVAILABLE or entry.redelivered:
+                if entry.state == AVAILABLE:
+                    heapq.heappush(self.returned, (entry.id, entry))
+                    for cursor in self.queue.consumers.cursors:
+                        cursor.given_back(entry)
+                else:
+                    self._let_go(entry)
+                if self.tail_count > 0 and entry.state != GONE:
                     self.plucked.add(entry.id)
                 continue
             if self.tail_count == 0:

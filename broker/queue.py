@@ -16,6 +16,7 @@ from broker.consumer import Consumer
 from broker.consumers import Consumers
 from broker.entry import ACQUIRED, AVAILABLE, GONE, Entry
 from broker.errors import ResourceLocked
+from broker.groups import Groups
 from broker.lane import Lane
 from broker.message import Amendment, Message, amended, restore
 from broker.queue_settings import DROP_HEAD, REJECT_PUBLISH_DLX, QueueSettings
@@ -61,6 +62,8 @@ class Queue:
         self.suspect_id = 0  # entries up to this id were here before a crash: somebody may have seen them
         self.deleted = False
         self.consumers = Consumers(self)
+        header = settings.group_header
+        self.groups = None if header is None else Groups(self, header, settings.shared_groups)
         self.limited = settings.max_length >= 0 or settings.max_bytes >= 0
         self.expiry_timer: Timer | None = None
         self.idle_timer: Timer | None = None
@@ -222,6 +225,8 @@ class Queue:
         return entry
 
     def _hand(self, entry: Entry, message: Message, consumer: Consumer) -> None:
+        if self.groups is not None:
+            self.groups.acquired(entry, message, consumer)
         if consumer.settles:
             entry.consumer = consumer
             entry.state = ACQUIRED
@@ -230,6 +235,8 @@ class Queue:
         else:
             consumer.deliver(entry, message)
             self._forget(entry)
+            if self.groups is not None:
+                self.groups.settled(entry)
 
     def _take_any(self) -> Entry | None:
         """The next entry in order of priority and age, its message perhaps not loaded."""
@@ -286,12 +293,21 @@ class Queue:
         if entry.state == ACQUIRED:
             self.unsettled -= 1
             self._forget(entry)
+            if entry.group is not None:
+                self._leave_group(entry)
 
     def reject(self, entry: Entry) -> None:
         """The consumer does not want it, and nobody shall have it: to the dead-letter exchange, if there is one."""
         if entry.state == ACQUIRED:
             self.unsettled -= 1
             self._dead_letter(entry, "rejected")
+            if entry.group is not None:
+                self._leave_group(entry)
+
+    def _leave_group(self, entry: Entry) -> None:
+        """An entry is settled: if its group is free now, others may have what they had to leave."""
+        if self.groups is not None and self.groups.settled(entry):
+            self.dispatch()
 
     def release(self, entry: Entry, failed: bool) -> None:
         """The consumer gives it back to its place; `failed` counts as a delivery that did not succeed."""
@@ -300,6 +316,8 @@ class Queue:
         self.unsettled -= 1
         entry.consumer = None
         entry.redelivered = True
+        if self.groups is not None:
+            self.groups.settled(entry)
         if self.deleted:
             self._forget(entry)
             return
@@ -426,6 +444,8 @@ class Queue:
 
     def add(self, consumer: Consumer) -> None:
         """Let a consumer take entries from now on. Raises: AccessRefused when one has the queue for itself."""
+        if self.groups is not None:
+            consumer.choosy = True
         self.consumers.add(consumer)
         self.used()
         self.wake(consumer)
@@ -435,6 +455,8 @@ class Queue:
         if not consumer.attached:
             return
         self.consumers.remove(consumer)
+        if self.groups is not None and self.groups.left(consumer):
+            self.dispatch()
         if self.settings.single_active and self.consumers.all:
             self.wake(self.consumers.all[0])
         self.used()

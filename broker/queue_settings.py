@@ -21,7 +21,8 @@ class QueueSettings:
     """What a queue's arguments ask for. Times in ms, sizes in bytes, -1 for "not set"."""
 
     __slots__ = ("message_ttl", "expires", "max_length", "max_bytes", "overflow", "dead_letter_exchange",
-                 "dead_letter_routing_key", "max_priority", "delivery_limit", "single_active", "counts_deliveries")
+                 "dead_letter_routing_key", "max_priority", "delivery_limit", "single_active", "counts_deliveries",
+                 "group_header", "shared_groups")
 
     def __init__(self) -> None:
         self.message_ttl = -1
@@ -34,6 +35,8 @@ class QueueSettings:
         self.max_priority = 0
         self.delivery_limit = -1
         self.single_active = False
+        self.group_header: str | None = None  # the header that a message's group is in
+        self.shared_groups = False  # a consumer has a group only while it has some of its messages
         self.counts_deliveries = False  # readers are told the delivery count from the first redelivery on
 
 
@@ -69,6 +72,11 @@ def queue_settings(arguments: dict[str, Any], what: str) -> QueueSettings:
         raise PreconditionFailed(f"invalid arg 'x-single-active-consumer' for {what}: "
                                  f"{{unacceptable_type,{kind(single)}}}")
     settings.single_active = single
+    settings.group_header = _text(arguments, "qpid.group_header_key", what)
+    shared = arguments.get("qpid.shared_msg_group", 0)
+    if shared not in (0, 1, "0", "1"):
+        raise PreconditionFailed(f"invalid arg 'qpid.shared_msg_group' for {what}: it is 0 or 1")
+    settings.shared_groups = shared in (1, "1")
     return settings
 
 

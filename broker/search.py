@@ -45,6 +45,8 @@ def claim(queue: Queue, ids: list[int], consumer: Consumer) -> list[Entry]:
         queue.unsettled += 1
         entry.state = ACQUIRED
         entry.consumer = consumer
+        if queue.groups is not None and entry.message is not None:
+            queue.groups.acquired(entry, entry.message, consumer)
         claimed.append(entry)
     return claimed
 
@@ -52,8 +54,8 @@ def claim(queue: Queue, ids: list[int], consumer: Consumer) -> list[Entry]:
 class Cursor:
     """One consumer's way through a queue."""
 
-    __slots__ = ("queue", "consumer", "unfinished", "from_tail", "loaded", "_positions", "_again", "_seen", "_rows",
-                 "_steps")
+    __slots__ = ("queue", "consumer", "unfinished", "from_tail", "loaded", "_positions", "_again", "_again_ids",
+                 "_seen", "_rows", "_rows_of", "_steps")
 
     def __init__(self, queue: Queue, consumer: Consumer) -> None:
         self.queue = queue
@@ -62,9 +64,14 @@ class Cursor:
         self.from_tail = False  # what was found last is in the journal's part of its lane
         self.loaded = False  # and its message was read for this
         self._positions = [0] * len(queue.lanes)  # ids up to these were looked at
-        self._again = [[(entry.id, entry) for _, entry in sorted(lane.returned)] for lane in queue.lanes]  # heaps
+        self._again: list[list[tuple[int, Entry]]] = []  # heaps of what was given back, by lane
+        self._again_ids: list[set[int]] = []  # and which ids are in them
+        for lane in queue.lanes:
+            self._again.append(sorted(lane.returned))
+            self._again_ids.append({entry_id for entry_id, _ in lane.returned})
         self._seen: set[int] = set()  # ids beyond the position that a browser has had from `_again`
-        self._rows: deque[Entry] = deque()  # read from the journal, for the search that is under way
+        self._rows: deque[Entry] = deque()  # read ahead from the journal, of the lane `_rows_of`
+        self._rows_of = 0
         self._steps = 0
 
     def find(self) -> Entry | None:
@@ -74,7 +81,6 @@ class Cursor:
         self._steps = STEPS
         lanes = self.queue.lanes
         for number in range(len(lanes) - 1, -1, -1):
-            self._rows.clear()
             while self._steps > 0:
                 entry = self._next(lanes[number])
                 if entry is None:
@@ -89,9 +95,26 @@ class Cursor:
         return None
 
     def given_back(self, entry: Entry) -> None:
-        """An entry is available again that the cursor may have passed."""
-        if entry.id > self._positions[entry.lane] or not self.consumer.browses:
-            heapq.heappush(self._again[entry.lane], (entry.id, entry))
+        """An entry is available again, or now stands elsewhere, so that the cursor may have passed it."""
+        entry_id, number = entry.id, entry.lane
+        if entry_id in self._again_ids[number]:
+            return
+        if not self.consumer.browses or entry_id > self._positions[number] and entry_id not in self._seen:
+            heapq.heappush(self._again[number], (entry_id, entry))
+            self._again_ids[number].add(entry_id)
+
+    def go_back(self, passed: list[int]) -> None:
+        """Look again at entries from these ids on, by lane; 0: at none of that lane. (Who browses has seen them.)"""
+        if self.consumer.browses:
+            return
+        for number, entry_id in enumerate(passed):
+            if not entry_id:
+                continue
+            if entry_id <= self._positions[number]:
+                self._positions[number] = entry_id - 1
+            for _, entry in self.queue.lanes[number].returned:
+                self.given_back(entry)
+        self._rows.clear()
 
     def _go_on(self) -> Iterator[None]:
         yield
@@ -106,37 +129,47 @@ class Cursor:
         number = lane.number
         again = self._again[number]
         while again and again[0][1].state != AVAILABLE:
-            heapq.heappop(again)
+            self._again_ids[number].discard(heapq.heappop(again)[0])
         position = self._positions[number]
-        ahead = lane.after(position)
-        self.from_tail = False
-        if ahead is None and lane.tail_count > 0:
-            ahead = self._row(lane, position)
-            self.from_tail = ahead is not None
-        if ahead is None:
-            ahead = lane.recent_after(position)
+        ahead = self._ahead(lane, position)
+        while ahead is not None and ahead.id in self._seen:
+            self._seen.discard(ahead.id)
+            position = self._positions[number] = ahead.id
+            ahead = self._ahead(lane, position)
         if again and (ahead is None or again[0][0] < ahead.id):
             if self.from_tail and ahead is not None:
                 self._rows.appendleft(ahead)
                 self.from_tail = False
             entry = heapq.heappop(again)[1]
+            self._again_ids[number].discard(entry.id)
             if self.consumer.browses and entry.id > position:
                 self._seen.add(entry.id)
             return entry
         if ahead is not None:
             self._positions[number] = ahead.id
-            if ahead.id in self._seen:
-                self._seen.discard(ahead.id)
-                return self._next(lane)
+            if again and again[0][0] == ahead.id:  # given back to where it was
+                self._again_ids[number].discard(heapq.heappop(again)[0])
         return ahead
+
+    def _ahead(self, lane: Lane, position: int) -> Entry | None:
+        """The first available entry behind a position, wherever in its lane it stands."""
+        ahead = lane.after(position)
+        self.from_tail = False
+        if ahead is None and lane.tail_count > 0:
+            ahead = self._row(lane, position)
+            self.from_tail = ahead is not None
+        return ahead if ahead is not None else lane.recent_after(position)
 
     def _row(self, lane: Lane, position: int) -> Entry | None:
         """The next entry of the part of the lane that is in the journal."""
         rows = self._rows
+        if lane.number != self._rows_of:
+            rows.clear()
+            self._rows_of = lane.number
         while True:
             while rows:
                 entry = rows.popleft()
-                if entry.id > position and entry.id not in lane.plucked:
+                if entry.id > position and entry.id > lane.tail_after and entry.id not in lane.plucked:
                     return entry
             start = max(position, lane.tail_after)
             if start >= lane.tail_last:
@@ -161,7 +194,8 @@ class Cursor:
             return False
         message = entry.message
         assert message is not None
-        if consumer.wants(message):
+        if consumer.wants(message) and (consumer.browses or queue.groups is None
+                                        or queue.groups.may_have(entry, message, consumer)):
             return True
         if self.loaded:
             queue.unload(entry)

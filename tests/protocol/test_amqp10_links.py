@@ -418,6 +418,35 @@ def test_priority_of_a_receiver(connect10: Connect10, queue: str, ch: Channel) -
     assert low.delivery()[1][-1:] == b"3"
 
 
+@pytest.mark.parametrize("shared", [0, 1])
+def test_message_groups(connect10: Connect10, ch: Channel, name: Callable[..., str], shared: int) -> None:
+    """By group-id, or the header of 0-9-1 that stands for it: one receiver a group, until it goes or, where groups are
+    shared, until it has settled what it has of them."""
+    queue = name()
+    ch.queue(queue, arguments={"qpid.group_header_key": "JMSXGroupID", "qpid.shared_msg_group": shared})
+    first, second = connect10("first"), connect10("second")
+    for wire in (first, second):
+        wire.attach("out", RECEIVER, queue)
+    first.credit(1)
+    first.credit(1, echo=True)
+    first.flow()
+    sender = connect10("sender")
+    sender.attach("in", SENDER, queue)
+    for number in range(2):
+        sender.transfer(encode(state(0x73, *[None] * 10, "group")) + message(b"%d" % number), b"t")
+        sender.outcome()
+    ch.put("", queue, b"2", headers={"JMSXGroupID": "group"})
+    ch.put("", queue, b"3", headers={"JMSXGroupID": "other"})
+    fields, payload = first.delivery()
+    assert payload.endswith(b"0")
+    second.credit(10)
+    assert second.delivery()[1].endswith(b"3")
+    first.settle(RECEIVER, fields[1], state(ACCEPTED))
+    if not shared:
+        first.detach(closed=True)
+    assert [second.delivery()[1][-1:] for _ in range(2)] == [b"1", b"2"]
+
+
 @pytest.mark.parametrize(("capability", "outcome"), [(None, REJECTED), ("DISCARD_UNROUTABLE", ACCEPTED),
                                                      ("REJECT_UNROUTABLE", REJECTED), ("topic", ACCEPTED)])
 def test_unroutable(wire: Client10, capability: str | None, outcome: int) -> None:

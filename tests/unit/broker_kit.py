@@ -55,9 +55,13 @@ class Running:
         """A durable queue, new or recovered."""
         return self.host.declare_queue(name, True, False, False, arguments, self)[0]
 
-    def publish(self, exchange: str, routing_key: str, body: bytes, durable: bool, priority: int) -> int:
+    def publish(self, exchange: str, routing_key: str, body: bytes, durable: bool, priority: int,
+                group: str = "") -> int:
+        """group: what the header `group` is to say, if anything."""
         address = address_of(exchange, routing_key)
-        header = pack(">HHQHBB", 60, 0, len(body), 1 << 12 | 1 << 11, 2 if durable else 1, priority)
+        entry = b"\x05groupS" + pack(">I", len(group)) + group.encode() if group else b""
+        header = pack(">HHQH", 60, 0, len(body), 1 << 13 | 1 << 12 | 1 << 11) + pack(">I", len(entry)) + entry \
+            + pack(">BB", 2 if durable else 1, priority)
         native = frame(HEADER, 0, header) + frame(BODY, 0, body)
         message = Message(address, AMQP091, native, None, len(body), durable, priority, 0, self.clock.now)
         return self.host.publish(self.host.route(address.short_strings, exchange, routing_key), message, None)
