@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from struct import Struct
-from typing import Any
+from typing import Any, Final
 
 from broker.values import (
     Array,
@@ -28,27 +28,58 @@ from broker.values import (
     UShort,
 )
 
-DEEPEST = 100
+DEEPEST: Final = 100
 """Levels of nesting; beyond is an error."""
 
-MOST_EMPTY = 65536
+MOST_EMPTY: Final = 65536
 """Elements of an array that take no bytes each (of nulls, say); more are an error, for four billion fit into a line."""
 
-_FLOAT = Struct(">f")
-_DOUBLE = Struct(">d")
+_FLOAT: Final = Struct(">f")
+_DOUBLE: Final = Struct(">d")
 
-NULL, DESCRIBED = 0x40, 0x00
-TRUE, FALSE, BOOLEAN = 0x41, 0x42, 0x56
-UINT0, ULONG0, LIST0 = 0x43, 0x44, 0x45
-SMALLUINT, SMALLULONG, SMALLINT, SMALLLONG = 0x52, 0x53, 0x54, 0x55
-UBYTE, BYTE, USHORT, SHORT, UINT, INT, ULONG, LONG = 0x50, 0x51, 0x60, 0x61, 0x70, 0x71, 0x80, 0x81
-FLOAT, DOUBLE, CHAR, TIMESTAMP, UUID = 0x72, 0x82, 0x73, 0x83, 0x98
-DECIMAL32, DECIMAL64, DECIMAL128 = 0x74, 0x84, 0x94
-BINARY8, BINARY32, STRING8, STRING32, SYMBOL8, SYMBOL32 = 0xA0, 0xB0, 0xA1, 0xB1, 0xA3, 0xB3
-LIST8, LIST32, MAP8, MAP32, ARRAY8, ARRAY32 = 0xC0, 0xD0, 0xC1, 0xD1, 0xE0, 0xF0
+NULL: Final = 0x40
+DESCRIBED: Final = 0x00
+TRUE: Final = 0x41
+FALSE: Final = 0x42
+BOOLEAN: Final = 0x56
+UINT0: Final = 0x43
+ULONG0: Final = 0x44
+LIST0: Final = 0x45
+SMALLUINT: Final = 0x52
+SMALLULONG: Final = 0x53
+SMALLINT: Final = 0x54
+SMALLLONG: Final = 0x55
+UBYTE: Final = 0x50
+BYTE: Final = 0x51
+USHORT: Final = 0x60
+SHORT: Final = 0x61
+UINT: Final = 0x70
+INT: Final = 0x71
+ULONG: Final = 0x80
+LONG: Final = 0x81
+FLOAT: Final = 0x72
+DOUBLE: Final = 0x82
+CHAR: Final = 0x73
+TIMESTAMP: Final = 0x83
+UUID: Final = 0x98
+DECIMAL32: Final = 0x74
+DECIMAL64: Final = 0x84
+DECIMAL128: Final = 0x94
+BINARY8: Final = 0xA0
+BINARY32: Final = 0xB0
+STRING8: Final = 0xA1
+STRING32: Final = 0xB1
+SYMBOL8: Final = 0xA3
+SYMBOL32: Final = 0xB3
+LIST8: Final = 0xC0
+LIST32: Final = 0xD0
+MAP8: Final = 0xC1
+MAP32: Final = 0xD1
+ARRAY8: Final = 0xE0
+ARRAY32: Final = 0xF0
 """Constructors."""
 
-_KINDS = frozenset({
+_KINDS: Final = frozenset({
     NULL, TRUE, FALSE, BOOLEAN, UINT0, ULONG0, LIST0, SMALLUINT, SMALLULONG, SMALLINT, SMALLLONG, UBYTE, BYTE, USHORT,
     SHORT, UINT, INT, ULONG, LONG, FLOAT, DOUBLE, CHAR, TIMESTAMP, UUID, DECIMAL32, DECIMAL64, DECIMAL128, BINARY8,
     BINARY32, STRING8, STRING32, SYMBOL8, SYMBOL32, LIST8, LIST32, MAP8, MAP32, ARRAY8, ARRAY32})
@@ -72,7 +103,12 @@ class Reader:
         if at + width > self.end:
             raise Malformed("a value is cut off")
         self.at = at + width
-        return int.from_bytes(self.data[at:at + width], "big")
+        data = self.data
+        if width == 1:
+            return data[at]
+        if width == 4:
+            return data[at] << 24 | data[at + 1] << 16 | data[at + 2] << 8 | data[at + 3]
+        return int.from_bytes(data[at:at + width], "big")
 
     def take(self, size: int) -> bytes:
         at = self.at
@@ -199,7 +235,8 @@ def text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-def _integer(kind: int, data: bytes) -> int:
+def _integer(kind: int, data: bytes) -> Any:
+    """(Any, because a compiled function that says int gives plain ones, without their types.)"""
     if kind == TIMESTAMP:
         return Timestamp(int.from_bytes(data, "big", signed=True))
     if kind == LONG or kind == SMALLLONG:
@@ -256,13 +293,14 @@ def encode(value: Any) -> bytes:
         return b"\x42"
     if isinstance(value, str):
         return _encode_text(value)
-    if isinstance(value, int):
-        return _encode_integer(value)
+    kind = type(value)  # not isinstance: compiled, what is known to be an int or a float is a plain one
+    if kind in _INTEGERS:
+        return _encode_integer(value, kind)
     if isinstance(value, bytes):
         return sized(BINARY8, value)
-    if isinstance(value, float):
-        if isinstance(value, Float):
-            return b"\x72" + _FLOAT.pack(value)
+    if kind is Float:
+        return b"\x72" + _FLOAT.pack(value)
+    if kind is float:
         return b"\x82" + _DOUBLE.pack(value)
     if isinstance(value, uuid.UUID):
         return b"\x98" + value.bytes
@@ -313,31 +351,31 @@ def _encode_text(value: str) -> bytes:
     return sized(SYMBOL8 if isinstance(value, Symbol) else STRING8, value.encode("utf-8", "surrogateescape"))
 
 
-_WIDTHS: dict[type, tuple[int, int, bool]] = {
+_INTEGERS: Final = frozenset({int, Int, UInt, ULong, UByte, UShort, Byte, Short, Timestamp})
+_WIDTHS: Final[dict[type, tuple[int, int, bool]]] = {
     UByte: (UBYTE, 1, False), UShort: (USHORT, 2, False), Byte: (BYTE, 1, True), Short: (SHORT, 2, True),
     Timestamp: (TIMESTAMP, 8, True)}
 
 
-def _encode_integer(value: int) -> bytes:
+def _encode_integer(value: int, kind: type) -> bytes:
     """Raises: ValueError for one that its type cannot hold."""
-    fixed = _WIDTHS.get(type(value))
     try:
-        if fixed is not None:
-            kind, width, signed = fixed
-            return bytes([kind]) + value.to_bytes(width, "big", signed=signed)
-        if isinstance(value, (UInt, ULong)):
-            long = isinstance(value, ULong)
+        if kind is UInt or kind is ULong:
+            long = kind is ULong
             if value == 0:
                 return b"\x44" if long else b"\x43"
             if 0 < value < 256:
                 return bytes([SMALLULONG if long else SMALLUINT, value])
             return bytes([ULONG if long else UINT]) + value.to_bytes(8 if long else 4, "big")
-        long = not isinstance(value, Int)
+        fixed = _WIDTHS.get(kind)
+        if fixed is not None:
+            return bytes([fixed[0]]) + value.to_bytes(fixed[1], "big", signed=fixed[2])
+        long = kind is int
         if -128 <= value < 128:
             return bytes([SMALLLONG if long else SMALLINT, value & 255])
         return bytes([LONG if long else INT]) + value.to_bytes(8 if long else 4, "big", signed=True)
     except OverflowError:
-        raise ValueError(f"{value} does not fit into a {type(value).__name__.lower()}") from None
+        raise ValueError(f"{value} does not fit into a {kind.__name__.lower()}") from None
 
 
 def _encode_array(array: Array) -> bytes:

@@ -42,7 +42,14 @@ HEADER = b"AMQP\x00\x01\x00\x00"
 SASL_HEADER = b"AMQP\x03\x01\x00\x00"
 PROTOCOL_HEADERS = (HEADER, SASL_HEADER)
 
-_SASL, _RESPONSE, _CHECKING, _HEADER, _OPENING, _RUNNING, _CLOSING, _CLOSED = range(8)
+_SASL: Final = 0
+_RESPONSE: Final = 1
+_CHECKING: Final = 2
+_HEADER: Final = 3
+_OPENING: Final = 4
+_RUNNING: Final = 5
+_CLOSING: Final = 6
+_CLOSED: Final = 7
 """States: what is awaited of the client. While a password is being checked (_CHECKING), input waits."""
 
 EARLY_FRAME_MAX: Final = 16384

@@ -24,12 +24,24 @@ MIN_MAX_FRAME: Final = 512
 _HEAD = Struct(">IBBH")
 
 ACCEPTED_STATE: Final = b"\x00\x53\x24\x45"
-ACCEPTED_VALUE = Described(ULong(0x24), [])
+ACCEPTED_VALUE: Final = Described(ULong(0x24), [])
 """The outcome `accepted`, encoded and not."""
 
 RELEASED_STATE: Final = b"\x00\x53\x26\x45"
 
-BOOL, UBYTE, USHORT, UINT, ULONG, BINARY, STRING, SYMBOL, SYMBOLS, MAP, LIST, COMPOSITE, ANY = range(13)
+BOOL: Final = 0
+UBYTE: Final = 1
+USHORT: Final = 2
+UINT: Final = 3
+ULONG: Final = 4
+BINARY: Final = 5
+STRING: Final = 6
+SYMBOL: Final = 7
+SYMBOLS: Final = 8
+MAP: Final = 9
+LIST: Final = 10
+COMPOSITE: Final = 11
+ANY: Final = 12
 """Types of fields; SYMBOLS are one or an array of them, COMPOSITE is a described value."""
 
 _PLAIN = {UBYTE: "ubyte", USHORT: "ushort", UINT: "uint", ULONG: "ulong", BOOL: "boolean", BINARY: "binary",
