@@ -1,4 +1,7 @@
-"""Clients at work, each a thread with a connection of its own (py-amqp), until the broker dies under them."""
+"""Clients at work, each a thread with a connection of its own, until the broker dies under them.
+
+Those of 0-9-1 are py-amqp's, those of 1.0 are in tests/chaos/workload10.py. All is looked at by 0-9-1 afterwards.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any
 import amqp
 
 from tests.chaos.ledger import Place, Published, body_of, read
+from tests.chaos.workload10 import BROKEN10, connect10, consume10, publish10, publish_groups10
 
 WINDOW = 200  # messages that wait for their confirms
 GROUP = 7  # messages of a transaction
@@ -30,11 +34,12 @@ class Load:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
-        self.plain, self.spread, self.grouped, self.large, self.rejected = (
-            Published(name) for name in ("plain", "spread", "grouped", "large", "rejected"))
+        self.plain, self.spread, self.grouped, self.large, self.rejected, self.modern, self.modern_grouped = (
+            Published(name) for name in ("plain", "spread", "grouped", "large", "rejected", "modern", "modern-grouped"))
         self.places = [Place(("work",), self.plain), Place(("large",), self.large),
                        Place(("grouped",), self.grouped, grouped=True),
-                       Place(("refused", "dead"), self.rejected, ordered=False)]
+                       Place(("refused", "dead"), self.rejected, ordered=False),
+                       Place(("modern",), self.modern), Place(("modern-grouped",), self.modern_grouped, grouped=True)]
         self.copies = [Place((f"copy{number}",), self.spread) for number in range(3)]
         self.errors: list[BaseException] = []
         self.threads: list[threading.Thread] = []
@@ -44,7 +49,7 @@ class Load:
         with connect(port) as connection:
             channel = connection.channel()
             channel.exchange_declare("spread", "fanout", durable=True, auto_delete=False)
-            for name in ("work", "large", "grouped", "dead", "copy0", "copy1", "copy2"):
+            for name in ("work", "large", "grouped", "dead", "copy0", "copy1", "copy2", "modern", "modern-grouped"):
                 channel.queue_declare(name, durable=True, auto_delete=False)
             channel.queue_declare("refused", durable=True, auto_delete=False, arguments={
                 "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"})
@@ -60,10 +65,17 @@ class Load:
                 (self.publish, (self.large, "", "large", (100_000, 1_000_000))),
                 (self.publish, (self.rejected, "", "refused", (20, 300))), (self.publish_groups, ()),
                 (self.consume, ()), (self.consume_in_transactions, ()), (self.reject, ())):
-            chance = random.Random(self.random.random())
-            thread = threading.Thread(target=self._run, args=(work, port, chance, *arguments), daemon=True)
-            thread.start()
-            self.threads.append(thread)
+            self._start(self._run, work, port, *arguments)
+        for work10, arguments10 in (
+                (publish10, (self.modern, "modern")), (publish_groups10, (self.modern_grouped, "modern-grouped")),
+                (consume10, (self.places[4],))):
+            self._start(self._run10, work10, port, *arguments10)
+
+    def _start(self, run: Callable[..., None], work: Callable[..., None], port: int, *arguments: Any) -> None:
+        chance = random.Random(self.random.random())
+        thread = threading.Thread(target=run, args=(work, port, chance, *arguments), daemon=True)
+        thread.start()
+        self.threads.append(thread)
 
     def join(self) -> None:
         """Wait until all have noticed that the broker is gone. Raises what went wrong in one of them."""
@@ -81,6 +93,18 @@ class Load:
             finally:
                 connection.collect()
         except BROKEN:
+            pass  # the broker was killed
+        except BaseException as error:
+            self.errors.append(error)
+
+    def _run10(self, work: Callable[..., None], port: int, *arguments: Any) -> None:
+        try:
+            client = connect10(port, HANG)
+            try:
+                work(client, *arguments)
+            finally:
+                client.vanish()
+        except BROKEN10:
             pass  # the broker was killed
         except BaseException as error:
             self.errors.append(error)
