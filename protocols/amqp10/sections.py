@@ -49,7 +49,7 @@ class Scan:
         self.delivery_count = 0
         self.header_end = 0
         self.rest_at = 0  # where the message goes on behind its delivery annotations
-        self.body_at = 0
+        self.body_at = -1
         self.user_id: bytes | None = None
         self.to: bytes | None = None
         self.subject: bytes | None = None
@@ -58,7 +58,7 @@ class Scan:
         reader = Reader(data, 0, len(data))
         try:
             self._sections(reader, whole)
-            self.complete = whole or self.body_at > 0
+            self.complete = self.body_at >= 0
         except Malformed:
             if whole:
                 raise
@@ -88,7 +88,8 @@ class Scan:
                 _skip_map(reader)
                 if code == DELIVERY_ANNOTATIONS:
                     self.rest_at = reader.at
-        self.body_at = reader.at  # it has none, as Qpid JMS sends it
+        if whole:
+            self.body_at = reader.at  # it has none, as Qpid JMS sends it
 
     def _header(self, reader: Reader) -> None:
         count, end = list_header(reader)
@@ -178,7 +179,7 @@ def check_pieces(native: bytes, at: int, rest: list[bytes]) -> None:
     first = last = 0
     while at < total:
         size, code = _section_size(pieces, at, total)
-        if first and (last == FOOTER or code != FOOTER and (code != first or code == VALUE)):
+        if code < DATA or first and (last == FOOTER or code != FOOTER and (code != first or code == VALUE)):
             raise Malformed("a message's sections are not in order")
         first = first or code
         last = code

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import random
 import re
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from dragoman import testing
 from tests.chaos.workload import HANG, connect
+from tests.wire10 import ACCEPTED, RECEIVER, SENDER, TRANSFER, Client10
 
 COUNT, SIZE = 40_000, 4096
 WINDOW = 500
@@ -88,3 +91,34 @@ def test_delayed_messages_wait_on_the_disk(tmp_path: Path) -> None:
             while len(received) < count:
                 connection.drain_events(timeout=60)
     assert sorted(received) == list(range(count))
+
+
+def test_a_hundred_mebibytes_are_kept_once(tmp_path: Path) -> None:
+    """A large message of 1.0 is passed on in pieces: it is in memory once, however many receivers are at it."""
+    size, piece = 100 << 20, 60_000
+    with testing.broker() as broker:
+        receivers = [Client10(broker.host, broker.port, f"receiver {number}", window=1 << 20) for number in range(3)]
+        for receiver in receivers:
+            receiver.attach("out", RECEIVER, "amq.fanout")
+            receiver.credit(1)
+        sender = Client10(broker.host, broker.port, "sender")
+        sender.attach("in", SENDER, "amq.fanout")
+        before = memory(broker)
+        sent = hashlib.blake2b()
+        head = b"\x00\x53\x75\xb0" + size.to_bytes(4, "big")
+        for at in range(0, size, piece):
+            part = random.randbytes(min(piece, size - at))
+            sent.update(part)
+            sender.transfer((head if at == 0 else b"") + part, b"t", more=at + piece < size, number=0)
+        assert sender.outcome()[4].descriptor == ACCEPTED
+        for receiver in receivers:
+            got = hashlib.blake2b()
+            fields, payload = receiver.expect(TRANSFER)
+            got.update(payload[payload.index(head) + len(head):])
+            while fields[5]:
+                fields, payload = receiver.expect(TRANSFER)
+                got.update(payload)
+            assert got.digest() == sent.digest()
+            assert memory(broker) - before < 1.4 * size
+        for each in (*receivers, sender):
+            each.vanish()
