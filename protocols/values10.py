@@ -79,7 +79,7 @@ ARRAY8: Final = 0xE0
 ARRAY32: Final = 0xF0
 """Constructors."""
 
-_KINDS: Final = frozenset({
+KINDS: Final = frozenset({
     NULL, TRUE, FALSE, BOOLEAN, UINT0, ULONG0, LIST0, SMALLUINT, SMALLULONG, SMALLINT, SMALLLONG, UBYTE, BYTE, USHORT,
     SHORT, UINT, INT, ULONG, LONG, FLOAT, DOUBLE, CHAR, TIMESTAMP, UUID, DECIMAL32, DECIMAL64, DECIMAL128, BINARY8,
     BINARY32, STRING8, STRING32, SYMBOL8, SYMBOL32, LIST8, LIST32, MAP8, MAP32, ARRAY8, ARRAY32})
@@ -129,7 +129,7 @@ class Reader:
 
     def body(self, kind: int, depth: int) -> Any:
         """What follows the constructor `kind`."""
-        if kind not in _KINDS:
+        if kind not in KINDS:
             raise Malformed(f"there is no constructor {kind:#04x}")
         if kind >= LIST8 or kind == LIST0:
             return self._compound(kind, depth)
@@ -151,7 +151,7 @@ class Reader:
             self.skip(depth + 1)
             self.skip(depth + 1)
             return
-        if kind not in _KINDS:
+        if kind not in KINDS:
             raise Malformed(f"there is no constructor {kind:#04x}")
         group = kind >> 4
         if group >= 0xA:
@@ -215,7 +215,7 @@ class Reader:
         if described:
             descriptor = self.value(depth + 1)
             kind = self.number(1)
-        if kind not in _KINDS:
+        if kind not in KINDS:
             raise Malformed(f"there is no constructor {kind:#04x}")
         if count > (MOST_EMPTY if kind >> 4 == 4 else self.end - self.at):
             raise Malformed("an array says that it has more values than it may have")

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from broker.values import Pairs, UInt
 from protocols.amqp10.frames import BINARY, BOOL, UBYTE, UINT, list_header, plain
-from protocols.values10 import Malformed, Reader, encode
+from protocols.values10 import KINDS, Malformed, Reader, encode
 
 FORMAT: Final = 0x6F
 """Our own section: the message format, a uint. No peer ever sees it."""
@@ -198,7 +198,7 @@ def _section_size(pieces: list[bytes], at: int, total: int) -> tuple[int, int]:
             code = section(reader)
             kind = reader.number(1)
             group = kind >> 4
-            if group >= 0xA:
+            if group >= 0xA and kind in KINDS:
                 size = reader.number(4 if group & 1 else 1)
                 if code == DATA and group not in (0xA, 0xB) or code == SEQUENCE and group not in (0xC, 0xD):
                     raise Malformed("a section of a message's body has the wrong type")
