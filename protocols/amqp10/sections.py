@@ -159,9 +159,7 @@ def _check_body(reader: Reader, code: int) -> None:
     first = code
     while True:
         kind = reader.data[reader.at] if reader.at < reader.end else 0x40
-        if code == DATA and kind not in (0xA0, 0xB0) or code == SEQUENCE and kind not in (0xC0, 0xD0, 0x45) \
-                or code == FOOTER and kind not in (0xC1, 0xD1):
-            raise Malformed("a section of a message's body has the wrong type")
+        _check_type(code, kind)
         reader.skip()
         if reader.at >= reader.end:
             return
@@ -169,6 +167,12 @@ def _check_body(reader: Reader, code: int) -> None:
         code = section(reader)
         if before == FOOTER or code != FOOTER and (code != first or code == VALUE):
             raise Malformed("a message's sections are not in order")
+
+
+def _check_type(code: int, kind: int) -> None:
+    if code == DATA and kind not in (0xA0, 0xB0) or code == SEQUENCE and kind not in (0xC0, 0xD0, 0x45) \
+            or code == FOOTER and kind not in (0xC1, 0xD1):
+        raise Malformed("a section of a message's body has the wrong type")
 
 
 def check_pieces(native: bytes, at: int, rest: list[bytes]) -> None:
@@ -197,11 +201,10 @@ def _section_size(pieces: list[bytes], at: int, total: int) -> tuple[int, int]:
         try:
             code = section(reader)
             kind = reader.number(1)
+            _check_type(code, kind)
             group = kind >> 4
             if group >= 0xA and kind in KINDS:
                 size = reader.number(4 if group & 1 else 1)
-                if code == DATA and group not in (0xA, 0xB) or code == SEQUENCE and group not in (0xC, 0xD):
-                    raise Malformed("a section of a message's body has the wrong type")
                 return reader.at + size, code
             reader.at -= 1
             reader.skip()
