@@ -100,13 +100,15 @@ class Client10:
 
     def attach(self, name: str, role: bool, address: str, handle: int = 0, unsettled: dict[bytes, Any] | None = None,
                snd: int = 0, rcv: int = 0, durable: int = 0, expiry: str | None = None, timeout: int = 0,
-               more: tuple[Any, ...] = (), properties: dict[Any, Any] | None = None) -> list[Any]:
+               more: tuple[Any, ...] = (), properties: dict[Any, Any] | None = None,
+               max_message_size: int | None = None) -> list[Any]:
         """Attach a link; more: further fields of its terminus. Gives the fields of the broker's attach."""
         terminus = [address, uint(durable), None if expiry is None else symbol(expiry), uint(timeout), *more]
         source = state(0x28, *terminus) if role == RECEIVER else state(0x28)
         target = state(0x29, *terminus) if role == SENDER else state(0x29)
         self.send(ATTACH, name, uint(handle), role, ubyte(snd), ubyte(rcv), source, target, unsettled, None,
-                  None if role == RECEIVER else uint(0), None, None, None, properties)
+                  None if role == RECEIVER else uint(0), None if max_message_size is None else ulong(max_message_size),
+                  None, None, properties)
         return self.expect(ATTACH)[0]
 
     def credit(self, count: int, handle: int = 0, delivered: int = 0, drain: bool = False, echo: bool = False,

@@ -10,7 +10,7 @@ import uuid
 from typing import Any
 
 from broker.message import Message
-from broker.values import Described, Int, ULong
+from broker.values import Byte, Described, Int, ULong, same
 from broker.view import Death, View
 from protocols.amqp091 import properties as p
 from protocols.amqp091 import tables
@@ -47,6 +47,10 @@ _RAW = "x-opt-raw-"
 _ROUTE = frozenset(["x-exchange", "x-routing-key"])
 """Annotations that tell a 1.0 reader the route that a message took; no part of the message."""
 
+_JMS_DESTINATION, _JMS_REPLY_TO = "x-opt-jms-dest", "x-opt-jms-reply-to"
+_QUEUE, _TOPIC = Byte(0), Byte(1)
+"""Likewise, for JMS clients: what kind of thing the message was sent to, and is to be answered to."""
+
 SYMBOLS = frozenset(["content_type", "content_encoding"])
 
 
@@ -69,6 +73,17 @@ def to_model(message: Message, properties: dict[int, bytes], body: list[bytes], 
     _read_headers(view, headers)
     view.annotations["x-exchange"] = message.address.exchange
     view.annotations["x-routing-key"] = message.address.routing_key
+    for name, kind in _jms_kinds(message.address.exchange, view.reply_to).items():
+        view.annotations.setdefault(name, kind)
+
+
+def _jms_kinds(exchange: str, reply_to: str | None) -> dict[str, Any]:
+    """The annotations that a JMS client tells queues from topics by: messages to the nameless exchange go to a queue,
+    and a reply address that names no exchange is a queue's name."""
+    kinds: dict[str, Any] = {_JMS_DESTINATION: _TOPIC if exchange else _QUEUE}
+    if reply_to is not None:
+        kinds[_JMS_REPLY_TO] = _TOPIC if "/" in reply_to else _QUEUE
+    return kinds
 
 
 def _read_properties(view: View, properties: dict[int, bytes]) -> None:
@@ -226,6 +241,10 @@ def from_model(view: View, write_death: Any) -> tuple[dict[int, bytes], list[byt
     found: dict[int, bytes] = {}
     kept: dict[str, Any] = {}
     annotations = {name: value for name, value in view.annotations.items() if name not in _ROUTE}
+    if "x-exchange" in view.annotations:  # it has been here before: what we said of its route was not its publisher's
+        for name, kind in _jms_kinds(str(view.annotations["x-exchange"]), view.reply_to).items():
+            if same(annotations.get(name), kind):
+                del annotations[name]
     body, content_type = write_body(view, kept, annotations)
     _write_texts(view, content_type, found, kept, annotations)
     for flag, (field, header) in _IDS.items():

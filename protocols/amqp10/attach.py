@@ -89,7 +89,7 @@ def _attach_receiver(session: Session, m: dict[str, Any], source: dict[str, Any]
         consumer.selector = Selector(filters.selector) if filters.selector else None
         consumer.no_local = connection.container_id if filters.no_local else ""
     consumer.browses = copies
-    consumer.choosy = copies or consumer.selector is not None or bool(consumer.no_local)
+    consumer.choosy = copies or consumer.selector is not None or bool(consumer.no_local) or link.max_message_size > 0
     if subscription is None or subscription.exclusive:  # else there are others, who are to have what it leaves
         link.lasts(source)
     _enter(session, link)

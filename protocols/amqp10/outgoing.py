@@ -62,6 +62,10 @@ class LinkConsumer(Consumer):
             return False
         return True
 
+    def wants(self, message: Message) -> bool:
+        most = self.link.max_message_size
+        return (not most or _size(message) <= most) and super().wants(message)
+
     def deliver(self, entry: Entry, message: Message) -> None:
         self.link.deliver(entry, message, self.settles)
 
@@ -112,6 +116,7 @@ class Outgoing(Link):
         self.drain = False
         self.work: Work | None = None  # the transaction that its credit is for
         self.default_settlement = default_settlement
+        self.max_message_size: int = m["max-message-size"]  # what its client takes, bytes; 0: anything
         self.subscription: Subscription | None = None
         self.rest: Rest | None = None
         self.left: list[Entry] = []  # unsettled, now that it is suspended
@@ -354,6 +359,12 @@ class Outgoing(Link):
     def forgotten(self) -> None:
         left, self.left = self.left, []
         return_all(left, self.session.broker.chores, False)
+
+
+def _size(message: Message) -> int:
+    """The bytes of a message as this dialect has it."""
+    message = message if message.dialect == AMQP10 else message.translated(AMQP10)
+    return len(message.native) + (sum(map(len, message.body)) if message.body else 0)
 
 
 def return_all(entries: list[Entry], chores: Chores, failed: bool) -> None:

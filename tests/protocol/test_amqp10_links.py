@@ -262,6 +262,20 @@ def test_the_largest_message() -> None:
         wire.vanish()
 
 
+def test_messages_larger_than_a_receiver_takes(wire: Client10, queue: str, ch: Channel) -> None:
+    """They are left to others (section 2.7.3: larger ones must not be sent to it)."""
+    wire.attach("small", RECEIVER, queue, handle=0, max_message_size=400)
+    wire.attach("any", RECEIVER, queue, handle=1)
+    wire.credit(10, handle=0, echo=True)
+    wire.flow()
+    for size in (10, 1000, 20):
+        ch.put("", queue, b"x" * size)
+    assert [len(wire.delivery()[1]) < 400 for _ in range(2)] == [True, True]
+    wire.credit(10, handle=1)
+    fields, payload = wire.delivery()
+    assert fields[0] == 1 and payload.endswith(b"x" * 1000)
+
+
 # Settlement
 
 def test_outcomes(wire: Client10, queue: str, ch: Channel) -> None:
