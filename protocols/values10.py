@@ -235,6 +235,15 @@ def text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
+def is_text(value: str) -> bool:
+    """Whether it was UTF-8 as it came."""
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _integer(kind: int, data: bytes) -> Any:
     """(Any, because a compiled function that says int gives plain ones, without their types.)"""
     if kind == TIMESTAMP:

@@ -15,6 +15,8 @@ from broker.errors import NotFound
 from broker.exchange import Exchange
 from broker.queue import Queue
 from broker.virtualhost import VirtualHost
+from protocols.amqp10.errors import INVALID_FIELD, LINK, ProtocolError
+from protocols.values10 import is_text
 
 QUEUE_CAPABILITIES = frozenset({"queue", "temporary-queue"})
 TOPIC_CAPABILITIES = frozenset({"topic", "temporary-topic"})
@@ -34,8 +36,12 @@ class Node:
 
 
 def address_text(address: Any) -> str | None:
-    """An address as it is written in a terminus; None for none."""
-    return None if address is None else str(address)
+    """An address as it is written in a terminus; None for none. Raises: ProtocolError for one that is no text."""
+    if address is None:
+        return None
+    if not isinstance(address, str) or not is_text(address):
+        raise ProtocolError(INVALID_FIELD, "an address is no string", LINK, {"invalid-field": "address"})
+    return str(address)
 
 
 def resolve(host: VirtualHost, address: str, capabilities: list[str]) -> Node:

@@ -11,7 +11,7 @@ from struct import Struct
 from typing import Any, Final
 
 from broker.values import Array, Described, Pairs, Symbol, UByte, UInt, ULong, UShort
-from protocols.values10 import Malformed, Reader, encode, encode_list, text
+from protocols.values10 import Malformed, Reader, encode, encode_list, is_text, text
 
 AMQP: Final = 0
 SASL: Final = 1
@@ -128,6 +128,8 @@ class Performative:
         else:
             value = reader.value()
             if kind == STRING and type(value) is str:
+                if not is_text(value):
+                    raise Malformed(f"{self.name}: {self.fields[index][0]} is no UTF-8")
                 return value
             if kind == SYMBOL and isinstance(value, Symbol):
                 return str(value)

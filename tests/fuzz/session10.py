@@ -29,11 +29,14 @@ MESSAGES = (
     b"\x00\x53\x72\xc1\x18\x02\xa3\x13x-opt-delivery-delay\x54\x05"[:28] + b"\x00\x53\x76\x45",
     b"\x00\x53\x73\xc0\x0a\x04\x40\x40\xa1\x02q1\xa1\x01a\x00\x53\x74\xc1\x06\x02\xa1\x01a\x54\x01\x00\x53\x75\xa0\x00",
     b"\x00\x53\x71\xc1\x05\x02\xa3\x01d\x41\x00\x53\x77\x40", b"", b"\x00\x53\x70\x45", b"\x00\x53\x75")
+TRANSACTIONS = (b"\0\0\0\0\0\0\0\x01", b"\0\0\0\0\0\0\0\x02", b"?", b"")
 STATES: tuple[Any, ...] = (
     None, Described(ULong(0x24), []), Described(ULong(0x25), []), Described(ULong(0x26), []),
     Described(ULong(0x27), [True, True, {"x-opt-a": 1}]), Described(ULong(0x27), [True]),
     Described(ULong(0x23), [0, 0]),
     Described(ULong(0x34), [b"\0\0\0\0\0\0\0\x01", Described(ULong(0x24), [])]), Described(ULong(0x34), [b"?"]),
+    Described(ULong(0x34), [b"\0\0\0\0\0\0\0\x02", Described(ULong(0x26), [])]),
+    Described(ULong(0x34), [b"\0\0\0\0\0\0\0\x01"]),
     Described(Symbol("amqp:accepted:list"), []), Described(ULong(0x99), []), 5)
 
 
@@ -154,6 +157,7 @@ class Session10(other.Session):
         return f.ATTACH.encode(**{
             "name": f"link{chance.randrange(4)}", "handle": chance.randrange(9), "role": receiver,
             "snd-settle-mode": chance.randrange(3), "rcv-settle-mode": chance.randrange(2),
+            "max-message-size": chance.choice((None, None, 0, 30)),
             "source": f.Encoded(source), "target": f.Encoded(target),
             "initial-delivery-count": None if receiver else 0})
 
@@ -161,7 +165,7 @@ class Session10(other.Session):
         chance = self.random
         body = chance.choice(MESSAGES)
         if chance.random() < 0.2:
-            discharge = [b"\0\0\0\0\0\0\0\x01", chance.random() < 0.5]
+            discharge = [chance.choice(TRANSACTIONS), chance.random() < 0.5]
             body = b"\x00\x53\x77" + encode(chance.choice((
                 Described(ULong(0x31), [None]), Described(ULong(0x32), discharge))))
         return f.TRANSFER.encode(**{
@@ -177,7 +181,8 @@ class Session10(other.Session):
             "outgoing-window": 9, "handle": chance.choice((None, *range(8))),
             "delivery-count": chance.choice((None, 0, 3)),
             "link-credit": chance.choice((None, 0, 1, 10, 2**32 - 1)), "drain": chance.random() < 0.2,
-            "echo": chance.random() < 0.2})
+            "echo": chance.random() < 0.2,
+            "properties": {"txn-id": chance.choice(TRANSACTIONS)} if chance.random() < 0.1 else None})
 
     def disposition(self) -> bytes:
         chance = self.random

@@ -149,7 +149,8 @@ def test_broken_frame(wire: Client10, data: bytes) -> None:
     encode(state(DISPOSITION, ubyte(1), uint(0))), encode(state(ATTACH, symbol("name"), uint(0), True)),
     encode(state(ATTACH, "name", uint(0), True, ushort(1))), encode(state(TRANSFER, uint(0), uint(0), "tag")),
     encode(state(OPEN, None)), encode(state(DETACH, uint(0))) + b"more",
-    b"\x00\x53\x12\xc0\x07\x03\xa1\x01\xff\x43\x57\x41",  # a boolean of no kind
+    b"\x00\x53\x12\xc0\x07\x03\xa1\x01a\x43\x57\x41",  # a boolean of no kind
+    b"\x00\x53\x12\xc0\x06\x03\xa1\x01\xff\x43\x41",  # a name that is no UTF-8
 ], ids=lambda body: body[:16].hex())
 def test_broken_performative(wire: Client10, body: bytes) -> None:
     wire.socket.sendall(performative(body))
@@ -317,6 +318,12 @@ def test_a_message_that_is_none(wire: Client10, queue: str, payload: bytes, ch: 
     wire.transfer(payload, b"t")
     assert detached(wire) == "amqp:decode-error"
     assert ch.count(queue) == 0
+
+
+@pytest.mark.parametrize("address", [5, [], b"queue", True, ulong(1)])
+def test_an_address_that_is_none(wire: Client10, address: Any) -> None:
+    wire.attach("odd", SENDER, address)
+    assert detached(wire) == "amqp:invalid-field"
 
 
 def test_a_delivery_without_a_tag(wire: Client10, queue: str) -> None:
