@@ -66,7 +66,7 @@ def configure(settings: Log) -> None:
     """
     handler: logging.StreamHandler[Any] = logging.StreamHandler(sys.stderr)
     if settings.file:
-        handler = logging.FileHandler(settings.file, encoding="utf-8")
+        handler = logging.FileHandler(settings.file, encoding="utf-8", errors="backslashreplace")
     traceback = settings.level == "debug"
     if is_text(settings):
         colour = not settings.file and sys.stderr.isatty() and "NO_COLOR" not in os.environ
