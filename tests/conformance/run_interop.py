@@ -83,7 +83,7 @@ SUITES = (
     Suite("go", "amqp091-go", ("go",), ("go", "mod", "download"), ("go", "vet", "./..."),
           ("go", "test", "-v", "-count=1", "./..."), count_go),
     Suite("rhea", "rhea", ("node", "npm"), ("npm", "install", "--no-audit", "--no-fund", "--loglevel=error"), (),
-          ("node", "--test", "--test-reporter=tap", "rhea.test.js"), count_tap),
+          ("node", "--test", "--test-reporter=tap", "messages.test.js", "links.test.js"), count_tap),
     Suite("go10", "go-amqp", ("go",), ("go", "mod", "download"), ("go", "vet", "./..."),
           ("go", "test", "-v", "-count=1", "./..."), count_go),
 )
