@@ -55,6 +55,9 @@ _CLOSED: Final = 7
 EARLY_FRAME_MAX: Final = 16384
 """The largest frame before the connection is open, bytes: what a login may need."""
 
+SHORTEST_IDLE: Final = 1000
+"""The shortest idle time-out that a client may ask for, ms: `tick` comes once a second."""
+
 CLOSE_MS: Final = 10_000
 """How long we wait for a client's close."""
 
@@ -426,6 +429,9 @@ class Connection(FrontEnd):
         self.peer_frame_max = min(m["max-frame-size"], self.settings.frame_max)
         self.channel_max = min(m["channel-max"], self.settings.channel_max)
         self._peer_idle = m["idle-time-out"] or 0
+        if 0 < self._peer_idle < SHORTEST_IDLE:
+            raise ProtocolError(NOT_ALLOWED, f"idle-time-out is {self._peer_idle} ms; it is at least {SHORTEST_IDLE}",
+                                CONNECTION)
         host = self.broker.hosts.get(_host_name(m["hostname"] or "", self.broker, self.settings.default_host))
         if host is None:
             raise ProtocolError("amqp:not-found", f"there is no virtual host for hostname '{m['hostname']}'",

@@ -13,7 +13,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from proton import UNDESCRIBED, Array, Data, Described, Disposition, Message, Terminus, Timeout, symbol, ulong
 from proton.handlers import MessagingHandler
 from proton.reactor import AtMostOnce, Container, Copy, Filter, ReceiverOption, Selector, SenderOption
-from proton.utils import BlockingConnection, LinkDetached, SendException
+from proton.utils import BlockingConnection, ConnectionClosed, LinkDetached, SendException
 
 from tests.conformance.conftest import Phoenix, start
 from tests.conformance.support import DEADLINE, Names, Target
@@ -513,6 +513,13 @@ def test_proton_to_pika(client: BlockingConnection, channel: BlockingChannel, qu
     assert properties.correlation_id == f"urn:uuid:{uuid.UUID(int=5)}"
     assert properties.headers["n"] == 5 and properties.headers["t"] == "x"
     assert method.routing_key == queue
+
+
+def test_an_idle_time_out_that_is_too_short_is_refused(connect: Callable[..., BlockingConnection]) -> None:
+    """Who accepts one has to keep it (part 2, 2.4.5). Proton says half of its own."""
+    with pytest.raises(ConnectionClosed, match=r"idle-time-out is 400 ms"):
+        connect(heartbeat=0.8)
+    connect(heartbeat=2)
 
 
 POLICIES = """
