@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from broker.values import Byte
+from broker.values import Byte, Symbol
 from broker.view import BYTES, NOTHING, SEQUENCES, VALUE, View
-from protocols import maps010, values10
+from protocols import maps010, typed_bytes, values10
 
 BODY = "x-opt-body"
 DATA_LENGTHS = "x-opt-data-lengths"
@@ -21,7 +21,15 @@ JMS_TYPE = "x-opt-jms-msg-type"
 BODY_HEADERS = (BODY, DATA_LENGTHS)
 
 TEXT, MAP, LIST, VALUE_TYPE = "text/plain", "amqp/map", "amqp/list", "amqp/value"
-_JMS_TYPES = {"map": 2, "list": 4, "text": 5}
+_KINDS = {MAP: "map", LIST: "list", "jms/map-message": "jms-map", "jms/stream-message": "jms-stream",
+          "jms/text-message": "text"}
+_JMS_TYPES = {"map": 2, "jms-map": 2, "list": 4, "jms-stream": 4, "text": 5}
+_JMS_KINDS = {"map": "jms-map", "list": "jms-stream"}
+
+OBJECT, OBJECT_STREAM = "application/x-java-serialized-object", "application/java-object-stream"
+"""What the JMS clients of 1.0 and those before call an object of Java, whose bytes are the same."""
+FORMER_TYPE = "x-opt-amqp-content-type"
+"""The annotation that keeps the older name, as a symbol, which nothing in a field table is by itself."""
 
 
 def read_body(view: View, headers: dict[str, Any], body: list[bytes]) -> None:
@@ -34,6 +42,9 @@ def read_body(view: View, headers: dict[str, Any], body: list[bytes]) -> None:
             if view.content_type == _OWN_TYPES.get(marker, ""):
                 own = headers.get(CONTENT_TYPE)
                 view.content_type = headers.pop(CONTENT_TYPE) if type(own) is str else None
+        elif view.content_type == OBJECT_STREAM:
+            view.content_type = OBJECT
+            view.annotations[FORMER_TYPE] = Symbol(OBJECT_STREAM)
         else:
             kind = _kind(view.content_type)
             if kind:
@@ -51,16 +62,15 @@ def read_body(view: View, headers: dict[str, Any], body: list[bytes]) -> None:
             del headers[DATA_LENGTHS]
 
 
-_OWN_TYPES = {"text": TEXT, "map": MAP, "list": LIST, "sequence": LIST, "value": VALUE_TYPE}
+_OWN_TYPES = {"text": TEXT, "map": MAP, "list": LIST, "sequence": LIST, "sequences": LIST, "value": VALUE_TYPE}
 
 
 def _kind(content_type: str | None) -> str:
     if content_type is None:
         return ""
-    if content_type == MAP:
-        return "map"
-    if content_type == LIST:
-        return "list"
+    kind = _KINDS.get(content_type)
+    if kind is not None:
+        return kind
     main, _, parameters = content_type.partition(";")
     if main.strip().lower().startswith("text/"):
         charset = parameters.lower().replace(" ", "").replace('"', "")
@@ -76,15 +86,19 @@ def _read_kind(view: View, kind: str, body: list[bytes]) -> None:
         view.value = data.decode("utf-8")
     elif kind == "map":
         view.value = maps010.read_map(data)
-    else:
+    elif kind == "list":
         view.value = maps010.read_list(data)
+    elif kind == "jms-map":
+        view.value = typed_bytes.read_map(data)
+    else:
+        view.value = typed_bytes.read_stream(data)
     view.kind = VALUE
     view.body = []
 
 
 def _read_marked(view: View, marker: str, body: list[bytes]) -> bool:
     """Read a body as its marker says. Raises: ValueError, Malformed."""
-    if marker in ("text", "map", "list"):
+    if marker in _JMS_TYPES:
         _read_kind(view, marker, body)
     elif marker == "data":
         view.kind = BYTES
@@ -93,9 +107,11 @@ def _read_marked(view: View, marker: str, body: list[bytes]) -> bool:
     elif marker == "value":
         view.value = values10.decode(b"".join(body))
         view.kind, view.body = VALUE, []
-    elif marker == "sequence":
+    elif marker in ("sequence", "sequences"):
         sequences = values10.decode(b"".join(body)) if view.content_type == VALUE_TYPE else maps010.read_list(
             b"".join(body))
+        if marker == "sequence":
+            sequences = [sequences]
         if not isinstance(sequences, list) or not all(isinstance(each, list) for each in sequences):
             raise ValueError("no sequences")
         view.kind, view.value, view.body = SEQUENCES, sequences, []
@@ -113,6 +129,10 @@ def write_body(view: View, kept: dict[str, Any], annotations: dict[str, Any]) ->
             kept[DATA_LENGTHS] = list(view.data_lengths)
         if _pretends(view):
             kept[BODY] = "data"
+        former = annotations.get(FORMER_TYPE)
+        if type(former) is Symbol and former == OBJECT_STREAM and view.content_type == OBJECT:
+            del annotations[FORMER_TYPE]
+            return view.body, OBJECT_STREAM
         return view.body, view.content_type
     if view.kind == NOTHING:
         kept[BODY] = "none"
@@ -124,18 +144,22 @@ def write_body(view: View, kept: dict[str, Any], annotations: dict[str, Any]) ->
         kept[BODY] = "null"
         return [], view.content_type
     kind = "text" if type(value) is str else "map" if type(value) is dict else "list" if type(value) is list else ""
-    if kind:
-        try:
-            data = _write_kind(kind, value)
-            return [data], _explained(kind, view, kept, annotations)
-        except ValueError:
-            pass  # there is something in it that only 1.0 can say
+    jms_kind = _JMS_KINDS.get(kind, "")
+    for each in (jms_kind if _kind(view.content_type) == jms_kind else "", kind):
+        if each:
+            try:
+                data = _write_kind(each, value)
+                return [data], _explained(each, view, kept, annotations)
+            except ValueError:
+                pass  # there is something in it that cannot be said so
     kept[BODY] = "value"
     return [values10.encode(value)], _own_type(VALUE_TYPE, view, kept)
 
 
 def _pretends(view: View) -> bool:
     """Whether bytes would be taken for something else, because their content type says so."""
+    if view.content_type == OBJECT_STREAM:
+        return True
     kind = _kind(view.content_type)
     if not kind:
         return False
@@ -150,6 +174,10 @@ def _write_kind(kind: str, value: Any) -> bytes:
     """Raises: ValueError."""
     if kind == "text":
         return str(value).encode("utf-8")
+    if kind == "jms-map":
+        return typed_bytes.write_map(value)
+    if kind == "jms-stream":
+        return typed_bytes.write_stream(value)
     return maps010.write_map(value) if kind == "map" else maps010.write_list(value)
 
 
@@ -161,7 +189,7 @@ def _explained(kind: str, view: View, kept: dict[str, Any], annotations: dict[st
         del annotations[JMS_TYPE]
         return view.content_type
     kept[BODY] = kind
-    if fits and view.content_type != _OWN_TYPES[kind]:
+    if fits and view.content_type != _OWN_TYPES.get(kind):
         return view.content_type
     return _own_type(_OWN_TYPES[kind], view, kept)
 
@@ -174,8 +202,10 @@ def _own_type(content_type: str, view: View, kept: dict[str, Any]) -> str:
 
 
 def _write_sequences(view: View, kept: dict[str, Any]) -> tuple[list[bytes], str]:
-    kept[BODY] = "sequence"
+    """A single one is the list that it is for every reader, several are a list of lists."""
+    kept[BODY] = "sequence" if len(view.value) == 1 else "sequences"
+    items = view.value[0] if len(view.value) == 1 else view.value
     try:
-        return [maps010.write_list(view.value)], _own_type(LIST, view, kept)
+        return [maps010.write_list(items)], _own_type(LIST, view, kept)
     except ValueError:
-        return [values10.encode(view.value)], _own_type(VALUE_TYPE, view, kept)
+        return [values10.encode(items)], _own_type(VALUE_TYPE, view, kept)

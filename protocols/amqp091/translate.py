@@ -10,11 +10,11 @@ import uuid
 from typing import Any
 
 from broker.message import Message
-from broker.values import Byte, Described, Int, ULong, same
+from broker.values import Byte, Described, Int, Short, ULong, same
 from broker.view import Death, View
 from protocols.amqp091 import properties as p
 from protocols.amqp091 import tables
-from protocols.amqp091.bodies import BODY_HEADERS, read_body, write_body
+from protocols.amqp091.bodies import BODY_HEADERS, JMS_TYPE, read_body, write_body
 from protocols.amqp091.codec import long_string, short_string, u32, u64
 
 ANNOTATIONS = "x-opt-annotations"
@@ -50,6 +50,10 @@ _ROUTE = frozenset(["x-exchange", "x-routing-key"])
 _JMS_DESTINATION, _JMS_REPLY_TO = "x-opt-jms-dest", "x-opt-jms-reply-to"
 _QUEUE, _TOPIC = Byte(0), Byte(1)
 """Likewise, for JMS clients: what kind of thing the message was sent to, and is to be answered to."""
+
+_BYTES = frozenset([JMS_TYPE, _JMS_DESTINATION, _JMS_REPLY_TO])
+"""Annotations that JMS clients take for nothing but a byte. Many a client of 0-9-1 that sends on what it has received
+makes an integer of another width of it."""
 
 SYMBOLS = frozenset(["content_type", "content_encoding"])
 
@@ -211,9 +215,14 @@ def _read_headers(view: View, headers: dict[str, Any]) -> None:
             del headers[name]
     for name, value in headers.items():
         if name.startswith("x-opt-") or isinstance(value, (list, dict, Described)):
-            view.annotations.setdefault(name, value)
+            view.annotations.setdefault(name, _byte(value) if name in _BYTES else value)
         else:
             view.headers.setdefault(name, value)
+
+
+def _byte(value: Any) -> Any:
+    """An integer that a byte can hold, as one."""
+    return Byte(value) if type(value) in (Int, Short, int) and -128 <= value <= 127 else value
 
 
 def read_death(table: dict[str, Any]) -> Death:
@@ -378,6 +387,8 @@ def _write_headers(view: View, kept: dict[str, Any], annotations: dict[str, Any]
             plain[name] = value
     for name, value in annotations.items():
         natural = name.startswith("x-opt-") or isinstance(value, (list, dict, Described))
+        if name in _BYTES and type(value) is not Byte:
+            natural = False  # else it would come back as one
         if _awkward(name):
             _add_pair(long_annotations, name, value)
         elif natural and name not in kept and name not in plain and not _ours(name, value):

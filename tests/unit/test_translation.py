@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -27,6 +28,7 @@ from broker.values import (
     same,
 )
 from broker.view import BYTES, NOTHING, SEQUENCES, VALUE, View
+from protocols import maps010
 from protocols.amqp091 import convert, properties
 from protocols.amqp091.codec import Timestamp as Seconds
 from protocols.amqp091.frames import BODY, HEADER, frame
@@ -60,8 +62,8 @@ values = st.recursive(simple, lambda inner: st.one_of(
 special = st.sampled_from([
     "x-message-id", "x-correlation-id-type", "x-opt-type-a", "JMSXGroupID", "JMSXGroupSeq", "x-death", "qpid.subject",
     "x-opt-body", "x-opt-properties", "x-opt-annotations", "x-opt-long-keys", "x-user-id", "x-amqp-to", "a", "b",
-    "x-opt-amqp-type", "x-opt-jms-msg-type", "x-opt-jms-dest", "x-opt-jms-reply-to", "x-opt-content-type",
-    "x-opt-creation-time", "k" * 300, "k" * 250])
+    "x-opt-amqp-type", "x-opt-amqp-content-type", "x-opt-jms-msg-type", "x-opt-jms-dest", "x-opt-jms-reply-to",
+    "x-opt-content-type", "x-opt-creation-time", "k" * 300, "k" * 250])
 names = st.one_of(st.text("abc", min_size=1, max_size=2), special, texts)
 annotation_names = st.one_of(
     st.text("abc-", min_size=1, max_size=5), st.text("abc", max_size=4).map("x-opt-".__add__), special).filter(
@@ -69,7 +71,9 @@ annotation_names = st.one_of(
 ids = st.one_of(texts, st.uuids(), integers(ULong, 64, False), st.binary(max_size=9), st.just("u" * 300),
                 st.uuids().map(lambda each: f"urn:uuid:{each}"))
 symbols = st.one_of(st.sampled_from(["text/plain", "text/html; charset=utf-8", "amqp/map", "amqp/list", "amqp/value",
-                                     "application/json", "s" * 300, "text/plain;charset=latin1"]))
+                                     "application/json", "s" * 300, "text/plain;charset=latin1", "jms/map-message",
+                                     "jms/stream-message", "jms/text-message", "application/java-object-stream",
+                                     "application/x-java-serialized-object"]))
 UNSIGNED = st.integers(0, 2**32 - 1)
 
 
@@ -166,7 +170,9 @@ field_values = st.recursive(st.one_of(
 raw_shorts = st.one_of(short_texts.map(str.encode), st.binary(max_size=20))
 shorts = raw_shorts.map(lambda data: bytes([len(data)]) + data)
 typical = {
-    properties.CONTENT_TYPE: st.one_of(shorts, st.sampled_from([b"\x0atext/plain", b"\x08amqp/map", b"\x09amqp/list"])),
+    properties.CONTENT_TYPE: st.one_of(shorts, st.sampled_from([
+        b"\x0atext/plain", b"\x08amqp/map", b"\x09amqp/list", b"\x0fjms/map-message", b"\x12jms/stream-message",
+        b"\x1eapplication/java-object-stream"])),
     properties.CONTENT_ENCODING: shorts,
     properties.HEADERS: st.dictionaries(foreign, field_values, max_size=5).map(
         lambda table: properties.encoded(properties.HEADERS, table)),
@@ -208,3 +214,49 @@ def test_091_to_10_to_091(message: Message) -> None:
 
 def by_name(table: bytes) -> dict[str, bytes]:
     return properties.split_table(table)
+
+
+# What JMS clients need.
+
+JMS_MAP = b"\0\0\0\x03" b"i\0\x06\0\1\x11\x70" b"s\0\x0aGr\xc3\xbc\xc3\x9fe\0" b"b\0\x03\0\0\0\x02\0\xff"
+JMS_STREAM = b"\x01\x01" b"\x02\xfb" b"\x04\xfe\xd4" b"\x05\0\xe9" b"\x07\0\0\1\0\0\0\0\0" b"\x08\x3f\xc0\0\0" b"\x0b"
+
+
+@pytest.mark.parametrize(("content_type", "body", "value", "kind"), [
+    ("jms/map-message", JMS_MAP, {"i": Int(70_000), "s": "Grüße", "b": b"\0\xff"}, 2),
+    ("jms/stream-message", JMS_STREAM, [True, Byte(-5), Short(-300), Char("é"), 1 << 40, Float(1.5), None], 4),
+    ("jms/stream-message", b"", [], 4), ("jms/text-message", b"text", "text", 5)])
+def test_bodies_of_older_jms_clients(content_type: str, body: bytes, value: Any, kind: int) -> None:
+    message = written({properties.CONTENT_TYPE: properties.encoded(properties.CONTENT_TYPE, content_type)}, body)
+    view = CONVERTERS[AMQP091].model(message)
+    assert view.kind == VALUE and same(view.value, value)
+    assert same(view.annotations["x-opt-jms-msg-type"], Byte(kind))
+    assert b"".join(convert.body_pieces(message.translated(AMQP10).translated(AMQP091))) == body
+
+
+@pytest.mark.parametrize("body", [b"", JMS_MAP[:-1], JMS_MAP + b"\0", b"\xff" + JMS_MAP[1:], b"\0\0\0\1i\0\x0c"])
+def test_a_body_that_only_claims_to_be_a_jms_map(body: bytes) -> None:
+    message = written({properties.CONTENT_TYPE: b"\x0fjms/map-message"}, body)
+    assert CONVERTERS[AMQP091].model(message).kind == BYTES
+    assert b"".join(convert.body_pieces(message.translated(AMQP10).translated(AMQP091))) == body
+
+
+def test_an_object_of_java_has_the_name_that_its_reader_knows() -> None:
+    message = written({properties.CONTENT_TYPE: b"\x1eapplication/java-object-stream"}, b"\xac\xed")
+    assert CONVERTERS[AMQP091].model(message).content_type == "application/x-java-serialized-object"
+    back = message.translated(AMQP10).translated(AMQP091)
+    assert CONVERTERS[AMQP091].decode(back).content_type == "application/java-object-stream"
+
+
+def test_numbers_for_jms_are_bytes_whoever_wrote_them() -> None:
+    """pika makes 32 bits of every integer that it sends on, and Qpid JMS takes nothing but a byte."""
+    table = {"x-opt-jms-msg-type": 5, "x-opt-jms-dest": 0, "x-opt-jms-reply-to": 1, "x-opt-other": 5}
+    view = CONVERTERS[AMQP091].model(written({properties.HEADERS: properties.encoded(properties.HEADERS, table)}))
+    assert {name: type(view.annotations[name]) for name in table} == {**dict.fromkeys(table, Byte), "x-opt-other": Int}
+
+
+def test_a_single_sequence_is_a_plain_list_to_others() -> None:
+    view = View()
+    view.kind, view.value = SEQUENCES, [[Int(5)]]
+    message = CONVERTERS[AMQP091].encode(view, like(AMQP10))
+    assert maps010.read_list(b"".join(convert.body_pieces(message))) == [5]
