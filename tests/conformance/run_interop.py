@@ -1,7 +1,7 @@
 """Drive the broker with clients in other languages: amqplib (Node), RabbitMQ's Java client, Qpid JMS, amqp091-go, rhea,
 go-amqp.
 
-    python tests/conformance/run_interop.py [node] [java] [jms] [go] [rhea] [go10]
+    python tests/conformance/run_interop.py [node] [java] [jms] [jms_cross] [go] [rhea] [go10]
 
 starts a broker, and for each suite copies its sources to build/interop/, installs there what they need, and runs them
 with AMQP_URL set. A suite whose tool chain is not on this machine is skipped, and says so. The last line is a summary
@@ -30,7 +30,7 @@ BUILD = ROOT / "build" / "interop"
 INSTALL_SECONDS = 600
 RUN_SECONDS = 300  # a guard against hanging; a suite takes some 20 seconds
 
-FAILURE = re.compile(r"\s*(not ok|--- FAIL|FAILED|panic:|Error|\[ERROR\])")
+FAILURE = re.compile(r"\s*(not ok|--- FAIL|FAILED|panic:|Error|E   |\[ERROR\])")
 """How the suites begin the line that tells of a failure."""
 
 
@@ -67,6 +67,14 @@ def count_summary(text: str) -> Counter[str]:
     return Counter(passed=passed, failed=failed, skipped=skipped)
 
 
+def count_pytest(text: str) -> Counter[str]:
+    """The last line of pytest's summary."""
+    last = text.rstrip().rpartition("\n")[2]
+    found = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|skipped|error)", last)}
+    return Counter(passed=found.get("passed", 0), failed=found.get("failed", 0) + found.get("error", 0),
+                   skipped=found.get("skipped", 0))
+
+
 SUITES = (
     Suite("node", "amqplib", ("node", "npm"), ("npm", "install", "--no-audit", "--no-fund", "--loglevel=error"), (),
           ("node", "--test", "--test-reporter=tap", "promises.test.js", "callbacks.test.js"), count_tap),
@@ -80,6 +88,11 @@ SUITES = (
            "-DoutputDirectory=lib"),
           ("javac", "-encoding", "UTF-8", "-cp", "lib/*", "-d", "classes", "Jms.java"),
           ("java", "-cp", "classes:lib/*", "Jms"), count_summary),
+    Suite("jms_cross", "Qpid JMS beside pika and Proton", ("java", "javac", "mvn"),
+          ("mvn", "-q", "-B", f"-Dmaven.repo.local={BUILD / 'maven'}", "dependency:copy-dependencies",
+           "-DoutputDirectory=lib"),
+          ("javac", "-encoding", "UTF-8", "-cp", "lib/*", "-d", "classes", "Bridge.java"),
+          (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "crossing.py"), count_pytest),
     Suite("go", "amqp091-go", ("go",), ("go", "mod", "download"), ("go", "vet", "./..."),
           ("go", "test", "-v", "-count=1", "./..."), count_go),
     Suite("rhea", "rhea", ("node", "npm"), ("npm", "install", "--no-audit", "--no-fund", "--loglevel=error"), (),
