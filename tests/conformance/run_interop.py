@@ -86,7 +86,7 @@ SUITES = (
     Suite("jms", "Qpid JMS", ("java", "javac", "mvn"),
           ("mvn", "-q", "-B", f"-Dmaven.repo.local={BUILD / 'maven'}", "dependency:copy-dependencies",
            "-DoutputDirectory=lib"),
-          ("javac", "-encoding", "UTF-8", "-cp", "lib/*", "-d", "classes", "Jms.java"),
+          ("javac", "-encoding", "UTF-8", "-cp", "lib/*", "-d", "classes", "Jms.java", "Delivery.java"),
           ("java", "-cp", "classes:lib/*", "Jms"), count_summary),
     Suite("jms_cross", "Qpid JMS beside pika and Proton", ("java", "javac", "mvn"),
           ("mvn", "-q", "-B", f"-Dmaven.repo.local={BUILD / 'maven'}", "dependency:copy-dependencies",

@@ -49,14 +49,15 @@ public class Jms {
     public static void main(String[] arguments) throws Exception {
         int passed = 0;
         int failed = 0;
-        Method[] methods = Jms.class.getDeclaredMethods();
-        Arrays.sort(methods, (one, other) -> one.getName().compareTo(other.getName()));
+        List<Method> methods = new ArrayList<>(List.of(Jms.class.getDeclaredMethods()));
+        methods.addAll(List.of(Delivery.class.getDeclaredMethods()));
+        methods.sort((one, other) -> one.getName().compareTo(other.getName()));
         for (Method method : methods) {
             if (!method.getName().startsWith("test") || arguments.length > 0
                     && !Arrays.asList(arguments).contains(method.getName())) {
                 continue;
             }
-            Jms test = new Jms();
+            Jms test = (Jms) method.getDeclaringClass().getDeclaredConstructor().newInstance();
             try {
                 test.setUp();
                 try {
@@ -71,7 +72,9 @@ public class Jms {
                 Throwable cause = error.getCause() != null ? error.getCause() : error;
                 System.out.println("FAILED " + method.getName() + ": " + cause);
                 for (StackTraceElement line : cause.getStackTrace()) {
-                    if (line.getClassName().equals("Jms")) System.out.println("    at line " + line.getLineNumber());
+                    if (line.getClassName().equals(method.getDeclaringClass().getName())) {
+                        System.out.println("    at line " + line.getLineNumber());
+                    }
                 }
             }
         }
