@@ -24,7 +24,8 @@ TOPIC_CAPABILITIES = frozenset({"topic", "temporary-topic"})
 
 class Node:
     """What an address leads to. key: None when the address says none; fixed: a message's subject does not replace it
-    (JMS clients, who say that they mean a topic, have another use for the subject: it is the JMSType)."""
+    (JMS clients, who say that they mean a topic, have another use for the subject: it is the JMSType; and RabbitMQ's
+    addresses of version 2 say all of the route)."""
 
     __slots__ = ("queue", "exchange", "key", "fixed")
 
@@ -102,14 +103,14 @@ def _rabbitmq_queue(address: str) -> str:
 
 
 def _rabbitmq_exchange(host: VirtualHost, address: str) -> Node | None:
-    name, key = "", None
+    name, key, fixed = "", None, False
     if address.startswith("/exchanges/"):
         name, slash, key = address[11:].partition("/")
-        name, key = unquote(name), unquote(key) if slash else None
+        name, key, fixed = unquote(name), unquote(key) if slash else None, True
     elif address.startswith("/exchange/"):
         name, slash, key = address[10:].partition("/")
-        key = key if slash else None
+        key, fixed = key if slash else None, bool(key)
     elif address.startswith("/topic/"):
-        name, key = "amq.topic", address[7:]
+        name, key, fixed = "amq.topic", address[7:], True
     exchange = host.exchanges.get(name) if name else None
-    return None if exchange is None else Node(None, exchange, key)
+    return None if exchange is None else Node(None, exchange, key, fixed)

@@ -429,7 +429,9 @@ def _destination(node: Node, scan: Scan) -> tuple[str, str]:
         return "", node.queue.name
     exchange = node.exchange
     assert isinstance(exchange, Exchange)
-    if scan.subject is not None and not node.fixed:
+    if node.fixed:
+        return exchange.name, node.key or ""
+    if scan.subject is not None:
         return exchange.name, text(scan.subject)
     if node.key is not None:
         return exchange.name, node.key

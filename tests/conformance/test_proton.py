@@ -177,13 +177,23 @@ def test_rabbitmq_addresses_of_queues(client: BlockingConnection, queue: str, ad
 
 @pytest.mark.parametrize(("address", "subject"), [
     ("amq.direct/key", None), ("amq.direct", "key"), ("/exchanges/amq.direct/key", None),
-    ("/exchange/amq.direct/key", None),
-    ("/exchanges/amq.direct", "key")])
+    ("/exchange/amq.direct/key", None), ("/exchange/amq.direct", "key")])
 def test_addresses_of_exchanges(client: BlockingConnection, channel: BlockingChannel, queue: str, address: str,
                                 subject: str | None) -> None:
     channel.queue_bind(queue, "amq.direct", "key")
     client.create_sender(address).send(Message(body="m", subject=subject))
     assert client.create_receiver(queue).receive().body == "m"
+
+
+@pytest.mark.parametrize(("address", "key"), [
+    ("/exchanges/amq.direct/a%2Fb", "a/b"), ("/exchanges/amq.direct", ""), ("/exchange/amq.direct/a", "a"),
+    ("/exchange/amq.direct", "subject"), ("amq.direct/a", "subject")])
+def test_which_routing_key_counts(client: BlockingConnection, channel: BlockingChannel, queue: str, address: str,
+                                  key: str) -> None:
+    channel.queue_bind(queue, "amq.direct", key)
+    client.create_sender(address).send(Message(subject="subject", body="m"))
+    client.create_sender(None).send(Message(address=address, subject="subject", body="m"))
+    assert messages_in(channel, queue) == 2
 
 
 def test_unroutable(client: BlockingConnection) -> None:
