@@ -1,7 +1,7 @@
-"""Drive the broker with clients in other languages: amqplib (Node), RabbitMQ's Java client, Qpid JMS, amqp091-go, rhea,
+"""Drive the broker with clients in other languages: amqplib (Node), RabbitMQ's Java clients, Qpid JMS, amqp091-go, rhea,
 go-amqp.
 
-    python tests/conformance/run_interop.py [node] [java] [jms] [jms_cross] [go] [rhea] [go10]
+    python tests/conformance/run_interop.py [node] [java] [jms] [jms_cross] [rabbitmq10] [go] [rhea] [go10]
 
 starts a broker, and for each suite copies its sources to build/interop/, installs there what they need, and runs them
 with AMQP_URL set. A suite whose tool chain is not on this machine is skipped, and says so. The last line is a summary
@@ -93,6 +93,11 @@ SUITES = (
            "-DoutputDirectory=lib"),
           ("javac", "-encoding", "UTF-8", "-cp", "lib/*", "-d", "classes", "Bridge.java"),
           (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "crossing.py"), count_pytest),
+    Suite("rabbitmq10", "com.rabbitmq.client:amqp-client", ("java", "javac", "mvn"),
+          ("mvn", "-q", "-B", f"-Dmaven.repo.local={BUILD / 'maven'}", "dependency:copy-dependencies",
+           "-DoutputDirectory=lib"),
+          ("javac", "-encoding", "UTF-8", "-cp", "lib/*", "-d", "classes", "RabbitMq10.java"),
+          ("java", "-cp", "classes:lib/*", "com.rabbitmq.client.amqp.impl.RabbitMq10"), count_summary),
     Suite("go", "amqp091-go", ("go",), ("go", "mod", "download"), ("go", "vet", "./..."),
           ("go", "test", "-v", "-count=1", "./..."), count_go),
     Suite("rhea", "rhea", ("node", "npm"), ("npm", "install", "--no-audit", "--no-fund", "--loglevel=error"), (),
