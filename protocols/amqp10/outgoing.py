@@ -114,6 +114,7 @@ class Outgoing(Link):
         self.credit = 0
         self.delivery_count = 0
         self.drain = False
+        self.draining = False  # the client waits for the flow that ends a drain
         self.work: Work | None = None  # the transaction that its credit is for
         self.default_settlement = default_settlement
         self.max_message_size: int = m["max-message-size"]  # what its client takes, bytes; 0: anything
@@ -144,7 +145,7 @@ class Outgoing(Link):
             count = m["delivery-count"] if m["delivery-count"] is not None else 0
             credit = (count + m["link-credit"] - self.delivery_count) & _MASK
             self.credit = credit if credit < 0x80000000 else 0
-        self.drain = m["drain"]
+        self.drain = self.draining = m["drain"]
         self.resume()
         if m["echo"]:
             self._tell_credit()
@@ -157,11 +158,17 @@ class Outgoing(Link):
         consumer = self.consumer
         if self.credit > 0 and consumer.parked:
             consumer.queue.wake(consumer)
-        if self.drain and self.credit > 0 and not self.starved and not self.stalled and not self._sending() \
-                and not consumer.queue.returning and (consumer.cursor is None or not consumer.cursor.unfinished):
+        if self.draining and not self._sending() and (self.credit <= 0 or self._has_all()):
+            self.draining = False
             self.delivery_count = (self.delivery_count + self.credit) & _MASK
             self.credit = 0
             self._tell_credit()
+
+    def _has_all(self) -> bool:
+        """The client has been given all that there is for it."""
+        consumer = self.consumer
+        return not self.starved and not self.stalled and not consumer.queue.returning \
+            and (consumer.cursor is None or not consumer.cursor.unfinished)
 
     def _tell_credit(self) -> None:
         self.session.send_flow(self, **{

@@ -82,7 +82,7 @@ def test_credit_counts_from_what_was_delivered(wire: Client10, queue: str, ch: C
     assert wire.frame()[1][5:7] == [4, 0]
 
 
-@pytest.mark.parametrize("waiting", [0, 3])
+@pytest.mark.parametrize("waiting", [0, 3, 10])
 def test_drain(wire: Client10, queue: str, ch: Channel, waiting: int) -> None:
     """What there is comes, then the rest of the credit is gone, and the flow that says so still says drain."""
     fill(ch, queue, waiting)
@@ -94,6 +94,18 @@ def test_drain(wire: Client10, queue: str, ch: Channel, waiting: int) -> None:
     assert fields[5:7] == [10, 0] and fields[8] is True
     ch.put("", queue, b"later")
     wire.credit(1, delivered=10)
+    assert wire.delivery()[1].endswith(b"later")
+
+
+def test_a_drain_without_credit_is_answered(wire: Client10, queue: str, ch: Channel) -> None:
+    """As go-amqp asks for it: it takes back its credit with the same flow."""
+    wire.attach("out", RECEIVER, queue)
+    wire.credit(10)
+    wire.credit(0, drain=True)
+    fields = wire.flow()
+    assert fields[5:7] == [0, 0] and fields[8] is True
+    ch.put("", queue, b"later")
+    wire.credit(1)
     assert wire.delivery()[1].endswith(b"later")
 
 
