@@ -1,5 +1,5 @@
-"""Drive the broker with clients in other languages: amqplib (Node), RabbitMQ's Java clients, Qpid JMS, amqp091-go, rhea,
-go-amqp.
+"""Drive the broker with clients in other languages: amqplib and rhea (Node), RabbitMQ's two and Qpid JMS (Java),
+amqp091-go and go-amqp (Go).
 
     python tests/conformance/run_interop.py [node] [java] [jms] [jms_cross] [rabbitmq10] [go] [rhea] [go10]
 
