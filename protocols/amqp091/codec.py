@@ -170,7 +170,7 @@ def read_value(data: bytes, at: int, end: int, depth: int = 0) -> Any:
     if kind == 0x64:  # d
         return _DOUBLE.unpack(data[at:end])[0]
     if kind == 0x44:  # D
-        return Decimal(u32(data, at + 1)).scaleb(-data[at])
+        return Decimal(int.from_bytes(data[at + 1:end], "big", signed=True)).scaleb(-data[at])
     unsigned = kind == 0x42 or kind == 0x75 or kind == 0x69  # B u i
     return int.from_bytes(data[at:end], "big", signed=not unsigned)
 
@@ -212,9 +212,9 @@ def write_value(value: Any) -> bytes:
 
 def _write_decimal(value: Decimal) -> bytes:
     sign, digits, exponent = value.as_tuple()
-    if not isinstance(exponent, int) or sign or not -255 <= exponent <= 0:
+    if not isinstance(exponent, int) or not -255 <= exponent <= 0:
         raise ValueError(f"{value} does not fit a field table")
     number = int("".join(map(str, digits)))
-    if number >= 2**32:
+    if number >= 2**31 + sign:
         raise ValueError(f"{value} does not fit a field table")
-    return b"D" + bytes([-exponent]) + pack32(number)
+    return b"D" + bytes([-exponent]) + (-number if sign else number).to_bytes(4, "big", signed=True)

@@ -26,7 +26,7 @@ from broker.values import (
     UShort,
 )
 from protocols import values10
-from protocols.amqp091.codec import long_string, skip_value, u32, u64
+from protocols.amqp091.codec import long_string, skip_value, u64
 
 MARKER = "x-opt-type-"
 
@@ -38,6 +38,7 @@ RAW = Symbol("amqp:0-9-1:field")
 
 DECIMAL128 = 0x94
 _BIAS = 6176  # of a decimal128's exponent
+_NEGATIVE = 1 << 127
 
 _FLOAT = Struct(">f")
 _DOUBLE = Struct(">d")
@@ -77,7 +78,9 @@ def read(data: bytes, at: int, end: int) -> Any:
     if kind == 0x64:  # d
         return _DOUBLE.unpack(data[at + 1:end])[0]
     if kind == 0x44:  # D
-        return Opaque(DECIMAL128, ((_BIAS - data[at + 1]) << 113 | u32(data, at + 2)).to_bytes(16, "big"))
+        number = int.from_bytes(data[at + 2:end], "big", signed=True)  # as all clients write it
+        bits = (_BIAS - data[at + 1]) << 113 | abs(number)
+        return Opaque(DECIMAL128, (bits | _NEGATIVE if number < 0 else bits).to_bytes(16, "big"))
     seconds = u64(data, at + 1)  # T
     return Timestamp(seconds * 1000) if seconds <= (2**63 - 1) // 1000 else Described(RAW, data[at:end])
 
@@ -180,11 +183,13 @@ def _exact_table(table: dict[str, Any]) -> bytes | None:
 def _exact_decimal(value: Opaque) -> bytes | None:
     if value.kind != DECIMAL128:
         return None
-    number = int.from_bytes(value.data, "big")
-    scale = _BIAS - (number >> 113)
-    digits = number & (1 << 113) - 1
-    if 0 <= scale <= 255 and digits < 2**32:
-        return b"D" + bytes([scale]) + digits.to_bytes(4, "big")
+    bits = int.from_bytes(value.data, "big")
+    negative = bits & _NEGATIVE
+    scale = _BIAS - ((bits ^ negative) >> 113)
+    digits = bits & (1 << 113) - 1
+    number = -digits if negative else digits
+    if 0 <= scale <= 255 and -2**31 <= number < 2**31 and (digits or not negative):  # there is no -0
+        return b"D" + bytes([scale]) + number.to_bytes(4, "big", signed=True)
     return None
 
 

@@ -36,7 +36,8 @@ NAMES = st.text(max_size=60).filter(lambda name: len(name.encode("utf-8", "surro
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(-2**63, 2**63 - 1), st.floats(allow_nan=False), st.text(max_size=50),
     st.binary(max_size=50), st.builds(Timestamp, st.integers(0, 2**64 - 1)),
-    st.builds(lambda number, places: Decimal(number).scaleb(-places), st.integers(0, 2**32 - 1), st.integers(0, 255)))
+    st.builds(lambda number, places: Decimal(number).scaleb(-places), st.integers(-2**31, 2**31 - 1),
+              st.integers(0, 255)))
 VALUES = st.recursive(SCALARS, lambda inner: st.one_of(
     st.lists(inner, max_size=4), st.dictionaries(NAMES, inner, max_size=4)), max_leaves=15)
 TABLES = st.dictionaries(NAMES, VALUES, max_size=6)

@@ -29,7 +29,7 @@ from broker.values import (
 )
 from broker.view import BYTES, NOTHING, SEQUENCES, VALUE, View
 from protocols import maps010
-from protocols.amqp091 import convert, properties
+from protocols.amqp091 import convert, properties, tables
 from protocols.amqp091.codec import Timestamp as Seconds
 from protocols.amqp091.frames import BODY, HEADER, frame
 from protocols.amqp10 import convert as _  # noqa: F401 - registers itself
@@ -45,6 +45,10 @@ def integers(made: type, bits: int, signed: bool) -> st.SearchStrategy[Any]:
     return st.one_of(st.integers(low, high), st.sampled_from([low, high])).map(made)
 
 
+def decimal128(scale: int, digits: int, negative: bool) -> Opaque:
+    return Opaque(0x94, (negative << 127 | (6176 - scale) << 113 | digits).to_bytes(16, "big"))
+
+
 simple = st.one_of(
     st.none(), st.booleans(), integers(UByte, 8, False), integers(UShort, 16, False), integers(UInt, 32, False),
     integers(ULong, 64, False), integers(Byte, 8, True), integers(Short, 16, True), integers(Int, 32, True),
@@ -52,7 +56,7 @@ simple = st.one_of(
     st.characters(exclude_categories=["Cs"]).map(Char), texts, st.binary(max_size=20), st.uuids(),
     st.text("abc-:.", max_size=9).map(Symbol), st.binary(min_size=16, max_size=16).map(lambda b: Opaque(0x94, b)),
     st.binary(min_size=4, max_size=4).map(lambda b: Opaque(0x74, b)),
-    st.integers(0, 255).map(lambda scale: Opaque(0x94, ((6176 - scale) << 113 | 17).to_bytes(16, "big"))))
+    st.builds(decimal128, st.integers(0, 255), st.sampled_from([0, 17, 2**31 - 1, 2**31, 2**31 + 1]), st.booleans()))
 values = st.recursive(simple, lambda inner: st.one_of(
     st.lists(inner, max_size=4), st.dictionaries(texts, inner, max_size=4),
     st.builds(Described, st.text("abc:", min_size=1, max_size=5).map(Symbol), inner),
@@ -210,6 +214,14 @@ def test_091_to_10_to_091(message: Message) -> None:
     assert before == after
     assert by_name(one) == by_name(other)
     assert b"".join(convert.body_pieces(back)) == b"".join(convert.body_pieces(message))
+
+
+def test_decimals_have_a_sign() -> None:
+    for field, value in ((b"D\x02\xff\xff\xfe\xc6", decimal128(2, 314, True)),
+                         (b"D\x00\x80\x00\x00\x00", decimal128(0, 2**31, True)),
+                         (b"D\xff\x7f\xff\xff\xff", decimal128(255, 2**31 - 1, False))):
+        assert tables.read(field, 0, 6) == value and tables.exact(value) == field
+    assert tables.exact(decimal128(0, 0, True)) is None  # -0
 
 
 def by_name(table: bytes) -> dict[str, bytes]:
