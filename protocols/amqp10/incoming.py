@@ -289,6 +289,8 @@ class Incoming(Link):
         size -= scan.body_at
         if scan.rest_at > scan.header_end:  # delivery annotations are for us alone
             native = native[:scan.header_end] + native[scan.rest_at:]
+        if not native:
+            native = b"\x00\x53\x70\x45"  # a header that says nothing, for there is no way to deliver no bytes
         if self._format:
             native = with_format(self._format, native)
         message = Message(route.address, AMQP10, native, body or None, size, scan.durable,
