@@ -1,7 +1,8 @@
 """Drive the broker with clients in other languages: amqplib and rhea (Node), RabbitMQ's two and Qpid JMS (Java),
 amqp091-go and go-amqp (Go).
 
-    python tests/conformance/run_interop.py [node] [java] [jms] [jms_cross] [rabbitmq10] [go] [rhea] [go10]
+    python tests/conformance/run_interop.py [node] [java] [jms] [jms_cross] [rabbitmq10] [go] [rhea] [matrix]
+                                              [go10]
 
 starts a broker, and for each suite copies its sources to build/interop/, installs there what they need, and runs them
 with AMQP_URL set. A suite whose tool chain is not on this machine is skipped, and says so. The last line is a summary
@@ -102,6 +103,9 @@ SUITES = (
           ("go", "test", "-v", "-count=1", "./..."), count_go),
     Suite("rhea", "rhea", ("node", "npm"), ("npm", "install", "--no-audit", "--no-fund", "--loglevel=error"), (),
           ("node", "--test", "--test-reporter=tap", "messages.test.js", "links.test.js"), count_tap),
+    Suite("matrix", "rhea beside Proton and pika", ("node", "npm"),
+          ("npm", "install", "--no-audit", "--no-fund", "--loglevel=error"), (),
+          (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "with_rhea.py"), count_pytest),
     Suite("go10", "go-amqp", ("go",), ("go", "mod", "download"), ("go", "vet", "./..."),
           ("go", "test", "-v", "-count=1", "./..."), count_go),
 )
