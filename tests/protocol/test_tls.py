@@ -25,6 +25,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from proton import Message, SSLDomain
+from proton.utils import BlockingConnection
 
 from dragoman import testing
 from tests.wire import HANG, HEADER, Peer, eventually
@@ -125,6 +127,21 @@ def ended(client: socket.socket) -> bool:
         return client.recv(4096) == b""
     except ConnectionResetError:
         return True
+
+
+@pytest.mark.parametrize("port", ["both", "tls_only"])
+def test_proton(server: Setting, port: str) -> None:
+    """AMQP 1.0 within TLS, as Proton and its kin have it."""
+    domain = SSLDomain(SSLDomain.MODE_CLIENT)
+    domain.set_trusted_ca_db(str(server.folder / "ca.pem"))
+    domain.set_peer_authentication(SSLDomain.VERIFY_PEER)
+    connection = BlockingConnection(f"amqps://127.0.0.1:{getattr(server, port).port}", timeout=HANG, ssl_domain=domain,
+                                    user="guest", password="guest", allowed_mechs="PLAIN")
+    connection.create_sender("/queue/proton").send(Message(body="within TLS"))
+    receiver = connection.create_receiver("/queue/proton")
+    assert receiver.receive(HANG).body == "within TLS"
+    receiver.accept()
+    connection.close()
 
 
 @pytest.mark.parametrize(("port", "tls"), [("both", False), ("both", True), ("tls_only", True)])
