@@ -134,6 +134,9 @@ def attempt(suite: Suite) -> Counter[str]:
         return Counter(skipped=1)
     folder = BUILD / suite.name
     folder.mkdir(parents=True, exist_ok=True)
+    for former in folder.iterdir():  # of an earlier run; what was installed is in folders
+        if former.is_file():
+            former.unlink()
     for source in (HERE / suite.name).iterdir():
         if source.is_file():
             shutil.copy(source, folder)
