@@ -35,7 +35,7 @@ class Transaction:
     def __init__(self, host: VirtualHost) -> None:
         self.host = host
         self.publications: list[Publication] = []
-        self.settlements: list[tuple[Entry, Outcome]] = []
+        self.settlements: dict[Entry, Outcome] = {}
 
     def publish(self, publication: Publication) -> None:
         self.publications.append(publication)
@@ -43,11 +43,11 @@ class Transaction:
 
     def settle(self, entry: Entry, outcome: Outcome) -> None:
         """Settle an acquired entry with the commit."""
-        self.settlements.append((entry, outcome))
+        self.settlements[entry] = outcome
 
     def withdraw(self, entry: Entry) -> None:
         """The entry is not to be settled with the commit after all."""
-        self.settlements = [pair for pair in self.settlements if pair[0] is not entry]
+        self.settlements.pop(entry, None)
 
     def refused_by(self) -> Queue | None:
         """A queue that is too full for all that would go to it, and would refuse some of it; None: there is none."""
@@ -72,7 +72,7 @@ class Transaction:
         """
         broker = self.host.broker
         publications, settlements = self.publications, self.settlements
-        self.publications, self.settlements = [], []
+        self.publications, self.settlements = [], {}
         returned = []
         touched: dict[Queue, None] = {}
         for publication in publications:
@@ -83,7 +83,7 @@ class Transaction:
             result = self.host.publish(publication.route, publication.message, publication.copies_to)
             if result == UNROUTED and publication.mandatory:
                 returned.append(publication)
-        for entry, outcome in settlements:
+        for entry, outcome in settlements.items():
             outcome.apply(entry)
             touched[entry.queue] = None
         broker.log.commit(done)
@@ -91,10 +91,10 @@ class Transaction:
             queue.dispatch()
         return returned
 
-    def rollback(self) -> list[tuple[Entry, Outcome]]:
-        """Forget it all. Gives the settlements, for their entries are still acquired."""
+    def rollback(self) -> list[Entry]:
+        """Forget it all. Gives the entries that were to be settled, in that order: they are still acquired."""
         settlements = self.settlements
         for publication in self.publications:
             self.host.broker.memory.add(-publication.message.cost())
-        self.publications, self.settlements = [], []
-        return settlements
+        self.publications, self.settlements = [], {}
+        return list(settlements)

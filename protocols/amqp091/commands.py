@@ -342,6 +342,8 @@ def tx_select(channel: Channel, m: Arguments) -> None:
 def tx_commit(channel: Channel, m: Arguments) -> None:
     if channel.transaction is None:
         raise PreconditionFailed("channel is not transactional")
+    if channel.transaction.refused_by() is not None:  # RabbitMQ would leave some of it in its queues
+        raise PreconditionFailed("partial tx completion")
     channel.commit()
 
 

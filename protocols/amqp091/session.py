@@ -405,7 +405,7 @@ class Channel(Publisher):
 
     def commit(self) -> None:
         assert self.transaction is not None
-        for entry, _ in self.transaction.settlements:
+        for entry in self.transaction.settlements:
             self._free(entry)
         self.tx_tags.clear()
         returned = self.transaction.commit(self.after_commit())
@@ -415,8 +415,7 @@ class Channel(Publisher):
 
     def rollback(self) -> None:
         assert self.transaction is not None
-        settlements = self.transaction.rollback()
-        for tag, (entry, _) in zip(self.tx_tags, settlements, strict=True):
+        for tag, entry in zip(self.tx_tags, self.transaction.rollback(), strict=True):
             self.unacked[tag] = entry
             self.lowest = min(self.lowest, tag)
         self.tx_tags.clear()
@@ -437,7 +436,7 @@ class Channel(Publisher):
             consumer.queue.remove(consumer)
         self.consumers.clear()
         if self.transaction is not None:
-            for tag, (entry, _) in zip(self.tx_tags, self.transaction.rollback(), strict=True):
+            for tag, entry in zip(self.tx_tags, self.transaction.rollback(), strict=True):
                 self.unacked[tag] = entry
         if self.transaction is not None:  # what it gave back is not in order
             self.unacked = dict(sorted(self.unacked.items()))

@@ -236,12 +236,12 @@ class Session:
             if not settled:
                 return
             settlement = consumer.link.default_settlement.within(work)
-        elif not settled and work is None:
-            self._confirm_settlement(delivery_id, settlement.state)
         del self.unsettled[delivery_id]
         if not settled and work is not None:
             self.retired[delivery_id] = Retired(entry, settlement, work)
         settlement.apply(entry)
+        if not settled and work is None:
+            self._confirm_settlement(delivery_id, settlement.state)
 
     def _settle_retired(self, delivery_id: int, settlement: Settlement, settled: bool) -> None:
         """Likewise, on one that it has decided about within a transaction: it settles it, or decides otherwise."""

@@ -93,7 +93,7 @@ class Transactions:
         for session in self.connection.sessions.values():
             session.reinstate(work)
         touched: dict[Queue, None] = {}
-        for entry, _ in work.transaction.rollback():
+        for entry in work.transaction.rollback():
             touched[entry.queue] = None
             REQUEUE.apply(entry)
         for session, delivery_id in work.acquired:

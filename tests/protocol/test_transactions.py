@@ -34,6 +34,16 @@ def test_commit_publishes(tx: Channel, other: Channel, name: Name) -> None:
     assert [other.wait_get(one).body for _ in range(3)] == [b"0", b"1", b"2"]
 
 
+def test_a_commit_that_a_full_queue_refuses(tx: Channel, other: Channel, name: Name) -> None:
+    queue = name()
+    other.queue(queue, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+    for _ in range(2):
+        tx.publish("", queue, b"x")
+    with channel_error(406, "PRECONDITION_FAILED - partial tx completion", Tx.Commit):
+        tx.call(Tx.Commit())
+    assert other.count(queue) <= 1  # RabbitMQ keeps what fits
+
+
 def test_rollback_forgets_publishes(tx: Channel, name: Name) -> None:
     queue = name()
     tx.queue(queue)
