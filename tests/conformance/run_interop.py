@@ -105,7 +105,8 @@ SUITES = (
           ("node", "--test", "--test-reporter=tap", "messages.test.js", "links.test.js"), count_tap),
     Suite("matrix", "rhea beside Proton and pika", ("node", "npm"),
           ("npm", "install", "--no-audit", "--no-fund", "--loglevel=error"), (),
-          (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "with_rhea.py"), count_pytest),
+          (sys.executable, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider", "-c", str(ROOT / "setup.cfg"),
+           "--rootdir", str(ROOT), str(HERE / "matrix" / "with_rhea.py")), count_pytest),
     Suite("go10", "go-amqp", ("go",), ("go", "mod", "download"), ("go", "vet", "./..."),
           ("go", "test", "-v", "-count=1", "./..."), count_go),
 )

@@ -6,6 +6,7 @@
 //   {op: "send", queue, sides}     when all are accepted: true
 //   {op: "read", queue, count}     for each message its sections as rhea's codec reads them, and the number of it
 //   {op: "same", number, bytes}    whether that message is, as an application gets it, what these bytes are
+//   {op: "kind", bytes}            what the application property v of such a message is in JavaScript
 'use strict';
 
 const readline = require('node:readline');
@@ -155,19 +156,18 @@ function sections(buffer) {
   return found;
 }
 
-/** A message as an application gets it, without what passes, and without what makes no difference. */
-function lasting(message) {
-  const said = { ...message, ttl: null, first_acquirer: null, durable: message.durable || null,
-    priority: message.priority === 4 ? null : message.priority };
-  return Object.fromEntries(Object.entries(said).filter(([, value]) => value !== null && value !== undefined)
-    .map(([name, value]) => [name, without_widths(value)]));
+/** What an application gets, but for how a described value, which stays as typed, was encoded. */
+function shown(value) {
+  if (value instanceof types.wrap_boolean(true).constructor) return read(value);
+  if (Array.isArray(value)) return value.map(shown);
+  if (value === null || typeof value !== 'object' || Object.getPrototypeOf(value) !== Object.prototype) return value;
+  return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, shown(each)]));
 }
 
-/** rhea's typed values, which it hands out inside of described ones, say how wide they were written: no difference. */
-function without_widths(value) {
-  return value !== null && typeof value === 'object' && value.constructor.name === 'Typed' ? read(value)
-    : value !== null && typeof value === 'object' && Object.getPrototypeOf(value) === Object.prototype
-      ? Object.fromEntries(Object.entries(value).map(([name, each]) => [name, without_widths(each)])) : value;
+/** A message as an application gets it, with the defaults of its header, and without what passes. */
+function lasting(message) {
+  return shown({ ...message, durable: message.durable ?? false, priority: message.priority ?? 4, ttl: undefined,
+    first_acquirer: undefined });
 }
 
 // What one is told.
@@ -217,6 +217,11 @@ const operations = {
 
   same({ number, bytes: hex }) {
     return isDeepStrictEqual(lasting(taken[number]), lasting(codec.decode(bytes(hex))));
+  },
+
+  kind({ bytes: hex }) {
+    const { v } = codec.decode(bytes(hex)).application_properties;
+    return v === null ? 'null' : typeof v === 'object' ? v.constructor.name : typeof v;
   },
 };
 

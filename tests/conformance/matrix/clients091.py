@@ -63,6 +63,10 @@ class Pika:
         expected = pika.BasicProperties().decode(write_properties(side))
         return shown[1] == bytes.fromhex(side["body"][1]) and same(vars(shown[0]), vars(expected))
 
+    @staticmethod
+    def kind(value: Value) -> str:
+        decoded = pika.BasicProperties().decode(write_properties({"headers": {"v": value}}))
+        return type(decoded.headers["v"]).__name__
 
 
 class Raw:

@@ -1,57 +1,73 @@
-"""docs/translation.md: the table for users. `python -m tests.conformance.matrix.page FILE` writes it."""
+"""docs/translation.md, written from the table: `make docs`."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from tests.conformance.matrix.table import Chapter, Limit, Table, load
 
-HEAD = """# From AMQP 1.0 to 0-9-1 and back, value by value
+HEAD = """# Between AMQP 1.0 and 0-9-1, value by value
 
-What a message says to a client of the other dialect; readers of the sender's own dialect get just what was sent. This
-page is written from the table that the tests hold the broker to, with Qpid Proton, rhea and pika on either side:
-`<->` is so in both directions, `->` and `<-` are for messages of 1.0 and of 0-9-1 only. [AMQP 1.0 clients](amqp-1.0.md)
-has the rules behind it.
+<!-- Written by `make docs` from tests/conformance/matrix/*.toml. -->
 
-Types of 1.0 have their names from the specification, a string is in quotes, `map` and `list` are written `{}` and
-`[]`. Field values of 0-9-1 begin with the letter of their type: `t` boolean, `b` `B` `s` `u` `I` `i` `l` integers of 8,
-16, 32 and 64 bits (`B` `u` `i` unsigned), `f` `d` float and double, `D` decimal, `S` long string, `x` bytes, `T`
-timestamp, `A` array, `F` table, `V` nothing. *Marked* is a value beside which stands the header `x-opt-type-NAME`
-with that text. `0x00ff` are bytes; `"k" * 300` is a long text. All 1.0 readers of a 0-9-1 message get
-the annotations `x-exchange`, `x-routing-key` and `x-opt-jms-dest` besides.
+This is what becomes of a message of one dialect for a reader of the other. Qpid Proton, rhea and pika send and read
+it all in the tests, as far as they can: what they cannot is at the end. [AMQP 1.0 clients](amqp-1.0.md) has the rules
+in short.
+
+- The arrow says who sends: → a client of 1.0, ← one of 0-9-1, ↔ either. With ↔ a message becomes what it was on its
+  way back.
+- A reader of the sender's own dialect gets what was sent: each side is that, too.
+- A side is all that the message has, but for a body that is not mentioned, which is the bytes `m`, and the
+  delivery-mode 1 of 0-9-1.
+- What comes from 0-9-1 has more annotations in 1.0: `x-exchange` and `x-routing-key` say where it went, and
+  `x-opt-jms-dest` and `x-opt-jms-reply-to` whether that, and the reply-to, is a queue or a topic to JMS.
+- A value is written with its type. Those of 0-9-1 have one letter, as in RabbitMQ's documentation: `t` boolean, `b s I
+  l` signed and `B u i` unsigned of 8, 16, 32 and 64 bits, `f d` floating point, `D` decimal, `S` text, `x` bytes, `A`
+  array, `F` table, `T` timestamp, `V` void. `"k" * 300` is that text 300 times.
+- `marked ulong` means that beside the header there is a second one that tells the type of the first: `x-opt-type-v`.
+  `marked amqp` are bytes in AMQP 1.0's encoding.
 """
 
-LIMITS = """## What the clients cannot say or see
-
-These are bounds of the clients' libraries, not of the broker, which the tests found where they compare with the table.
-"""
+WAYS = {"->": "→", "<-": "←", "<->": "↔"}
+CLIENTS = {"proton": "Qpid Proton (Python)", "rhea": "rhea (Node)", "pika": "pika"}
 
 
-def page(table: Table) -> str:
-    return "\n".join([HEAD, *map(_chapter, table.chapters), LIMITS, *map(_limit, table.limits)]) + "\n"
+def text(table: Table) -> str:
+    """The whole page."""
+    return "\n".join([HEAD, *map(_chapter, table.chapters), _clients(table)])
 
 
 def _chapter(chapter: Chapter) -> str:
-    lines = [f"## {chapter.title}", "", chapter.text, "", "| AMQP 1.0 | | AMQP 0-9-1 |", "|---|---|---|"]
-    lines += [f"| {_cell(row.ten_text)} | `{row.way}` | {_cell(row.nine_text)} |" for row in chapter.rows]
-    return "\n".join(lines) + "\n"
+    lines = [f"| {_cell(row.said[0])} | {WAYS[row.way]} | {_cell(row.said[1])} |" for row in chapter.rows]
+    head = [f"## {chapter.title}", "", chapter.text, "", "| AMQP 1.0 | | AMQP 0-9-1 |", "|---|---|---|"]
+    return "\n".join([*head, *lines, ""])
 
 
-def _cell(side: Mapping[str, str]) -> str:
-    """A side's fields and values; long bytes are cut."""
-    return "<br>".join(f"{name} `{_short(text)}`" for name, text in side.items()) or "nothing"
+def _cell(said: list[str]) -> str:
+    return "<br>".join(f"`{each}`" for each in said) or "nothing"
 
 
-def _short(text: str) -> str:
-    text = "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text).replace("|", "\\|")
-    return " ".join(word[:50] + "…" if len(word) > 60 and word.startswith("0x") else word for word in text.split(" "))
+def _clients(table: Table) -> str:
+    """What the clients make of it."""
+    lines = ["## What the clients show", "", "What an application gets for a value, and what its client cannot do.", ""]
+    for client, title in CLIENTS.items():
+        lines += [f"### {title}", "", "| Value | In the application |", "|---|---|"]
+        kinds: dict[str, list[str]] = {}
+        for kind, shown in table.shown[client].items():
+            kinds.setdefault(shown, []).append(kind)
+        lines += [f"| {', '.join(f'`{each}`' for each in of)} | `{shown}` |" for shown, of in kinds.items()]
+        limits = [limit for limit in table.limits if limit.client == client]
+        lines += ["", *(["| It cannot always | | Because |", "|---|---|---|"] if limits else []), *map(_limit, limits)]
+        lines += [""] if limits else []
+    return "\n".join(lines)
 
 
 def _limit(limit: Limit) -> str:
-    return f"- {limit.client}, to {limit.does} {', '.join(f'`{kind}`' for kind in limit.types)}:\n  {limit.reason}"
+    of = ", ".join(f"`{each}`" for each in limit.types)
+    where = f" in {', '.join(f'`{each}`' for each in limit.fields)}" if limit.fields else ""
+    return f"| {limit.does} | {of}{where} | {limit.reason} |"
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(page(load()), encoding="utf-8")
+    Path(sys.argv[1]).write_text(text(load()), encoding="utf-8")

@@ -7,7 +7,7 @@ import subprocess
 from typing import Any
 
 from tests.conformance.matrix import sections10
-from tests.conformance.matrix.notation import Side
+from tests.conformance.matrix.notation import Side, Value
 
 
 class Agent:
@@ -48,7 +48,7 @@ class Rhea:
     @staticmethod
     def can_send(side: Side) -> bool:
         encoded = AGENT.ask("encode", side=side)
-        return encoded is not None and sections10.decode(bytes.fromhex(encoded)) == side
+        return encoded is not None and sections10.try_decode(bytes.fromhex(encoded)) == side
 
     @staticmethod
     def can_read(side: Side) -> bool:
@@ -64,3 +64,7 @@ class Rhea:
     def same(self, shown: int, side: Side) -> bool:
         """Whether a message that was read is, to an application, what this side says."""
         return bool(AGENT.ask("same", number=shown, bytes=sections10.encode(side).hex()))
+
+    @staticmethod
+    def kind(value: Value) -> str:
+        return str(AGENT.ask("kind", bytes=sections10.encode({"properties": {"v": value}, "body": []}).hex()))

@@ -55,6 +55,14 @@ def decode(data: bytes) -> Side:
     return side_of(found)
 
 
+def try_decode(data: bytes) -> Side | None:
+    """A message as it came, or None when Proton's codec gets lost in it."""
+    try:
+        return decode(data)
+    except ValueError:
+        return None
+
+
 def side_of(sections: list[Value]) -> Side:
     """A message by its sections, which are described values."""
     side: Side = {"body": []}

@@ -1,4 +1,6 @@
-"""The table of expectations, `table.toml`: what becomes of a message of one dialect for a reader of the other.
+"""The table of expectations: what becomes of a message of one dialect for a reader of the other.
+
+It is in values.toml and messages.toml; clients.toml has what a client cannot say or read.
 
 A row has a 1.0 side, a way, and a 0-9-1 side. A side is all that a message says, by field; what it leaves out the
 message has not got. The way says who sends it: `->` 1.0 clients, `<-` 0-9-1 clients, `<->` either. A reader of the
@@ -29,8 +31,8 @@ class Row:
     way: str
     ten: Side
     nine: Side
-    ten_text: dict[str, str]
-    nine_text: dict[str, str]
+    said: tuple[list[str], list[str]]
+    """Both sides as the table has them: one value, or its fields."""
 
     @property
     def name(self) -> str:
@@ -69,14 +71,25 @@ class Limit:
 class Table:
     chapters: list[Chapter]
     limits: list[Limit]
+    shown: dict[str, dict[str, str]]
+    """By client and type: what the value is in the client's language."""
+
+    def samples(self, dialect: str) -> dict[str, Value]:
+        """A value of each type, the shortest that the table has among its application properties and headers."""
+        found: dict[str, Value] = {}
+        for row in self.rows:
+            side = row.side(dialect)
+            for name in MAPS:
+                for key in ("v", "x-opt-v"):
+                    value = side.get(name, {}).get(key)
+                    if value and len(str(value)) < len(str(found.get(value[0], value * 2))):
+                        found[value[0]] = value
+        return found
 
     @property
     def rows(self) -> list[Row]:
         return [row for chapter in self.chapters for row in chapter.rows]
 
-    def limits_of(self, client: str, does: str, side: Side) -> list[Limit]:
-        """Why that client may be unable to do this with such a message."""
-        return [limit for limit in self.limits if (limit.client, limit.does) == (client, does) and limit.covers(side)]
 
 
 def values(side: Side) -> list[tuple[str, Value]]:
@@ -89,16 +102,20 @@ def values(side: Side) -> list[tuple[str, Value]]:
 
 
 def load() -> Table:
-    data = tomllib.loads((HERE / "table.toml").read_text(encoding="utf-8"))
-    chapters = [Chapter(each["title"], each.get("text", ""), [
-        _row(each, number, *row) for number, row in enumerate(each["rows"], 1)]) for each in data["chapter"]]
-    return Table(chapters, [Limit(**each) for each in data["limit"]])
+    values, messages, clients = (tomllib.loads((HERE / f"{name}.toml").read_text(encoding="utf-8"))
+                                 for name in ("values", "messages", "clients"))
+    chapters = [Chapter(each["title"], each["text"], [
+        _row(each, number, *row) for number, row in enumerate(each["rows"], 1)])
+        for each in values["chapter"] + messages["chapter"]]
+    return Table(chapters, [Limit(**each) for each in clients["limit"]], clients["shown"])
 
 
 def _row(chapter: dict[str, Any], number: int, ten: Any, way: str, nine: Any) -> Row:
     assert way in ("->", "<-", "<->"), way
-    ten_text, nine_text = _texts(ten, chapter["ten"]), _texts(nine, chapter["nine"])
-    return Row(chapter["title"], number, way, _side("ten", ten_text), _side("nine", nine_text), ten_text, nine_text)
+    texts = [_texts(side, chapter[dialect]) for dialect, side in (("ten", ten), ("nine", nine))]
+    said = [[side] if isinstance(side, str) else [f"{name}: {each}" for name, each in text.items()]
+            for side, text in zip((ten, nine), texts, strict=True)]
+    return Row(chapter["title"], number, way, _side("ten", texts[0]), _side("nine", texts[1]), (said[0], said[1]))
 
 
 def _texts(side: Any, place: str) -> dict[str, str]:
