@@ -172,7 +172,7 @@ class Reader:
             return ULong(0)
         data = self.take(1 << ((kind >> 4) - 5))
         if kind == FLOAT:
-            return Float(_FLOAT.unpack(data)[0])
+            return float32(data)
         if kind == DOUBLE:
             return _DOUBLE.unpack(data)[0]
         if kind == UUID:
@@ -242,6 +242,12 @@ def is_text(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def float32(data: bytes) -> Any:
+    """A float of 32 bits. One of the NaNs that Python would make another of (a signalling one) keeps its bytes."""
+    value = Float(_FLOAT.unpack(data)[0])
+    return value if _FLOAT.pack(value) == data else Opaque(FLOAT, data)
 
 
 def _integer(kind: int, data: bytes) -> Any:

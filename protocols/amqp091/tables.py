@@ -74,7 +74,7 @@ def read(data: bytes, at: int, end: int) -> Any:
     if kind == 0x56:  # V
         return None
     if kind == 0x66:  # f
-        return Float(_FLOAT.unpack(data[at + 1:end])[0])
+        return values10.float32(data[at + 1:end])
     if kind == 0x64:  # d
         return _DOUBLE.unpack(data[at + 1:end])[0]
     if kind == 0x44:  # D
@@ -144,7 +144,7 @@ def exact(value: Any) -> bytes | None:
     if kind is dict:
         return _exact_table(value)
     if kind is Opaque:
-        return _exact_decimal(value)
+        return _exact_opaque(value)
     if kind is Described and value.descriptor == RAW and type(value.value) is bytes and value.value:
         return bytes(value.value) if _is_raw(value) else None
     return None
@@ -180,7 +180,9 @@ def _exact_table(table: dict[str, Any]) -> bytes | None:
     return b"F" + long_string(b"".join(parts))
 
 
-def _exact_decimal(value: Opaque) -> bytes | None:
+def _exact_opaque(value: Opaque) -> bytes | None:
+    if value.kind == values10.FLOAT:
+        return b"f" + value.data
     if value.kind != DECIMAL128:
         return None
     bits = int.from_bytes(value.data, "big")

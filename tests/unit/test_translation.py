@@ -28,7 +28,7 @@ from broker.values import (
     same,
 )
 from broker.view import BYTES, NOTHING, SEQUENCES, VALUE, View
-from protocols import maps010
+from protocols import maps010, values10
 from protocols.amqp091 import convert, properties, tables
 from protocols.amqp091.codec import Timestamp as Seconds
 from protocols.amqp091.frames import BODY, HEADER, frame
@@ -222,6 +222,15 @@ def test_decimals_have_a_sign() -> None:
                          (b"D\xff\x7f\xff\xff\xff", decimal128(255, 2**31 - 1, False))):
         assert tables.read(field, 0, 6) == value and tables.exact(value) == field
     assert tables.exact(decimal128(0, 0, True)) is None  # -0
+
+
+@pytest.mark.parametrize("bits", [b"\x7f\xa0\0\1", b"\xff\xa0\0\1", b"\x7f\xc0\0\1"])
+def test_any_nan_stays_what_it_is(bits: bytes) -> None:
+    """Signalling ones too, which Python's own floats make quiet."""
+    value = tables.read(b"f" + bits, 0, 5)
+    assert tables.exact(value) == b"f" + bits
+    assert values10.encode(value) == b"\x72" + bits
+    assert tables.exact(values10.decode(b"\x72" + bits)) == b"f" + bits
 
 
 def by_name(table: bytes) -> dict[str, bytes]:
