@@ -44,6 +44,16 @@ class Client10:
         self.next_id = 0
         self.window = window  # transfers that may come
         self._have = b""
+        try:
+            self._log_in(user, password)
+            if opens:
+                self.open(container, frame_max, **options)
+                self.begin()
+        except BaseException:
+            self.socket.close()
+            raise
+
+    def _log_in(self, user: str, password: str) -> None:
         self.socket.sendall(SASL_HEADER)
         assert self._read(8) == SASL_HEADER
         self.frame()
@@ -51,9 +61,6 @@ class Client10:
         assert self.frame()[1][0] == 0
         self.socket.sendall(HEADER)
         assert self._read(8) == HEADER
-        if opens:
-            self.open(container, frame_max, **options)
-            self.begin()
 
     def open(self, container: str, frame_max: int = 65536, hostname: str | None = None, channel_max: int | None = None,
              idle: int | None = None, desired: list[str] | None = None,
