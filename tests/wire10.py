@@ -105,8 +105,8 @@ class Client10:
                 return fields + [None] * (20 - len(fields)), payload
             assert found in (FLOW, DISPOSITION), f"performative {found:#x} {fields} instead of {code:#x}"
 
-    def attach(self, name: str, role: bool, address: str, handle: int = 0, unsettled: dict[bytes, Any] | None = None,
-               snd: int = 0, rcv: int = 0, durable: int = 0, expiry: str | None = None, timeout: int = 0,
+    def attach(self, name: str, role: bool, address: str | None, handle: int = 0,
+               unsettled: dict[bytes, Any] | None = None, snd: int = 0, rcv: int = 0, durable: int = 0, expiry: str | None = None, timeout: int = 0,
                more: tuple[Any, ...] = (), properties: dict[Any, Any] | None = None,
                max_message_size: int | None = None) -> list[Any]:
         """Attach a link; more: further fields of its terminus. Gives the fields of the broker's attach."""

@@ -25,6 +25,12 @@ SEQUENCE: Final = 0x76
 VALUE: Final = 0x77
 FOOTER: Final = 0x78
 
+MOST_SECTIONS: Final = 16384
+"""Sections that the body of a message in many pieces can have: to look at more would hold up all others."""
+
+LONGEST_HEAD: Final = 65536
+"""Bytes within which such a section must say how long it is (descriptors of its value may come before that)."""
+
 _NAMES = {"amqp:header:list": HEADER, "amqp:delivery-annotations:map": DELIVERY_ANNOTATIONS,
           "amqp:message-annotations:map": MESSAGE_ANNOTATIONS, "amqp:properties:list": PROPERTIES,
           "amqp:application-properties:map": APPLICATION_PROPERTIES, "amqp:data:binary": DATA,
@@ -179,24 +185,29 @@ def check_pieces(native: bytes, at: int, rest: list[bytes]) -> None:
     """The same for a body that begins in `native` at `at` and goes on in other pieces, which are not put together for
     this: what is between the heads of its sections is passed over. Raises: Malformed."""
     pieces = [native, *rest]
-    total = sum(map(len, pieces))
-    first = last = 0
-    while at < total:
-        size, code = _section_size(pieces, at, total)
+    index = first = last = 0
+    for _ in range(MOST_SECTIONS):
+        while index < len(pieces) and at >= len(pieces[index]):
+            at -= len(pieces[index])
+            index += 1
+        if index == len(pieces):
+            if at:
+                raise Malformed("a message's body is cut off")
+            return
+        size, code = _section_size(pieces, index, at)
         if code < DATA or first and (last == FOOTER or code != FOOTER and (code != first or code == VALUE)):
             raise Malformed("a message's sections are not in order")
         first = first or code
         last = code
         at += size
-    if at != total:
-        raise Malformed("a message's body is cut off")
+    raise Malformed(f"a large message has more than {MOST_SECTIONS} sections")
 
 
-def _section_size(pieces: list[bytes], at: int, total: int) -> tuple[int, int]:
-    """The bytes of the section at `at`, its descriptor included, and its code."""
+def _section_size(pieces: list[bytes], index: int, at: int) -> tuple[int, int]:
+    """The bytes of the section at `at` of a piece, its descriptor included, and its code. Raises: Malformed."""
     look = 64
     while True:
-        data = _cut(pieces, at, look)
+        data = _cut(pieces, index, at, look)
         reader = Reader(data, 0, len(data))
         try:
             code = section(reader)
@@ -210,22 +221,22 @@ def _section_size(pieces: list[bytes], at: int, total: int) -> tuple[int, int]:
             reader.skip()
             return reader.at, code
         except Malformed:
-            if look >= total - at:
+            if len(data) < look or look >= LONGEST_HEAD:
                 raise
             look *= 4
 
 
-def _cut(pieces: list[bytes], at: int, size: int) -> bytes:
-    """So many bytes from `at` on, of bytes in pieces; fewer at the end."""
-    found: list[bytes] = []
-    for piece in pieces:
-        if at >= len(piece):
-            at -= len(piece)
-            continue
-        part = piece[at:at + size]
+def _cut(pieces: list[bytes], index: int, at: int, size: int) -> bytes:
+    """So many bytes from `at` of a piece on; fewer at the end."""
+    part = pieces[index][at:at + size]
+    if len(part) == size:
+        return part
+    found = [part]
+    size -= len(part)
+    for following in range(index + 1, len(pieces)):
+        part = pieces[following][:size]
         found.append(part)
         size -= len(part)
-        at = 0
         if size <= 0:
             break
     return b"".join(found)

@@ -129,3 +129,17 @@ def ch(client: Client) -> Channel:
 def other(name: object, connect: Callable[..., Client]) -> Channel:
     """A channel of a second connection."""
     return connect().channel()
+
+
+@pytest.fixture
+def queue(ch: Channel, name: Callable[..., str]) -> str:
+    """The name of a queue that any connection may use."""
+    made = name()
+    ch.queue(made)
+    return made
+
+
+@pytest.fixture
+def wire(connect10: Callable[..., Client10]) -> Client10:
+    """A connection of AMQP 1.0 with a session."""
+    return connect10("wire")

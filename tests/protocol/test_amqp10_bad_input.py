@@ -56,18 +56,6 @@ def bystander(connect10: Connect10, ch: Channel, name: Callable[..., str]) -> It
     assert wire.delivery()[1].endswith(b"after")
 
 
-@pytest.fixture
-def wire(connect10: Connect10) -> Client10:
-    return connect10("offender")
-
-
-@pytest.fixture
-def queue(ch: Channel, name: Callable[..., str]) -> str:
-    made = name()
-    ch.queue(made)
-    return made
-
-
 def error_of(fields: list[Any], at: int) -> str:
     """The condition of an error that a close, end or detach has."""
     error = fields[at]

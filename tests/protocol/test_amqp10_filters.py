@@ -16,18 +16,6 @@ Connect10 = Callable[..., Client10]
 pytestmark = pytest.mark.dragoman_only("RabbitMQ has filters on streams only")
 
 
-@pytest.fixture
-def wire(connect10: Connect10) -> Client10:
-    return connect10("wire")
-
-
-@pytest.fixture
-def queue(ch: Channel, name: Callable[..., str]) -> str:
-    made = name()
-    ch.queue(made)
-    return made
-
-
 @pytest.mark.parametrize("descriptor", [
     symbol("apache.org:selector-filter:string"), symbol("apache.org:jms-selector-filter:string"),
     ulong(0x468C00000004)])

@@ -39,18 +39,6 @@ Connect10 = Callable[..., Client10]
 pytestmark = pytest.mark.dragoman_only("the frames are those that Dragoman sends")
 
 
-@pytest.fixture
-def wire(connect10: Connect10) -> Client10:
-    return connect10("wire")
-
-
-@pytest.fixture
-def queue(ch: Channel, name: Callable[..., str]) -> str:
-    made = name()
-    ch.queue(made)
-    return made
-
-
 def fill(ch: Channel, queue: str, count: int, size: int = 3) -> None:
     for number in range(count):
         ch.put("", queue, f"{number}".encode().rjust(size, b"."))
@@ -263,7 +251,7 @@ def decode_first(data: bytes) -> list[Any]:
 def test_the_largest_message() -> None:
     with testing.broker(config='[limits]\nmessage_size = 100000\n[amqp10]\nframe_max = 512\n') as broker:
         wire = Client10(broker.host, broker.port)
-        wire.attach("made", RECEIVER, None, more=(True,))  # type: ignore[arg-type]
+        wire.attach("made", RECEIVER, None, more=(True,))
         fields = wire.attach("in", SENDER, "/queue/large", handle=1)
         assert fields[10] == 100000
         sent = message(b"x" * 200_000)
@@ -491,7 +479,7 @@ def test_lifetime_policies(wire: Client10, connect10: Connect10, ch: Channel, po
     """delete-on-close, on-no-links, on-no-messages, on-no-links-or-messages (part 3, section 3.5.10 and on)."""
     other = connect10("other")
     properties = {symbol("lifetime-policy"): Described(ulong(policy), [])}
-    made = wire.attach("made", RECEIVER, None, more=(True, properties))  # type: ignore[arg-type]
+    made = wire.attach("made", RECEIVER, None, more=(True, properties))
     address = made[5].value[0]
     other.attach("in", SENDER, address)
     other.transfer(message(b"x"), b"t")

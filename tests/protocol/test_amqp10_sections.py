@@ -63,6 +63,20 @@ def test_a_body_is_right_or_wrong_however_it_is_cut(draw: st.DataObject, body: b
     assert cut == whole
 
 
+def test_a_body_of_very_many_sections_is_refused_soon() -> None:
+    one = section(DATA, b"\xa0\0")
+    pieces = [one * 100] * 50_000  # five million of them
+    with pytest.raises(Malformed, match="more than"):
+        check_pieces(b"", 0, pieces)
+
+
+def test_a_long_descriptor_is_looked_behind_so_far() -> None:
+    value = b"\x00" + sized(0xA3, b"d" * 10_000) + b"\xa1\x01x"
+    check_pieces(section(VALUE, value)[:50], 0, [section(VALUE, value)[50:]])
+    with pytest.raises(Malformed):
+        check_pieces(section(VALUE, b"\x00" + sized(0xA3, b"d" * 100_000) + b"\xa1\x01x"), 0, [])
+
+
 @pytest.mark.parametrize("boundary", range(5))
 def test_a_first_transfer_that_ends_with_a_section(connect10: Callable[..., Client10], ch: Channel,
                                                    name: Callable[..., str], boundary: int) -> None:

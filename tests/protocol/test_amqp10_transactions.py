@@ -38,13 +38,6 @@ def wire(connect10: Connect10) -> Client10:
     return coordinated(connect10("transactor"))
 
 
-@pytest.fixture
-def queue(ch: Channel, name: Callable[..., str]) -> str:
-    made = name()
-    ch.queue(made)
-    return made
-
-
 def coordinated(wire: Client10) -> Client10:
     """Attach a link to the coordinator."""
     wire.send(ATTACH, "coordinator", uint(COORDINATOR), SENDER, None, None, state(0x28), state(0x30), None, None,
