@@ -106,9 +106,9 @@ class Client10:
             assert found in (FLOW, DISPOSITION), f"performative {found:#x} {fields} instead of {code:#x}"
 
     def attach(self, name: str, role: bool, address: str | None, handle: int = 0,
-               unsettled: dict[bytes, Any] | None = None, snd: int = 0, rcv: int = 0, durable: int = 0, expiry: str | None = None, timeout: int = 0,
-               more: tuple[Any, ...] = (), properties: dict[Any, Any] | None = None,
-               max_message_size: int | None = None) -> list[Any]:
+               unsettled: dict[bytes, Any] | None = None, snd: int = 0, rcv: int = 0, durable: int = 0,
+               expiry: str | None = None, timeout: int = 0, more: tuple[Any, ...] = (),
+               properties: dict[Any, Any] | None = None, max_message_size: int | None = None) -> list[Any]:
         """Attach a link; more: further fields of its terminus. Gives the fields of the broker's attach."""
         terminus = [address, uint(durable), None if expiry is None else symbol(expiry), uint(timeout), *more]
         source = state(0x28, *terminus) if role == RECEIVER else state(0x28)
