@@ -85,6 +85,26 @@ class Opaque:
         return f"Opaque({self.kind:#x}, {self.data!r})"
 
 
+class Odd:
+    """A value of a type that only AMQP 0-10 has, such as a bin128 or a dec64: its type code there (section 1.5) and its
+    bytes, without the length that some are preceded by."""
+
+    __slots__ = ("code", "data")
+
+    def __init__(self, code: int, data: bytes) -> None:
+        self.code = code
+        self.data = data
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Odd) and self.code == other.code and self.data == other.data
+
+    def __hash__(self) -> int:
+        return hash((self.code, self.data))
+
+    def __repr__(self) -> str:
+        return f"Odd({self.code:#x}, {self.data!r})"
+
+
 class Described:
     """A value with a descriptor: a symbol, a ulong or something else that tells what it means."""
 

@@ -11,7 +11,7 @@ import uuid
 from struct import Struct
 from typing import Any
 
-from broker.values import Byte, Char, Float, Int, Short, Timestamp, UByte, UInt, ULong, UShort
+from broker.values import Byte, Char, Float, Int, Odd, Short, Timestamp, UByte, UInt, ULong, UShort
 
 DEEPEST = 100
 """Levels of nesting; beyond is an error."""
@@ -40,6 +40,14 @@ def read_list(data: bytes) -> list[Any]:
     """Raises: ValueError."""
     reader = _Reader(data)
     value = reader.sequence(0)
+    reader.finish()
+    return value
+
+
+def read_array(data: bytes) -> list[Any]:
+    """Raises: ValueError."""
+    reader = _Reader(data)
+    value = reader.array(0)
     reader.finish()
     return value
 
@@ -162,7 +170,14 @@ class _Reader:
             return Timestamp(self.number(8) * 1000)
         if code == 0x48:
             return uuid.UUID(bytes=self.take(16))
-        raise ValueError(f"a value has type {code:#04x}, which has no equal in the model")
+        width = 1 << (code >> 4)
+        if code < 0x80:  # of a fixed width, which the type code tells (section 1.5)
+            return Odd(code, self.take(width))
+        if code < 0xB0:  # of a variable width
+            return Odd(code, self.take(self.number((1, 2, 4)[(code >> 4) - 8])))
+        if 0xC0 <= code < 0xE0:  # of five and of nine bytes
+            return Odd(code, self.take(5 if code < 0xD0 else 9))
+        raise ValueError(f"a value has type {code:#04x}, which 0-10 does not have")
 
 
 def _sized(count: int, content: bytes) -> bytes:
@@ -202,7 +217,15 @@ def _write(value: Any) -> bytes:
         return b"\x27" + ord(value).to_bytes(4, "big")
     if isinstance(value, uuid.UUID):
         return b"\x48" + value.bytes
+    if kind is Odd:
+        return _write_odd(value.code, value.data)
     if kind is Timestamp and value >= 0 and value % 1000 == 0:
         seconds: int = value // 1000
         return b"\x38" + seconds.to_bytes(8, "big")
     raise ValueError(f"0-10 has no exact type for {kind.__name__}")
+
+
+def _write_odd(code: int, data: bytes) -> bytes:
+    if 0x80 <= code < 0xB0:
+        return bytes([code]) + len(data).to_bytes((1, 2, 4)[(code >> 4) - 8], "big") + data
+    return bytes([code]) + data
