@@ -20,6 +20,8 @@ AMQP091 = 1
 """Dialect number of 0-9-1, and of 0-9 and 0-8, which carry messages in the same bytes."""
 AMQP10 = 2
 """Dialect number of 1.0."""
+AMQP010 = 3
+"""Dialect number of 0-10."""
 
 OVERHEAD = 500
 """What a message with its entry costs in memory beside its bytes, roughly, in bytes."""
