@@ -41,8 +41,9 @@ bench: build $(VENV)/tested-with ## measure; PEER=host:port measures another bro
 chaos: build $(VENV)/tested-with ## kill brokers under load, CHAOS_ROUNDS=50 times, and look for lost messages
 	CHAOS_ROUNDS=$${CHAOS_ROUNDS:-50} $(PYTEST) tests/chaos $(ARGS)
 
-docs: $(VENV)/tested-with ## write the tables of docs/configuration.md and docs/translation.md anew
+docs: $(VENV)/tested-with ## write the tables of docs/configuration.md, queue-options.md and translation.md anew
 	$(BIN)/python -m dragoman.config_text docs/configuration.md
+	$(BIN)/python -m dragoman.options_text docs/queue-options.md
 	$(BIN)/python -m tests.conformance.matrix.page docs/translation.md
 
 wheel: $(VENV)/ready ## build a wheel into dist/

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from broker.arguments import kind
+from broker.argument_values import kind
 from broker.errors import PreconditionFailed
 from broker.exchange import NO_LOCAL, SELECTOR, Binding, Exchange
 from broker.message import Message

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from broker.arguments import DROP_HEAD, REJECT_PUBLISH_DLX
 from broker.chores import Chores
 from broker.clock import Timer
 from broker.consumer import Consumer
@@ -19,7 +20,7 @@ from broker.errors import ResourceLocked
 from broker.groups import Groups
 from broker.lane import Lane
 from broker.message import Amendment, Message, amended, restore
-from broker.queue_settings import DROP_HEAD, REJECT_PUBLISH_DLX, QueueSettings
+from broker.queue_settings import QueueSettings
 from store.journal import TRANSIENT, StoreDamaged, StoredEntry
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Durable topology: exchanges, queues and bindings as settings in the store.
 
 A setting's key is `kind NUL virtual host NUL name` (a binding's name is a digest of what makes it different), its
-value the JSON of `broker.arguments`.
+value the JSON of `broker.argument_values`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from broker import arguments
+from broker import argument_values
 from store.journal import Store, StoreDamaged
 
 EXCHANGE = "exchange"
@@ -29,7 +29,7 @@ def binding_name(identity: str, source: str) -> str:
 
 
 def save(store: Store, setting: str, value: dict[str, Any]) -> None:
-    store.put(setting, arguments.dump(value))
+    store.put(setting, argument_values.dump(value))
 
 
 class Saved:
@@ -53,7 +53,7 @@ def saved(store: Store) -> list[Saved]:
         if len(parts) != 3 or parts[0] not in (EXCHANGE, QUEUE, BINDING, HOLD):
             continue
         try:
-            content = arguments.load(value)
+            content = argument_values.load(value)
         except ValueError as error:
             raise StoreDamaged(f"setting {setting!r} in the store is not readable: {error}") from None
         if not isinstance(content, dict):

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from broker.arguments import DROP_HEAD
 from broker.entry import Entry
 from broker.message import Message
 from broker.outcome import Outcome
 from broker.queue import Queue
-from broker.queue_settings import DROP_HEAD
 from broker.virtualhost import UNROUTED, Route, VirtualHost
 
 

@@ -6,8 +6,9 @@ import secrets
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from broker import arguments as args
+from broker import argument_values as args
 from broker import topology
+from broker.arguments import EXCHANGE_NAMES, given, inequivalent
 from broker.deadletter import copies, dead_letter, goes_round
 from broker.delayed import DelayedExchange, Hold
 from broker.errors import (
@@ -22,7 +23,7 @@ from broker.hashing import ConsistentHashExchange, RandomExchange
 from broker.headers import HeadersExchange
 from broker.message import CONVERTERS, Address, Amendment, Message, address_of, amended
 from broker.queue import LOCKED, Queue
-from broker.queue_settings import QueueSettings, check_properties, exchange_argument, queue_settings
+from broker.queue_settings import QueueSettings, check_properties, check_same_arguments, queue_settings
 
 if TYPE_CHECKING:
     from broker.broker import Broker
@@ -233,7 +234,7 @@ class VirtualHost:
 
     def _make_exchange(self, name: str, kind: str, durable: bool, auto_delete: bool, internal: bool,
                        arguments: dict[str, Any], queue_id: int = 0) -> Exchange:
-        exchange_argument(arguments, "alternate-exchange", f"exchange '{name}' in vhost '{self.name}'")
+        given(arguments, EXCHANGE_NAMES, f"exchange '{name}' in vhost '{self.name}'")
         if arguments.get("alternate-exchange") == "":
             self.nameless_is_alternate = True
         if kind != "x-delayed-message":
@@ -475,18 +476,7 @@ def _check_not_default(end: Queue | Exchange) -> None:
 
 def _check_same(argument: str, received: Any, current: Any, what: str) -> None:
     if not args.same(received, current):
-        both = received is not None and current is not None
-        raise PreconditionFailed(f"inequivalent arg '{argument}' for {what}: received {_shown(received, both)} "
-                                 f"but current is {_shown(current, both)}")
-
-
-def _shown(value: Any, briefly: bool) -> str:
-    if value is None:
-        return "none"
-    written = str(value).lower() if isinstance(value, bool) else str(value)
-    if briefly:
-        return f"'{written}'"
-    return f"the value '{written}' of type '{args.kind(value)}'"
+        raise inequivalent(argument, received, current, what)
 
 
 def _check_same_exchange(exchange: Exchange, kind: str, durable: bool, auto_delete: bool, internal: bool,
@@ -502,11 +492,6 @@ def _check_same_exchange(exchange: Exchange, kind: str, durable: bool, auto_dele
                 what)
 
 
-_EQUIVALENT = ("x-expires", "x-message-ttl", "x-max-length", "x-max-length-bytes", "x-max-priority", "x-overflow",
-               "x-dead-letter-exchange", "x-dead-letter-routing-key", "x-single-active-consumer", "x-delivery-limit",
-               "x-queue-type", "x-queue-mode")
-
-
 def _check_same_queue(queue: Queue, durable: bool, exclusive: bool, auto_delete: bool,
                       arguments: dict[str, Any]) -> None:
     what = repr(queue)
@@ -515,8 +500,4 @@ def _check_same_queue(queue: Queue, durable: bool, exclusive: bool, auto_delete:
     _check_same("auto_delete", auto_delete, queue.auto_delete, what)
     if exclusive is not queue.exclusive:
         raise ResourceLocked(LOCKED.format(what))
-    for argument in _EQUIVALENT:
-        received, current = arguments.get(argument), queue.arguments.get(argument)
-        if argument == "x-queue-type":
-            received, current = received or "classic", current or "classic"
-        _check_same(argument, received, current, what)
+    check_same_arguments(arguments, queue.arguments, what)

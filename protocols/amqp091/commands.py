@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from broker.arguments import kind
+from broker.argument_values import kind
 from broker.errors import AccessRefused, NotFound, PreconditionFailed
 from broker.exchange import Exchange, selector_argument
 from broker.message import AMQP091

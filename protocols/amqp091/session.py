@@ -10,7 +10,7 @@ from collections.abc import Callable
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
 
-from broker.arguments import kind
+from broker.argument_values import kind
 from broker.entry import Entry
 from broker.message import AMQP091, Amendment, Message, Publisher, amended
 from broker.outcome import ACCEPT, REJECT, REQUEUE, Outcome
