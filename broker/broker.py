@@ -115,7 +115,10 @@ class Broker(LogListener):
                 queue.ready_bytes += found.size
         self.durable_id = self.log.last_id
         for queue in queues.values():
-            queue.recovered(0 if self.log.clean else self.log.last_id)
+            queue.suspect_id = 0 if self.log.clean else self.log.last_id
+            if queue.ordered is not None:
+                yield from queue.ordered.rebuild()
+            queue.recovered()
         for host in self.hosts.values():
             for exchange in host.exchanges.values():
                 if isinstance(exchange, DelayedExchange):

@@ -115,7 +115,8 @@ class Consumers:
                 self.wake(consumer)
 
     def _give_cursor(self, consumer: Consumer) -> None:
-        consumer.cursor = Cursor(self.queue, consumer)
+        ordered = self.queue.ordered
+        consumer.cursor = Cursor(self.queue, consumer) if ordered is None else ordered.cursor(consumer)
         self.cursors.append(consumer.cursor)
 
     def _rest(self, consumer: Consumer) -> None:

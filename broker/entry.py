@@ -19,7 +19,11 @@ GONE = 2
 class Entry(StoredEntry):
     """A message's place in one queue. The message itself may be in the journal only, until it is wanted."""
 
-    __slots__ = ("queue", "message", "state", "stored", "redelivered", "consumer", "held", "refusals", "group")
+    __slots__ = ("queue", "message", "state", "stored", "redelivered", "consumer", "held", "refusals", "group",
+                 "key")
+
+    key: str | None
+    """Of queues that have an order of their own (broker.ordered), which set it: what the entry is kept or sorted by."""
 
     def __init__(self, queue: Queue, message: Message | None, queue_id: int, lane: int, entry_id: int,
                  message_id: int, size: int, expiry: int, deliveries: int, flags: int) -> None:

@@ -22,6 +22,8 @@ from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
+from mypy_extensions import mypyc_attr
+
 from broker.entry import AVAILABLE, GONE, Entry
 from store.journal import ShardLog
 
@@ -34,6 +36,7 @@ CHUNK = 1000
 """Entries that are read from the journal at a time."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Lane:
     """Available entries of one priority."""
 
@@ -55,6 +58,10 @@ class Lane:
 
     def __len__(self) -> int:
         return len(self.head) + len(self.returned) + self.tail_count + len(self.recent) - self.holes
+
+    def in_memory(self) -> int:
+        """How many entries there are outside the tail, roughly."""
+        return len(self.head) + len(self.returned)
 
     def paged(self) -> bool:
         """Whether new entries go to the journal rather than to the head."""

@@ -19,8 +19,12 @@ from broker.entry import ACQUIRED, AVAILABLE, GONE, Entry
 from broker.errors import ResourceLocked
 from broker.groups import Groups
 from broker.lane import Lane
+from broker.last_value import LastValues
 from broker.message import Amendment, Message, amended, restore
+from broker.ordered import OrderedLane
+from broker.priorities import Levels
 from broker.queue_settings import QueueSettings
+from broker.sorted import SortedLane
 from store.journal import TRANSIENT, StoreDamaged, StoredEntry
 
 if TYPE_CHECKING:
@@ -55,7 +59,13 @@ class Queue:
         self.clock = host.broker.clock
         self.keep_messages = host.broker.queue_memory_messages
         self.keep_bytes = host.broker.queue_memory_bytes
-        self.lanes = [Lane(self, number) for number in range(settings.max_priority + 1)]
+        self.ordered = ordered_lane(self, settings)
+        levels = Levels(settings)
+        self.lowest_priority = levels.lowest
+        self.highest_level = levels.highest
+        self.fair_share = levels.fair_share
+        self.lanes: list[Lane] = [self.ordered] if self.ordered is not None else [
+            Lane(self, number) for number in range(levels.highest + 1)]
         self.ready = 0  # available entries
         self.ready_bytes = 0
         self.unsettled = 0  # acquired entries
@@ -85,8 +95,8 @@ class Queue:
         log = self.log
         log.last_id += 1
         lane = 0
-        if self.settings.max_priority:
-            lane = min(message.priority, self.settings.max_priority)
+        if self.highest_level:
+            lane = max(0, min(message.priority - self.lowest_priority, self.highest_level))
         expiry = message.expiry
         if self.settings.message_ttl >= 0:
             own = self.clock.now + self.settings.message_ttl
@@ -97,6 +107,8 @@ class Queue:
         if self.durable and message.durable:
             message.pending += 1
             self._store(entry, message)
+        if self.ordered is not None:
+            self.ordered.arrived(entry, message)
         if self.ready == 0 and not self.returning and not self.consumers.cursors:
             consumer = self.consumers.pick()
             if consumer is not None:
@@ -133,7 +145,7 @@ class Queue:
             self.dispatch()
 
     def _crowded(self, lane: Lane) -> bool:
-        count = len(lane.head) + len(lane.returned)
+        count = lane.in_memory()
         if count < FEW:
             return False
         return (count >= self.keep_messages or self.ready_bytes - lane.tail_size > self.keep_bytes
@@ -153,9 +165,8 @@ class Queue:
                 return
             self._dead_letter(entry, "maxlen")
 
-    def recovered(self, suspect_id: int) -> None:
-        """The journal's entries are counted. Those up to suspect_id may have been delivered before a crash."""
-        self.suspect_id = suspect_id
+    def recovered(self) -> None:
+        """The journal's entries are counted."""
         self.used()
         if self.ready:
             self._expire_heads()
@@ -244,6 +255,8 @@ class Queue:
         lanes = self.lanes
         if len(lanes) == 1:
             entry = lanes[0].take(self.log)
+        elif self.fair_share is not None:
+            entry = self.fair_share.take(lanes, self.log)
         else:
             entry = None
             for number in range(len(lanes) - 1, -1, -1):
@@ -319,7 +332,7 @@ class Queue:
         entry.redelivered = True
         if self.groups is not None:
             self.groups.settled(entry)
-        if self.deleted:
+        if self.deleted or self.ordered is not None and self.ordered.outdated(entry):
             self._forget(entry)
             return
         if failed:
@@ -379,6 +392,14 @@ class Queue:
             message.settle_pending()
         if message is not None:
             self.memory.release(message)
+        if self.ordered is not None:
+            self.ordered.gone(entry)
+
+    def drop(self, entry: Entry) -> None:
+        """An available entry that was taken out of its lane is gone."""
+        self.ready -= 1
+        self.ready_bytes -= entry.size
+        self._forget(entry)
 
     def _expire_heads(self) -> None:
         """Drop what has expired at the head, and see when the next one will. (As in RabbitMQ, an entry expires when it
@@ -514,6 +535,13 @@ class Queue:
         self.ready_bytes = 0
         for consumer in self.consumers.clear():
             consumer.cancelled()
+
+
+def ordered_lane(queue: Queue, settings: QueueSettings) -> OrderedLane | None:
+    """The lane of a queue that has an order of its own."""
+    if settings.last_value_key is not None:
+        return LastValues(queue, settings.last_value_key)
+    return None if settings.sort_key is None else SortedLane(queue, settings.sort_key)
 
 
 AT_ONCE = 1000
