@@ -15,6 +15,7 @@ from broker.delayed import DelayedExchange
 from broker.entry import Entry
 from broker.errors import BrokerError, NotFound
 from broker.lane import Lane
+from broker.management import Management
 from broker.memory import AlarmListener, Memory
 from broker.queue import Queue
 from broker.unsettled import Unsettled
@@ -62,6 +63,7 @@ class Broker(LogListener):
         self.queue_memory_bytes = queue_memory_bytes
         self.spilling: dict[Lane, None] = {}  # lanes whose newest entries are still in memory
         self.hosts: dict[str, VirtualHost] = {}
+        self.management = Management(self)
         self.unsettled = Unsettled(store)
         self.auto_create: list[AutoCreate] = []
         self.log = store.acquire(0, self)
@@ -113,6 +115,10 @@ class Broker(LogListener):
                 queue.lanes[number].recovered(found.count, found.size, found.first_id, found.last_id)
                 queue.ready += found.count
                 queue.ready_bytes += found.size
+                queue.enqueued += found.count
+                queue.enqueued_bytes += found.size
+                queue.persisted += found.count
+                queue.persisted_bytes += found.size
         self.durable_id = self.log.last_id
         for queue in queues.values():
             queue.suspect_id = 0 if self.log.clean else self.log.last_id

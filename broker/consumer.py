@@ -24,7 +24,7 @@ class Consumer:
     """
 
     __slots__ = ("queue", "tag", "priority", "exclusive", "settles", "parked", "attached", "choosy",
-                 "browses", "cursor", "selector", "no_local")
+                 "browses", "cursor", "selector", "no_local", "delivered")
 
     def __init__(self, queue: Queue, tag: str, priority: int, exclusive: bool, settles: bool) -> None:
         self.queue = queue
@@ -39,6 +39,7 @@ class Consumer:
         self.selector: Selector | None = None  # what a choosy one takes
         self.no_local = ""  # the container whose messages it does not take
         self.cursor: Cursor | None = None  # of a choosy one, while it is attached
+        self.delivered = 0  # messages
 
     def ready(self) -> bool:
         """Whether it can take one more entry now."""

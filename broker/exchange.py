@@ -93,6 +93,12 @@ class Exchange:
         self.bindings: dict[str, Binding] = {}
         self.dynamic = self.by_message  # or one of its bindings does
         self.deleted = False
+        self.received = 0  # messages that were published to it
+        self.received_bytes = 0
+        self.dropped = 0  # those of them that went nowhere
+        self.dropped_bytes = 0
+        self.copies = 0  # of messages that went to several queues, all but one
+        self.copies_bytes = 0
 
     def bind(self, binding: Binding) -> None:
         """Add a binding. Raises: PreconditionFailed when this kind of exchange cannot make sense of it."""
@@ -103,6 +109,15 @@ class Exchange:
         del self.bindings[binding.identity]
         if self.dynamic and binding.picky():
             self.dynamic = self.by_message or any(other.picky() for other in self.bindings.values())
+
+    def count_copies(self, queues: int, size: int) -> None:
+        """A message of so many bytes goes to so many queues, and not just to one as most do."""
+        if queues == 0:
+            self.dropped += 1
+            self.dropped_bytes += size
+        else:
+            self.copies += queues - 1
+            self.copies_bytes += (queues - 1) * size
 
     def match(self, routing_key: str, message: Message | None) -> list[Queue | Exchange]:
         """The destinations of a message; `message` is given when the exchange is dynamic."""

@@ -72,6 +72,18 @@ class Queue:
         self.returning = 0  # chores that give entries back: until they have, nothing goes out
         self.suspect_id = 0  # entries up to this id were here before a crash: somebody may have seen them
         self.deleted = False
+        self.hidden = False  # it is the broker's own: users do not see it
+        self.created = self.clock.now  # ms since the epoch; after a restart, the time of that
+        self.enqueued = 0  # messages that have come in since the broker was started, recovered ones included
+        self.enqueued_bytes = 0
+        self.dequeued_bytes = 0  # their number is `dequeued()`
+        self.persisted = 0  # those of them that the journal keeps for safety
+        self.persisted_bytes = 0
+        self.unpersisted = 0
+        self.unpersisted_bytes = 0
+        self.releases = 0  # entries that were given back
+        self.overflows = 0  # messages that were refused for want of room
+        self.discards: dict[str, int] = {}  # entries that were given up, by reason
         self.consumers = Consumers(self)
         header = settings.group_header
         self.groups = None if header is None else Groups(self, header, settings.shared_groups)
@@ -89,9 +101,12 @@ class Queue:
     def enqueue(self, message: Message) -> bool:
         """Put a message in the queue, and deliver it if a consumer is ready. False: refused, the queue is full."""
         if self.limited and self.settings.overflow != DROP_HEAD and self.full(1, message.size):
+            self.overflows += 1
             if self.settings.overflow == REJECT_PUBLISH_DLX:
                 self.host.dead_letter(self, message, "maxlen")
             return False
+        self.enqueued += 1
+        self.enqueued_bytes += message.size
         log = self.log
         log.last_id += 1
         lane = 0
@@ -106,6 +121,8 @@ class Queue:
         self.memory.hold(message)
         if self.durable and message.durable:
             message.pending += 1
+            self.persisted += 1
+            self.persisted_bytes += entry.size
             self._store(entry, message)
         if self.ordered is not None:
             self.ordered.arrived(entry, message)
@@ -181,6 +198,11 @@ class Queue:
         logger.error("%r: %d entries are missing from the store; run 'dragoman store check' on it", self, count)
         self.ready -= count
         self.ready_bytes -= size
+        self.dequeued_bytes += size
+
+    def dequeued(self) -> int:
+        """Messages that have gone, for whatever reason, since the broker was started."""
+        return self.enqueued - self.ready - self.unsettled
 
     # Entries go out.
 
@@ -212,6 +234,7 @@ class Queue:
             assert message is not None
             consumer = cursor.consumer
             if consumer.browses:
+                consumer.delivered += 1
                 consumer.deliver(entry, message)
                 if cursor.loaded:
                     self.unload(entry)
@@ -239,6 +262,7 @@ class Queue:
     def _hand(self, entry: Entry, message: Message, consumer: Consumer) -> None:
         if self.groups is not None:
             self.groups.acquired(entry, message, consumer)
+        consumer.delivered += 1
         if consumer.settles:
             entry.consumer = consumer
             entry.state = ACQUIRED
@@ -328,6 +352,7 @@ class Queue:
         if entry.state != ACQUIRED:
             return
         self.unsettled -= 1
+        self.releases += 1
         entry.consumer = None
         entry.redelivered = True
         if self.groups is not None:
@@ -377,6 +402,7 @@ class Queue:
         self.memory.release(message)
 
     def _dead_letter(self, entry: Entry, reason: str) -> None:
+        self.discards[reason] = self.discards.get(reason, 0) + 1
         if self.settings.dead_letter_exchange is not None and not self.deleted:
             if entry.message is None and not self.load(entry):
                 return
@@ -387,9 +413,14 @@ class Queue:
     def _forget(self, entry: Entry) -> None:
         """The entry is gone: from the journal and from memory."""
         entry.state = GONE
+        self.dequeued_bytes += entry.size
         message = entry.message
-        if entry.stored and not self.deleted and self.log.dequeue(entry) and not entry.flags and message is not None:
-            message.settle_pending()
+        if entry.stored:
+            if not entry.flags:
+                self.unpersisted += 1
+                self.unpersisted_bytes += entry.size
+            if not self.deleted and self.log.dequeue(entry) and not entry.flags and message is not None:
+                message.settle_pending()
         if message is not None:
             self.memory.release(message)
         if self.ordered is not None:
@@ -429,8 +460,14 @@ class Queue:
     def purge(self) -> int:
         """Drop all available entries. Gives their number."""
         count = self.ready
+        self.discards["purged"] = self.discards.get("purged", 0) + count
         as_one = self.log.paging and not self.unsettled  # they must be gone from the journal together
+        if as_one:
+            self.dequeued_bytes, self.unpersisted = self.enqueued_bytes, self.persisted
+            self.unpersisted_bytes = self.persisted_bytes
         for lane in self.lanes:
+            if not as_one:
+                self.dequeued_bytes += lane.tail_size
             entries = lane.clear(self.log)
             if as_one:
                 self.log.discard(self.queue_id, lane.number, 1, self.log.last_id)
@@ -470,6 +507,7 @@ class Queue:
             consumer.choosy = True
         self.consumers.add(consumer)
         self.used()
+        self.host.broker.management.subscribed(self, consumer)
         self.wake(consumer)
 
     def remove(self, consumer: Consumer) -> None:
@@ -477,6 +515,7 @@ class Queue:
         if not consumer.attached:
             return
         self.consumers.remove(consumer)
+        self.host.broker.management.unsubscribed(self, consumer)
         if self.groups is not None and self.groups.left(consumer):
             self.dispatch()
         if self.settings.single_active and self.consumers.all:

@@ -66,6 +66,7 @@ class VirtualHost:
         self.bindings = 0
         self.nameless_is_alternate = False  # messages may reach the nameless exchange by another's route
         self.postponed: Hold | None = None  # messages whose delivery time has not come
+        self.system_exchanges: set[str] = set()  # that nobody may delete, beside those called amq.
         self.exchanges[""] = DefaultExchange(self.queues)
         for exchange, kind in _PREDECLARED:
             self.exchanges[exchange] = self._make_exchange(exchange, kind, True, False,
@@ -96,15 +97,20 @@ class VirtualHost:
 
         copies_to: further routing keys that the message goes to.
         """
+        exchange = route.exchange
+        exchange.received += 1
+        exchange.received_bytes += message.size
         if route.dynamic or copies_to is not None:
-            exchange = route.exchange
             if isinstance(exchange, DelayedExchange) and exchange.delay(message) > 0:
                 exchange.keep(message)
                 return ROUTED
-            return self.enqueue(self._destinations(exchange, message, copies_to or []), message)
-        if route.queue is not None:
+            queues = self._destinations(exchange, message, copies_to or [])
+        elif route.queue is not None:
             return ROUTED if route.queue.enqueue(message) else REFUSED
-        return self.enqueue(route.queues, message)
+        else:
+            queues = route.queues
+        exchange.count_copies(len(queues), message.size)
+        return self.enqueue(queues, message)
 
     def destinations(self, route: Route, message: Message, copies_to: list[str] | None) -> list[Queue]:
         """The queues that `publish` would put a message in, sooner or later."""
@@ -219,6 +225,7 @@ class VirtualHost:
         known = self.exchanges.get(name)
         if known is not None:
             _check_same_exchange(known, kind, durable, auto_delete, internal, arguments, self.name)
+            self.broker.management.exchange_declared(self, known, False)
             return False
         if name.startswith("amq."):
             raise AccessRefused(f"exchange name '{name}' contains reserved prefix 'amq.*'")
@@ -230,7 +237,17 @@ class VirtualHost:
             if isinstance(exchange, DelayedExchange):
                 value["queue_id"] = exchange.hold.queue.queue_id
             topology.save(self.broker.store, topology.key(topology.EXCHANGE, self.name, name), value)
+        self.broker.management.exchange_declared(self, exchange, True)
         return durable
+
+    def system_exchange(self, name: str, kind: str) -> Exchange:
+        """Make an exchange of the broker's own, for something that it does itself; or find it, if it was there."""
+        exchange = self.exchanges.get(name)
+        if exchange is None:
+            exchange = self.exchanges[name] = self._make_exchange(name, kind, False, False, False, {})
+            self.routes.clear()
+        self.system_exchanges.add(name)
+        return exchange
 
     def _make_exchange(self, name: str, kind: str, durable: bool, auto_delete: bool, internal: bool,
                        arguments: dict[str, Any], queue_id: int = 0) -> Exchange:
@@ -255,7 +272,7 @@ class VirtualHost:
         exchange = self.exchanges.get(name)
         if exchange is None:
             return False
-        if name.startswith("amq."):
+        if name.startswith("amq.") or name in self.system_exchanges:
             raise AccessRefused(f"deletion of system exchange '{name}' in vhost '{self.name}' not allowed")
         if if_unused and exchange.bindings:
             raise PreconditionFailed(f"exchange '{name}' in vhost '{self.name}' in use")
@@ -274,6 +291,7 @@ class VirtualHost:
         for binding in list(self.bound_to.pop(exchange, {}).values()):
             self._drop(binding, True)
         self.routes.clear()
+        self.broker.management.exchange_deleted(self, exchange)
 
     # Queues.
 
@@ -298,6 +316,7 @@ class VirtualHost:
             known.check_access(owner)
             _check_same_queue(known, durable, exclusive, auto_delete, arguments)
             known.used()
+            self.broker.management.queue_declared(known, False)
             return known, False
         if not name:
             name = self.free_name("amq.gen-")
@@ -311,6 +330,7 @@ class VirtualHost:
         if queue.durable:
             topology.save(self.broker.store, topology.key(topology.QUEUE, self.name, name),
                           {"id": queue.queue_id, "auto_delete": auto_delete, "arguments": arguments})
+        self.broker.management.queue_declared(queue, True)
         return queue, queue.durable
 
     def free_name(self, prefix: str) -> str:
@@ -349,6 +369,7 @@ class VirtualHost:
         else:
             self._forget_default_route(queue.name)
         queue.close()
+        self.broker.management.queue_deleted(queue)
         return queue.durable
 
     def auto_create(self, address: str, kind: str) -> bool:
@@ -385,6 +406,7 @@ class VirtualHost:
         binding = Binding(source, queue, exchange, routing_key, arguments, identity)
         self._add(binding)
         self.routes.clear()
+        self.broker.management.bound(self, binding)
         if not (source.durable and destination.durable):
             return False
         binding.setting = topology.key(topology.BINDING, self.name, topology.binding_name(identity, source.name))
@@ -417,6 +439,7 @@ class VirtualHost:
         source = binding.source
         source.unbind(binding)
         self.bindings -= 1
+        self.broker.management.unbound(self, binding)
         if binding.setting:
             self.broker.store.delete(binding.setting)
         if not may_delete_source:

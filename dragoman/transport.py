@@ -64,7 +64,11 @@ class Transport(Outlet, asyncio.Protocol):
         if front_end is None:
             self._detect(data)
             return
+        front_end.bytes_in += len(data)
+        management = self.server.broker.management
+        management.actor = front_end
         front_end.receive(data)
+        management.actor = None
         if front_end.clogged and front_end.out_size > FLOODED and not self.flooded_since:
             self.flooded_since = self.server.clock.now
             self._read_or_not()
@@ -77,7 +81,11 @@ class Transport(Outlet, asyncio.Protocol):
         self.socket = None
         front_end, self.front_end = self.front_end, None  # no cycle: it is gone at once, with all that it holds
         if front_end is not None:
+            management = self.server.broker.management
+            management.actor = front_end
             front_end.lost()
+            management.closed(front_end)
+            management.actor = None
         self.server.disconnected(self)
 
     def pause_writing(self) -> None:
@@ -125,13 +133,13 @@ class Transport(Outlet, asyncio.Protocol):
             return
         size = front_end.out_size
         out = front_end.take_output()
-        if len(out) == 1:
-            socket.write(out[0])
+        if out and (len(out) == 1 or size // len(out) < _LARGE):
+            data = out[0] if len(out) == 1 else b"".join(out)
+            front_end.bytes_out += len(data)
+            socket.write(data)
         elif out:
-            if size // len(out) < _LARGE:
-                socket.write(b"".join(out))
-            else:
-                socket.writelines(out)
+            front_end.bytes_out += sum(map(len, out))
+            socket.writelines(out)
         if front_end.finished:
             socket.close()
         elif not front_end.clogged:

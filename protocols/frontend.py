@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from mypy_extensions import mypyc_attr
 
+from broker.management import ManagedConnection
+
 FULL = 1 << 20
 """Bytes of output that are waiting for a client, above which it is sent no more messages."""
 
@@ -34,17 +36,16 @@ class Outlet:
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class FrontEnd:
+class FrontEnd(ManagedConnection):
     """One client's connection in some dialect."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.out: list[bytes] = []
         self.out_size = 0  # bytes in `out`
         self.clogged = False  # the socket takes no more
         self.finished = False  # write what is left and close
         self.opened = False  # the handshake is over
-        self.user = ""
-        self.host_name = ""
 
     def receive(self, data: bytes) -> None:
         """Bytes from the client. Never raises for what a client may send."""
@@ -72,6 +73,9 @@ class FrontEnd:
     def shut_down(self, text: str) -> None:
         """The broker is stopping: say good-bye in the dialect's way."""
         raise NotImplementedError
+
+    def close_by_order(self, text: str) -> None:
+        self.shut_down(text)
 
     def lost(self) -> None:
         """The connection is gone: give back what the client had acquired, and let go of everything."""

@@ -274,6 +274,7 @@ def basic_get(channel: Channel, m: Arguments) -> None:
     if message.dialect != AMQP091:
         message = message.translated(AMQP091)
     channel.delivery_tag += 1
+    channel.connection.messages_out += 1
     if not m["no-ack"]:
         channel.unacked[channel.delivery_tag] = entry
         channel.outstanding += 1

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from broker.broker import Broker
 from broker.errors import BrokerError
+from broker.management import ManagedSession
 from broker.queue import Queue
 from broker.virtualhost import VirtualHost
 from protocols.amqp091.codec import Malformed, u16, u32
@@ -83,9 +84,8 @@ class Connection(FrontEnd):
         self._need = 0
         self._awaited = 0  # bytes of a message that is not whole yet
         self._close_by = 0  # ms since the epoch: when to wait no longer for close-ok
-        self._last_input = broker.clock.now
+        self.last_input = broker.clock.now
         self._last_output = broker.clock.now
-        self.mechanism = ""
         self._begin()
 
     @property
@@ -151,7 +151,7 @@ class Connection(FrontEnd):
     # Input.
 
     def receive(self, data: bytes) -> None:
-        self._last_input = self.broker.clock.now
+        self.last_input = self.broker.clock.now
         at = 0
         if self._need:
             if self._have + len(data) < self._need or self.holding:
@@ -357,6 +357,7 @@ class Connection(FrontEnd):
         self._woken.clear()
         self._due.clear()
         self.sasl.close()
+        self.broker.management.closed(self)
 
     def _finish(self) -> None:
         self.state = _CLOSED
@@ -421,6 +422,7 @@ class Connection(FrontEnd):
                                      and "connection.blocked" in self.variant.by_name)
             self.closes_on_failure = capabilities.get("authentication_failure_close") is True
         self.mechanism = m["mechanism"]
+        self.properties = m["client-properties"]
         self.sasl.start(m["mechanism"], m["response"], self._logged_in)
 
     def _logged_in(self, outcome: Outcome) -> None:
@@ -437,6 +439,7 @@ class Connection(FrontEnd):
             self.state = _TUNE
         elif isinstance(outcome, Failure):
             logger.warning("%s: login refused: %s", self.peer, outcome.reason)
+            self.broker.management.refused(self, outcome.reason)
             if self.closes_on_failure:
                 text = (f"Login was refused using authentication mechanism {_short(self.mechanism)}. "
                         "For details see the broker logfile.")
@@ -471,9 +474,11 @@ class Connection(FrontEnd):
         self._host = host
         self.opened = True
         self.host_name = host.name
+        self.dialect = self.variant.name
         self.state = _RUNNING
         logger.info("%s: user %s opened vhost %s by %s", self.peer, self.user, host.name, self.variant.name)
         self._send("connection.open-ok")
+        self.broker.management.opened(self)
         if self.broker.memory.alarms:
             self.alarms_changed(list(self.broker.memory.alarms.values()))
 
@@ -498,7 +503,7 @@ class Connection(FrontEnd):
             self._send("connection.unblocked")
         if self.holding:
             self.holding = False
-            self._last_input = self.broker.clock.now
+            self.last_input = self.broker.clock.now
             self.outlet.resume_reading()
             self.receive(b"")
 
@@ -512,10 +517,14 @@ class Connection(FrontEnd):
             return
         if now - self._last_output >= interval // 2 - 500 and not self.out:
             self.write(HEARTBEAT_FRAME)
-        if now - self._last_input > 2 * interval + 1000 and not self.holding:
+        if now - self.last_input > 2 * interval + 1000 and not self.holding:
             logger.warning("%s: closed, missed heartbeats from the client for %d s", self.peer, 2 * self.heartbeat)
             self._let_go()
             self._finish()
+
+    def managed_sessions(self) -> list[ManagedSession]:
+        return [ManagedSession(f"{self.peer}/{channel.number}", channel.number, len(channel.unacked),
+                               list(channel.consumers.values())) for channel in self.channels.values()]
 
     def shut_down(self, text: str) -> None:
         if self.state == _RUNNING:

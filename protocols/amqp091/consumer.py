@@ -67,6 +67,7 @@ class BasicConsumer(Consumer):
         head = self._pack(self._first, self._size + len(route), self._tag, tag, entry.redelivered)
         native = message.native
         connection = channel.connection
+        connection.messages_out += 1
         if channel.held is None and message.body is None and len(native) <= connection.frame_max:
             number = self._channel_number
             if native[2] != number & 255 or native[1] != number >> 8:

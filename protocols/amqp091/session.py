@@ -202,6 +202,7 @@ class Channel(Publisher):
     def _publish(self, native: bytes, body: list[bytes] | None, size: int) -> None:
         """All of a message is there."""
         self.expecting = _NOTHING
+        self.connection.messages_in += 1
         route = self.host.routes.get(self._route)
         if route is None:
             route = self._find_route()

@@ -11,10 +11,11 @@ from typing import Any, Final
 
 from broker.broker import Broker
 from broker.errors import BrokerError
+from broker.management import ManagedSession
 from broker.virtualhost import VirtualHost
-from protocols.amqp10 import convert as convert  # registers itself
 from protocols.amqp10 import frames as f
 from protocols.amqp10.containers import Containers
+from protocols.amqp10.convert import annotations_of  # which registers the converter, too
 from protocols.amqp10.errors import (
     CONNECTION,
     DECODE_ERROR,
@@ -29,6 +30,7 @@ from protocols.amqp10.errors import (
     link_error,
 )
 from protocols.amqp10.link import Link
+from protocols.amqp10.outgoing import Outgoing
 from protocols.amqp10.resume import CLOSED
 from protocols.amqp10.session import Session
 from protocols.amqp10.transactions import Transactions
@@ -116,7 +118,7 @@ class Connection(FrontEnd):
         self._deaf = False  # input is no longer looked at
         self._close_by = 0  # ms since the epoch: when to wait no longer for the client's close
         self._peer_idle = 0  # ms; 0: no time-out
-        self._last_input = broker.clock.now
+        self.last_input = broker.clock.now
         self._last_output = broker.clock.now
         self._begin(header)
 
@@ -163,7 +165,7 @@ class Connection(FrontEnd):
     # Input.
 
     def receive(self, data: bytes) -> None:
-        self._last_input = self.broker.clock.now
+        self.last_input = self.broker.clock.now
         if self._deaf:
             return
         at = 0
@@ -335,6 +337,7 @@ class Connection(FrontEnd):
             self.containers.happened(link, CLOSED)
         self.transactions.close()
         self.containers.leave(self)
+        self.broker.management.closed(self)
         self.starved.clear()
         self.due.clear()
         self.sasl.close()
@@ -384,6 +387,7 @@ class Connection(FrontEnd):
         values = performative.decode(reader)
         if code == f.SASL_INIT.code and self.state == _SASL:
             self._check()
+            self.mechanism = str(values[0])
             self.sasl.start(values[0], values[1], self._logged_in)
         elif code == f.SASL_RESPONSE.code and self.state == _RESPONSE:
             self._check()
@@ -406,6 +410,7 @@ class Connection(FrontEnd):
             self.state = _HEADER
         elif isinstance(outcome, Failure):
             logger.warning("%s: login refused: %s", self.peer, outcome.reason)
+            self.broker.management.refused(self, outcome.reason)
             self.write(f.frame(f.SASL, 0, f.SASL_OUTCOME.encode(code=1)))
             self._finish()
             return
@@ -442,11 +447,14 @@ class Connection(FrontEnd):
                                 f"access to vhost '{host.name}' refused: {refused}", CONNECTION)
         self._host = host
         self.host_name = host.name
+        self.dialect = "AMQP 1.0"
+        self.properties = annotations_of(m["properties"])
         self.containers.enter(self, host, m["desired-capabilities"] or [], m["properties"] or {})
         self._send_open({})
         self.frame_max = self.settings.frame_max
         self.opened = True
         self.state = _RUNNING
+        self.broker.management.opened(self)
         logger.info("%s: user %s opened vhost %s by AMQP 1.0", self.peer, self.user, host.name)
 
     def _send_open(self, properties: dict[str, Any]) -> None:
@@ -483,9 +491,14 @@ class Connection(FrontEnd):
         if self._peer_idle and now - self._last_output >= max(self._peer_idle // 2 - 500, 0) and not self.out:
             self.write(_EMPTY_FRAME)
         idle = self.settings.idle * 1000
-        if idle and now - self._last_input > 2 * idle + 1000:
+        if idle and now - self.last_input > 2 * idle + 1000:
             self.close_with(ProtocolError(LIMIT_EXCEEDED, "local-idle-timeout expired", CONNECTION))
             self._finish()
+
+    def managed_sessions(self) -> list[ManagedSession]:
+        return [ManagedSession(f"{self.peer}/{number}", number, len(session.unsettled),
+                               [link.consumer for link in session.links.values() if isinstance(link, Outgoing)])
+                for number, session in self.sessions.items()]
 
     def shut_down(self, text: str) -> None:
         if self.state in (_OPENING, _RUNNING):

@@ -223,6 +223,7 @@ class Incoming(Link):
         if not scan.complete:
             raise ProtocolError(DECODE_ERROR, "a message's sections cannot be read", LINK)
         delivery_id = self._delivery_id
+        self.connection.messages_in += 1
         work = None
         if self._state is not None:
             work = settlement_of(self._state, self.connection.transactions).work

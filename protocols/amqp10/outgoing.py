@@ -197,6 +197,7 @@ class Outgoing(Link):
                       entry.deliveries)
         size = self._size + len(head) + len(native) - start
         connection = self.connection
+        connection.messages_out += 1
         if message.body is not None or size > connection.peer_frame_max or native[2] == 0x6F or self.work is not None:
             self._begin_long(delivery_id, entry, message, head, start)
             return

@@ -1,0 +1,211 @@
+"""Management: what there is to see of a broker that runs, who hears of what happens to it, and what it can be told.
+
+Its faces (QMF, the command line, HTTP, ...) give things the names of their own users; here they have the names of the
+code. Entities are the core's own objects (virtual hosts, exchanges, queues, bindings, consumers), with their counters;
+of connections and sessions, which belong to front-ends, this module says what a front-end must tell.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from mypy_extensions import mypyc_attr
+
+from broker.consumer import Consumer
+from broker.errors import NotFound, PreconditionFailed
+
+if TYPE_CHECKING:
+    from broker.broker import Broker
+    from broker.exchange import Binding, Exchange
+    from broker.queue import Queue
+    from broker.virtualhost import VirtualHost
+
+logger = logging.getLogger(__name__)
+
+CONNECTED = "connected"
+CONNECT_FAILED = "connect failed"
+DISCONNECTED = "disconnected"
+QUEUE_DECLARED = "queue declared"
+QUEUE_DELETED = "queue deleted"
+EXCHANGE_DECLARED = "exchange declared"
+EXCHANGE_DELETED = "exchange deleted"
+BOUND = "bound"
+UNBOUND = "unbound"
+SUBSCRIBED = "subscribed"
+UNSUBSCRIBED = "unsubscribed"
+"""Kinds of events."""
+
+
+class ManagedSession:
+    """A session or channel of a connection, as it is at this moment."""
+
+    __slots__ = ("name", "channel", "unsettled", "consumers")
+
+    def __init__(self, name: str, channel: int, unsettled: int, consumers: list[Consumer]) -> None:
+        self.name = name  # unique within the broker
+        self.channel = channel
+        self.unsettled = unsettled  # deliveries
+        self.consumers = consumers
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class ManagedConnection:
+    """A client's connection. A front-end derives from this, fills it in, and tells `Management` when it is opened and
+    when it is closed."""
+
+    def __init__(self) -> None:
+        self.peer = ""  # the client's address
+        self.dialect = ""  # such as "AMQP 1.0"
+        self.user = ""
+        self.host_name = ""
+        self.mechanism = ""  # of SASL
+        self.properties: dict[str, Any] = {}  # what the client says of itself
+        self.opened_at = 0  # ms since the epoch
+        self.last_input = 0  # likewise
+        self.messages_in = 0
+        self.messages_out = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+
+    def managed_sessions(self) -> list[ManagedSession]:
+        """Its sessions, as they are now."""
+        return []
+
+    def close_by_order(self, text: str) -> None:
+        """An operator wants the client gone: say so in the dialect's way, and close."""
+        raise NotImplementedError
+
+
+class Event:
+    """Something that has happened. Which values there are, and their names, depends on its kind."""
+
+    __slots__ = ("kind", "host", "peer", "user", "values")
+
+    def __init__(self, kind: str, host: str, peer: str, user: str, values: dict[str, Any]) -> None:
+        self.kind = kind
+        self.host = host  # the virtual host's name; "": of none
+        self.peer = peer  # the client that has done it; "": the broker itself
+        self.user = user
+        self.values = values
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Observer:
+    """Whoever wants to hear of events."""
+
+    def happened(self, event: Event) -> None:
+        """Called in the midst of what happens: an observer may take notes, no more."""
+        raise NotImplementedError
+
+
+class Management:
+    """What the broker's parts report to, and what its faces ask."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.broker = broker
+        self.started = broker.clock.now  # ms since the epoch
+        self.connections: dict[ManagedConnection, None] = {}
+        self.observers: list[Observer] = []
+        self.actor: ManagedConnection | None = None  # whose input is being dealt with
+
+    # Connections.
+
+    def opened(self, connection: ManagedConnection) -> None:
+        """A client has opened its virtual host."""
+        connection.opened_at = self.broker.clock.now
+        self.connections[connection] = None
+        self._tell(CONNECTED, connection.host_name, connection, {"properties": connection.properties})
+
+    def closed(self, connection: ManagedConnection) -> None:
+        """A connection is over, for whatever reason; to say so twice, or of one that never was opened, is no error."""
+        if connection in self.connections:
+            del self.connections[connection]
+            self._tell(DISCONNECTED, connection.host_name, connection, {"properties": connection.properties})
+
+    def refused(self, connection: ManagedConnection, reason: str) -> None:
+        """A client was not let in."""
+        self._tell(CONNECT_FAILED, connection.host_name, connection,
+                   {"reason": reason, "properties": connection.properties})
+
+    def connections_of(self, host: VirtualHost) -> list[ManagedConnection]:
+        return [connection for connection in self.connections if connection.host_name == host.name]
+
+    # What the core reports.
+
+    def queue_declared(self, queue: Queue, created: bool) -> None:
+        if self.observers:
+            self._tell(QUEUE_DECLARED, queue.host.name, self.actor, {
+                "queue": queue.name, "durable": queue.durable, "exclusive": queue.exclusive,
+                "auto_delete": queue.auto_delete, "arguments": queue.arguments, "created": created})
+
+    def queue_deleted(self, queue: Queue) -> None:
+        if self.observers:
+            self._tell(QUEUE_DELETED, queue.host.name, self.actor, {"queue": queue.name})
+
+    def exchange_declared(self, host: VirtualHost, exchange: Exchange, created: bool) -> None:
+        if self.observers:
+            self._tell(EXCHANGE_DECLARED, host.name, self.actor, {
+                "exchange": exchange.name, "kind": exchange.kind, "alternate": exchange.alternate or "",
+                "durable": exchange.durable, "auto_delete": exchange.auto_delete, "arguments": exchange.arguments,
+                "created": created})
+
+    def exchange_deleted(self, host: VirtualHost, exchange: Exchange) -> None:
+        if self.observers:
+            self._tell(EXCHANGE_DELETED, host.name, self.actor, {"exchange": exchange.name})
+
+    def bound(self, host: VirtualHost, binding: Binding) -> None:
+        if self.observers:
+            self._tell(BOUND, host.name, self.actor, {
+                "exchange": binding.source.name, "destination": binding.destination().name,
+                "key": binding.routing_key, "arguments": binding.arguments})
+
+    def unbound(self, host: VirtualHost, binding: Binding) -> None:
+        if self.observers:
+            self._tell(UNBOUND, host.name, self.actor, {
+                "exchange": binding.source.name, "destination": binding.destination().name,
+                "key": binding.routing_key})
+
+    def subscribed(self, queue: Queue, consumer: Consumer) -> None:
+        if self.observers:
+            self._tell(SUBSCRIBED, queue.host.name, self.actor, {
+                "queue": queue.name, "tag": consumer.tag, "exclusive": consumer.exclusive})
+
+    def unsubscribed(self, queue: Queue, consumer: Consumer) -> None:
+        if self.observers:
+            self._tell(UNSUBSCRIBED, queue.host.name, self.actor, {"queue": queue.name, "tag": consumer.tag})
+
+    def _tell(self, kind: str, host: str, actor: ManagedConnection | None, values: dict[str, Any]) -> None:
+        if not self.observers:
+            return
+        event = Event(kind, host, "" if actor is None else actor.peer, "" if actor is None else actor.user, values)
+        for observer in self.observers:
+            observer.happened(event)
+
+    # What can be done, beside what a virtual host does for its clients anyhow.
+
+    def delete_queue(self, host: VirtualHost, name: str, if_unused: bool, if_empty: bool) -> bool:
+        """Gives whether to wait for the store. Raises: NotFound, PreconditionFailed, ResourceLocked."""
+        queue = host.queue(name)
+        if queue.owner is not None and queue.owner is not self.actor:
+            queue.check_access(None)
+        if if_unused and len(queue.consumers):
+            raise PreconditionFailed(f"{queue!r} in use")
+        if if_empty and queue.ready + queue.unsettled:
+            raise PreconditionFailed(f"{queue!r} not empty")
+        return host.delete_queue(queue)
+
+    def close_connection(self, connection: ManagedConnection) -> None:
+        """Close a client's connection. Raises: NotFound, when it is gone already."""
+        if connection not in self.connections:
+            raise NotFound(f"no connection {connection.peer}")
+        logger.warning("%s: the connection is closed by order of an operator", connection.peer)
+        connection.close_by_order("closed by management")
+
+    def bindings(self, host: VirtualHost) -> Iterator[Binding]:
+        """All bindings of a virtual host between what users can see."""
+        for exchange in list(host.exchanges.values()):
+            for binding in list(exchange.bindings.values()):
+                if binding.queue is None or not binding.queue.hidden:
+                    yield binding
