@@ -3,6 +3,9 @@
     with rabbitmq(tmp_path) as peer:
         connect(peer.host, peer.port)      # guest/guest, virtual host "/"
 
+    with brokerj(tmp_path) as peer:        # Qpid's Broker-J: 0-8, 0-9, 0-9-1, 0-10, 1.0
+        connect(peer.host, peer.port)      # guest/guest; at peer.open_port ANONYMOUS; the virtual host is "default"
+
 Each peer listens on loopback only, on ports that were free, keeps everything it writes in the folder it is given, and
 is gone with all its processes when the block ends. It works as root and as anybody else.
 """
@@ -23,7 +26,10 @@ from pathlib import Path
 RABBITMQ_BIN = Path("/usr/lib/rabbitmq/bin")  # Debian's wrappers in /usr/sbin insist on the user rabbitmq, these do not
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
+FETCH_SECONDS = 600.0
 AMQP_HEADER = b"AMQP\x00\x00\x09\x01"
+BROKERJ = Path(__file__).resolve().parent / "conformance" / "brokerj"
+BUILD = Path(__file__).resolve().parent.parent / "build"
 
 
 class PeerMissing(Exception):
@@ -120,6 +126,50 @@ def rabbitmq(folder: Path, plugins: Sequence[str] = ()) -> Iterator[Peer]:
         yield peer
 
 
+class BrokerJ(Peer):
+    """A running Broker-J; `open_port` takes ANONYMOUS and nothing else."""
+
+    open_port = 0
+
+
+@contextmanager
+def brokerj(folder: Path) -> Iterator[BrokerJ]:
+    """Qpid's Broker-J, fetched from Maven Central the first time, with all that it holds in memory.
+
+    Raises PeerMissing, PeerFailed, and subprocess.CalledProcessError when it cannot be fetched.
+    """
+    java, maven = shutil.which("java"), shutil.which("mvn")
+    if java is None or maven is None:
+        raise PeerMissing("Broker-J needs Java 17 and Maven: apt-get install openjdk-17-jre-headless maven")
+    fetched = BUILD / "interop" / "brokerj"
+    if not (fetched / "lib").is_dir():
+        fetched.mkdir(parents=True, exist_ok=True)
+        shutil.copy(BROKERJ / "pom.xml", fetched)
+        subprocess.run([maven, "-q", "-B", f"-Dmaven.repo.local={BUILD / 'interop' / 'maven'}",
+                        "dependency:copy-dependencies", "-DoutputDirectory=lib"], cwd=fetched, check=True,
+                       stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=FETCH_SECONDS)
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    port, open_port = free_ports(2)
+    log = folder / "output.log"
+    processes: list[subprocess.Popen[bytes]] = []
+    peer = BrokerJ("127.0.0.1", port, log, {}, processes)
+    peer.open_port = open_port
+    command = [java, "-Xmx256m", "-XX:+UseSerialGC", "-cp", str(fetched / "lib" / "*"), "org.apache.qpid.server.Main",
+               "-st", "Memory", "-icp", str(BROKERJ / "config.json"), "-prop", f"qpid.work_dir={folder / 'work'}",
+               "-prop", f"peer.port={port}", "-prop", f"peer.open_port={open_port}"]
+    with ExitStack() as stack:
+        stack.callback(peer.stop)
+        output = stack.enter_context(log.open("wb"))
+        main = _start(command, dict(os.environ), output.fileno())
+        processes.append(main)
+        peer.pid = main.pid
+        _wait_until(lambda: b"BRK-1004" in log.read_bytes() or main.poll() is not None, START_SECONDS)
+        if main.poll() is not None or not speaks_amqp(port):
+            raise PeerFailed(_tail(log))
+        yield peer
+
+
 def free_ports(count: int) -> list[int]:
     """Different TCP ports of 127.0.0.1 that nobody listens on."""
     with ExitStack() as stack:
@@ -203,4 +253,4 @@ def _signal(pid: int, number: signal.Signals) -> None:
 
 
 def _tail(log: Path) -> str:
-    return "RabbitMQ did not start:\n" + log.read_text(errors="replace")[-2000:]
+    return "It did not start:\n" + log.read_text(errors="replace")[-2000:]
