@@ -125,8 +125,8 @@ def low_properties(talk):
     delivery = ssn.delivery_properties(routing_key="a.b", priority=7, delivery_mode=ssn.delivery_mode.persistent,
                                        ttl=60000, timestamp=1700000000, discard_unroutable=True, immediate=False)
     headers = {"void": None, "true": True, "int": -5, "long": 2 ** 40, "float": 1.5, "text": u"grün",
-               "bytes": "\x00\xff", "list": [1, "two", [3.0]], "map": {"deep": {"deeper": u"x"}}, "id": uuid.UUID(int=1),
-               "time": timestamp(1700000000.0)}
+               "bytes": "\x00\xff", "list": [1, "two", [3.0]], "map": {"deep": {"deeper": u"x"}},
+               "id": uuid.UUID(int=1), "time": timestamp(1700000000.0)}
     properties = ssn.message_properties(
         message_id=uuid.UUID(int=2), correlation_id="corr", reply_to=ssn.reply_to("amq.direct", "answers"),
         content_type="text/plain", content_encoding="utf-8", user_id="guest", app_id="captures",
