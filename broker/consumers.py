@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class Consumers:
     """All consumers of a queue."""
 
-    __slots__ = ("queue", "all", "available", "searching", "cursors", "prioritised")
+    __slots__ = ("queue", "all", "available", "searching", "cursors", "prioritised",
+                 "weighing")
 
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
@@ -29,6 +30,7 @@ class Consumers:
         self.searching: list[Cursor] = []  # likewise, of the choosy ones
         self.cursors: list[Cursor] = []  # of all choosy ones
         self.prioritised = False  # not all have the same priority
+        self.weighing = False  # one may be ready for a small message and not for a large one: it must see what is next
 
     def __len__(self) -> int:
         return len(self.all)

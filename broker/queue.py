@@ -126,7 +126,8 @@ class Queue:
             self._store(entry, message)
         if self.ordered is not None:
             self.ordered.arrived(entry, message)
-        if self.ready == 0 and not self.returning and not self.consumers.cursors:
+        if self.ready == 0 and not self.returning and not self.consumers.cursors \
+                and not self.consumers.weighing:
             consumer = self.consumers.pick()
             if consumer is not None:
                 self._hand(entry, message, consumer)
@@ -273,6 +274,14 @@ class Queue:
             self._forget(entry)
             if self.groups is not None:
                 self.groups.settled(entry)
+
+    def first(self) -> Entry | None:
+        """The entry that is next to be delivered, left in its place; its message is perhaps not loaded."""
+        for number in range(len(self.lanes) - 1, -1, -1):
+            entry = self.lanes[number].first(self.log)
+            if entry is not None:
+                return entry
+        return None
 
     def _take_any(self) -> Entry | None:
         """The next entry in order of priority and age, its message perhaps not loaded."""

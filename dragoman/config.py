@@ -139,6 +139,19 @@ class Amqp091:
 
 
 @dataclass(frozen=True, slots=True)
+class Amqp010:
+    """What is proposed to clients of AMQP 0-10."""
+
+    frame_max: int = _key(65535, Kind.SIZE, "The largest frame.", minimum=4096, maximum=65535, restart=True)
+    channel_max: int = _key(32767, Kind.NUMBER, "The highest channel number: one less than a connection's sessions.",
+                            maximum=65535, restart=True)
+    heartbeat: int = _key(120, Kind.SECONDS, "The longest interval of heartbeats that a client may choose; one that is "
+                          "silent for two of them is gone.", maximum=65535, restart=True)
+    session_seconds: int = _key(600, Kind.SECONDS, "The longest time that a session is kept for a client whose "
+                                "connection broke, if it asks for that.", restart=True)
+
+
+@dataclass(frozen=True, slots=True)
 class Amqp10:
     """What is proposed to clients of AMQP 1.0."""
 
@@ -180,12 +193,13 @@ class Config:
     authentication: Authentication = Authentication()
     limits: Limits = Limits()
     amqp091: Amqp091 = Amqp091()
+    amqp010: Amqp010 = Amqp010()
     amqp10: Amqp10 = Amqp10()
     log: Log = Log()
 
 
 SECTIONS: dict[str, type] = {"tls": Tls, "store": StoreSettings, "authentication": Authentication, "limits": Limits,
-                             "amqp091": Amqp091, "amqp10": Amqp10, "log": Log}
+                             "amqp091": Amqp091, "amqp010": Amqp010, "amqp10": Amqp10, "log": Log}
 LISTENERS = "listeners"
 AUTO_CREATE = "auto_create"
 

@@ -19,6 +19,9 @@ from dragoman.listening import Listening
 from dragoman.resources import free_disk, memory_limit
 from dragoman.scheduler import LoopAlarm, LoopScheduler, PasswordChecks
 from dragoman.transport import Transport
+from protocols.amqp010 import connection as amqp010
+from protocols.amqp010.frames import PROTOCOL_HEADER as HEADER010
+from protocols.amqp010.sessions import Sessions
 from protocols.amqp091.connection import Connection, Settings
 from protocols.amqp091.frames import PROTOCOL_HEADERS
 from protocols.amqp10 import connection as amqp10
@@ -53,7 +56,9 @@ class Server(Watcher):
         self._users = _load_users(config, self._checks)
         self._settings = _settings(config)
         self._settings10 = _settings10(config)
+        self._settings010 = _settings010(config)
         self._containers = Containers()
+        self._sessions = Sessions()
 
     async def start(self) -> None:
         """Open the store, recover, listen. Raises: StoreError, OSError, ValueError."""
@@ -113,7 +118,7 @@ class Server(Watcher):
         waits = needing_restart(self.config, config)
         old = self.config  # what needs a restart stays as it is: it is asked for time and again
         config = replace(config, listeners=old.listeners, virtual_hosts=old.virtual_hosts, store=old.store,
-                         amqp091=old.amqp091, amqp10=old.amqp10)
+                         amqp091=old.amqp091, amqp010=old.amqp010, amqp10=old.amqp10)
         tls, users = _tls_context(config), _load_users(config, self._checks)
         if (tls is None) != (self._tls is None):
             waits.append("tls")
@@ -129,7 +134,8 @@ class Server(Watcher):
         self.broker.memory.add(0)  # what is used may be too much now, or no longer
         self.broker.queue_memory_messages = config.limits.queue_memory_messages
         self.broker.queue_memory_bytes = config.limits.queue_memory_bytes
-        self._settings.message_size = self._settings10.message_size = config.limits.message_size
+        for settings in (self._settings, self._settings010, self._settings10):
+            settings.message_size = config.limits.message_size
         return waits
 
     async def stop(self, seconds: float) -> None:
@@ -171,7 +177,7 @@ class Server(Watcher):
     # What transports ask for.
 
     def served(self) -> dict[bytes, object]:
-        return {**PROTOCOL_HEADERS, **dict.fromkeys(amqp10.PROTOCOL_HEADERS)}
+        return {**PROTOCOL_HEADERS, **dict.fromkeys((HEADER010, *amqp10.PROTOCOL_HEADERS))}
 
     def front_end(self, header: bytes, transport: Transport) -> FrontEnd:
         """The front-end for a client that began with this header."""
@@ -181,6 +187,8 @@ class Server(Watcher):
             return amqp10.Connection(self.broker, self._settings10, self._containers, sasl, transport, transport.peer,
                                      header)
         sasl = SaslServer(allowed, self._users, transport.loopback, transport.tls)
+        if header == HEADER010:
+            return amqp010.Connection(self.broker, self._settings010, self._sessions, sasl, transport, transport.peer)
         return Connection(self.broker, self._settings, sasl, transport, transport.peer, PROTOCOL_HEADERS[header])
 
     def connected(self, transport: Transport) -> bool:
@@ -270,6 +278,12 @@ class Server(Watcher):
 def _settings(config: Config) -> Settings:
     return Settings(config.amqp091.frame_max, config.amqp091.channel_max, config.amqp091.heartbeat,
                     config.limits.message_size, __version__, f"dragoman@{socket.gethostname()}")
+
+
+def _settings010(config: Config) -> amqp010.Settings:
+    return amqp010.Settings(config.amqp010.frame_max, config.amqp010.channel_max, config.amqp010.heartbeat,
+                            config.amqp010.session_seconds, config.limits.message_size, __version__,
+                            config.virtual_hosts[0])
 
 
 def _settings10(config: Config) -> amqp10.Settings:

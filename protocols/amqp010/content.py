@@ -17,6 +17,7 @@ from protocols.amqp010.frames import (
     LAST_FRAME,
     LAST_SEGMENT,
     frame_head,
+    frames,
 )
 
 MOST = LARGEST_FRAME_MAX - FRAME_HEADER
@@ -90,3 +91,36 @@ def body_pieces(message: Message) -> list[bytes]:
 def redelivered(native: bytes) -> bytes:
     """The same with the delivery-properties' flag set that says so."""
     return b"".join((native[:_FLAGS_AT], bytes([native[_FLAGS_AT] | _REDELIVERED]), native[_FLAGS_AT + 1:]))
+
+
+def content_frames(message: Message, channel: int, frame_max: int) -> list[bytes]:
+    """A message's header and body in frames of a channel, none larger than `frame_max` bytes."""
+    native = message.native
+    if message.body is None and len(native) <= frame_max and native[0] & LAST_FRAME:
+        return [for_channel(native, channel)]
+    last = 0 if message.size else LAST_SEGMENT
+    found = frames(header_segment(message), HEADER, channel, last, frame_max)
+    if not message.size:
+        return found
+    most = frame_max - FRAME_HEADER
+    pieces = body_pieces(message)
+    left = message.size
+    place = FIRST_FRAME
+    for piece in pieces:
+        for at in range(0, len(piece), most):
+            part = piece[at:at + most]
+            left -= len(part)
+            found += [frame_head(len(part), BODY, channel, LAST_SEGMENT | place | (0 if left else LAST_FRAME)), part]
+            place = 0
+    return found
+
+
+def for_channel(native: bytes, channel: int) -> bytes:
+    """A header in one frame, and perhaps a body in another, with this channel's number."""
+    number = bytes([channel >> 8, channel & 255])
+    if native[6:8] == number:
+        return native
+    body = native[2] << 8 | native[3]
+    if body == len(native):
+        return b"".join((native[:6], number, native[8:]))
+    return b"".join((native[:6], number, native[8:body + 6], number, native[body + 8:]))

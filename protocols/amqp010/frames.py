@@ -169,7 +169,7 @@ def frame_head(size: int, kind: int, channel: int, flags: int) -> bytes:
                   0, 0, 0, 0])
 
 
-def encode(name: str, channel: int, frame_max: int, sync: bool = False, **values: Any) -> bytes:
+def encode(name: str, channel: int, frame_max: int, /, sync: bool = False, **values: Any) -> bytes:
     """A control or a command, without content, in its frames. Raises: OverflowError, ValueError, KeyError."""
     content = segment(name, sync, values)
     kind = COMMAND if METHODS[name].is_command() else CONTROL

@@ -1,0 +1,200 @@
+"""The commands of class message, but for transfer: subscriptions, their credit, and what becomes of transfers.
+
+Each function gets the session, the command's id and its arguments, and tells whether it is complete at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from broker.entry import Entry
+from broker.errors import AccessRefused, PreconditionFailed
+from broker.exchange import SELECTOR, selector_argument
+from broker.outcome import ACCEPT
+from broker.queue import Queue, give_back
+from broker.search import claim
+from protocols.amqp010.errors import (
+    ILLEGAL_ARGUMENT,
+    NOT_ALLOWED,
+    NOT_FOUND,
+    NOT_IMPLEMENTED,
+    RESOURCE_LOCKED,
+    SessionError,
+)
+from protocols.amqp010.ids import Ranges, add, extend_all, on_wire
+from protocols.amqp010.subscription import BYTES, CREDIT, MESSAGES, WINDOW, Subscription
+
+if TYPE_CHECKING:
+    from protocols.amqp010.session import Session
+
+Arguments = dict[str, Any]
+
+_SELECTORS = (SELECTOR, "x-apache-selector")
+"""Names of the argument of a subscription that is a selector."""
+
+
+def subscribe(session: Session, number: int, m: Arguments) -> bool:
+    destination = m.get("destination", "")
+    if destination in session.subscriptions:
+        raise SessionError(NOT_ALLOWED, f"there is a subscription '{destination}' already")
+    queue = session.host.queue(m.get("queue", ""))
+    queue.check_access(session)
+    arguments = m.get("arguments", {})
+    for mode, most in (("accept_mode", 1), ("acquire_mode", 1)):
+        if m.get(mode, 0) > most:
+            raise SessionError(ILLEGAL_ARGUMENT, f"{mode.replace('_', '-')} {m[mode]} does not exist")
+    subscription = Subscription(session, queue, destination, _priority(arguments, queue), m["exclusive"],
+                                m.get("accept_mode", 0) == 0, m.get("acquire_mode", 0) == 1, number)
+    for name in _SELECTORS:
+        if name in arguments:
+            subscription.selector = selector_argument({SELECTOR: arguments[name]})
+            subscription.choosy = subscription.choosy or subscription.selector is not None
+    try:
+        queue.add(subscription)
+    except AccessRefused as error:
+        raise SessionError(RESOURCE_LOCKED, str(error)) from None
+    session.subscriptions[destination] = subscription
+    return True
+
+
+def _priority(arguments: Arguments, queue: Queue) -> int:
+    priority = arguments.get("x-priority", 0)
+    if isinstance(priority, bool) or not isinstance(priority, int):
+        raise PreconditionFailed(f"invalid argument 'x-priority' for {queue!r}: it is no integer")
+    return int(priority)
+
+
+def _subscription(session: Session, m: Arguments) -> Subscription:
+    destination = m.get("destination", "")
+    found = session.subscriptions.get(destination)
+    if found is None:
+        raise SessionError(NOT_FOUND, f"there is no subscription '{destination}'")
+    return found
+
+
+def cancel(session: Session, number: int, m: Arguments) -> bool:
+    subscription = _subscription(session, m)
+    del session.subscriptions[subscription.tag]
+    subscription.queue.remove(subscription)
+    return True
+
+
+def set_flow_mode(session: Session, number: int, m: Arguments) -> bool:
+    subscription = _subscription(session, m)
+    mode = m.get("flow_mode", CREDIT)
+    if mode not in (CREDIT, WINDOW):
+        raise SessionError(ILLEGAL_ARGUMENT, f"flow-mode {mode} does not exist")
+    subscription.mode = mode
+    subscription.no_credit()
+    return True
+
+
+def flow(session: Session, number: int, m: Arguments) -> bool:
+    subscription = _subscription(session, m)
+    unit = m.get("unit", MESSAGES)
+    if unit not in (MESSAGES, BYTES):
+        raise SessionError(ILLEGAL_ARGUMENT, f"unit {unit} does not exist")
+    subscription.add_credit(unit, m.get("value", 0))
+    subscription.queue.wake(subscription)
+    return True
+
+
+def flush(session: Session, number: int, m: Arguments) -> bool:
+    """All that is there and that the credit is enough for is sent, and then there is no credit."""
+    subscription = _subscription(session, m)
+    subscription.flush(session.later(number))
+    return False
+
+
+def stop(session: Session, number: int, m: Arguments) -> bool:
+    _subscription(session, m).no_credit()
+    return True
+
+
+# What becomes of transfers.
+
+
+def _transfers(session: Session, m: Arguments) -> Ranges:
+    ranges = extend_all(m.get("transfers", []), session.next_out)
+    for _, last in ranges:
+        if last >= session.next_out:
+            raise SessionError(ILLEGAL_ARGUMENT, f"transfer {last} was not sent")
+    return ranges
+
+
+def _take(session: Session, ranges: Ranges) -> dict[int, Entry]:
+    """The unsettled entries of transfers, which are settled now."""
+    unsettled = session.unsettled
+    taken: dict[int, Entry] = {}
+    for first, last in ranges:
+        if last - first > len(unsettled):
+            found = [number for number in unsettled if first <= number <= last]
+        else:
+            found = [number for number in range(first, last + 1) if number in unsettled]
+        for number in found:
+            taken[number] = unsettled.pop(number)
+    return taken
+
+
+def accept(session: Session, number: int, m: Arguments) -> bool:
+    taken = _take(session, _transfers(session, m))
+    if session.transaction is not None:
+        for transfer, entry in taken.items():
+            session.transaction.settle(entry, ACCEPT)
+            session.in_transaction[transfer] = entry
+        return True
+    stored = False
+    for entry in taken.values():
+        stored = stored or entry.stored
+        entry.queue.accept(entry)
+    return session.when_durable(number, stored)
+
+
+def reject(session: Session, number: int, m: Arguments) -> bool:
+    taken = _take(session, _transfers(session, m))
+    stored = False
+    for entry in taken.values():
+        stored = stored or entry.stored
+        entry.queue.reject(entry)
+    return session.when_durable(number, stored)
+
+
+def release(session: Session, number: int, m: Arguments) -> bool:
+    failed = m["set_redelivered"]
+    taken = _take(session, _transfers(session, m))
+    entries = [taken[transfer] for transfer in sorted(taken)]
+    if failed:
+        give_back(entries, session.broker.chores)
+        return True
+    queues: dict[Queue, None] = {}
+    for entry in entries:
+        was = entry.redelivered
+        entry.queue.release(entry, False)
+        entry.redelivered = was
+        queues[entry.queue] = None
+    for queue in queues:
+        queue.dispatch()
+    return True
+
+
+def acquire(session: Session, number: int, m: Arguments) -> bool:
+    acquired: Ranges = []
+    for first, last in _transfers(session, m):
+        for transfer in range(max(first, session.next_out - len(session.browsed) - 2**20), last + 1):
+            shown = session.browsed.get(transfer)
+            if shown is not None and not shown.subscription.queue.deleted:
+                claimed = claim(shown.subscription.queue, [shown.entry_id], shown.subscription)
+                if claimed:
+                    del session.browsed[transfer]
+                    session.unsettled[transfer] = claimed[0]
+                    add(acquired, transfer)
+            elif transfer in session.unsettled:
+                add(acquired, transfer)
+    session.result(number, "acquired", transfers=on_wire(acquired))
+    return True
+
+
+def resume(session: Session, number: int, m: Arguments) -> bool:
+    raise SessionError(NOT_IMPLEMENTED, "message.resume: no transfer is interrupted here")
+
+

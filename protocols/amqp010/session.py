@@ -1,0 +1,480 @@
+"""A session: commands in both directions, exactly once each, over one connection after another (0-10, section 3).
+
+Each side numbers its commands. We remember which of the client's we have seen and which are complete, and, for a
+session that is kept when its connection breaks, what we sent and the client has not yet said to have.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from broker.clock import Timer
+from broker.entry import Entry
+from broker.errors import BrokerError
+from broker.message import Message, Publisher
+from broker.queue import Queue, give_back
+from broker.transaction import Transaction
+from protocols.amqp010.codec import RESULTS, write_struct
+from protocols.amqp010.commands import COMMANDS
+from protocols.amqp010.content import content_frames
+from protocols.amqp010.errors import (
+    ILLEGAL_STATE,
+    NORMAL,
+    NOT_IMPLEMENTED,
+    RESOURCE_DELETED,
+    UNKNOWN_IDS,
+    Detached,
+    SessionError,
+    session_error,
+    short,
+)
+from protocols.amqp010.frames import COMMAND, FIRST_SEGMENT, LAST_SEGMENT, Method, frames, segment
+from protocols.amqp010.ids import MASK, Ranges, Received, add, extend, extend_all, on_wire
+from protocols.amqp010.incoming import Assembly
+from protocols.amqp010.subscription import ASK_EVERY, MOST_UNCONFIRMED, Delivered, Subscription
+
+if TYPE_CHECKING:
+    from protocols.amqp010.connection import Connection
+
+logger = logging.getLogger(__name__)
+
+
+class Sent:
+    """A command of ours that the client may not have: its segment and, for a transfer, its message."""
+
+    __slots__ = ("content", "message")
+
+    def __init__(self, content: bytes, message: Message | None) -> None:
+        self.content = content
+        self.message = message
+
+
+class Session(Publisher):
+    """One session of a client, attached to a connection or waiting for another one."""
+
+    def __init__(self, connection: Connection, name: bytes) -> None:
+        self.host = connection.host
+        self.broker = connection.broker
+        self.user = connection.user
+        self.name = name
+        self.connection: Connection | None = None
+        self.channel = 0
+        self.failed = False  # an exception was sent: the client is to detach
+        self.ended = False
+        self.timeout = 0  # s that it is kept when its connection is lost
+        self.is_due = False  # the connection knows that there is something to tell
+        self._expiry: Timer | None = None
+        # Commands of the client's.
+        self.next_in = 0
+        self.in_known = False  # the client has said where its commands begin, on this connection
+        self.assembly = Assembly(self)
+        self.incomplete: dict[int, bool] = {}  # in order; whether it is a transfer that the client wants accepted
+        self._syncs: list[int] = []  # of incomplete ones: execution.sync, complete when all before them are
+        self._told = 0  # all commands below were said to be complete
+        self._told_beyond: set[int] = set()  # and these
+        self._tell_all = False  # the client waits for a command that others are before
+        self._accepts: Ranges = []  # transfers to be accepted
+        # Commands of ours.
+        self.next_out = 0
+        self.may_send = False  # the client has said, if that was needed, what it expects
+        self.sent: dict[int, Sent] = {}  # of a session that is kept: what the client may not have
+        self.completed = Received()  # those that the client has completed
+        self.asked = 0  # where we were when the client was last asked
+        # Messages.
+        self.subscriptions: dict[str, Subscription] = {}
+        self.unsettled: dict[int, Entry] = {}  # acquired, by the id of their transfer
+        self.delivered: dict[int, Delivered] = {}  # what the client's completion will give back as credit
+        self.browsed: dict[int, Delivered] = {}  # not acquired, and may be yet
+        self.transaction: Transaction | None = None
+        self.in_transaction: dict[int, Entry] = {}  # accepted within the transaction
+        self.exclusive_queues: dict[Queue, bool] = {}  # and whether they go with the session
+
+    def __repr__(self) -> str:
+        return f"session '{self.name.decode('utf-8', 'replace')}'"
+
+    # Attached and detached.
+
+    def attach(self, connection: Connection, channel: int) -> None:
+        """The session goes on, or begins, on a channel of a connection."""
+        again = self.next_in > 0 or self.next_out > 0
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        self.connection = connection
+        self.channel = channel
+        self.in_known = False
+        self.is_due = False
+        self._told = 0
+        self._told_beyond.clear()
+        connection.control("session.attached", channel, name=self.name)
+        self.may_send = not again
+        if again:
+            connection.control("session.flush", channel, expected=True, confirmed=True, completed=True)
+        else:
+            connection.control("session.command-point", channel, command_id=0, command_offset=0)
+            self._wake_all()
+
+    def disconnected(self) -> None:
+        """The connection is gone: wait for another one, or end."""
+        self.connection = None
+        self.may_send = False
+        self.assembly.abandon()
+        if self.timeout and not self.failed and not self.ended:
+            self._expiry = self.broker.timers.after(self.timeout * 1000, self._expired)
+        else:
+            self.end()
+
+    def taken_away(self) -> None:
+        """Another connection attaches the session by force."""
+        connection = self.connection
+        if connection is not None:
+            connection.control("session.detached", self.channel, name=self.name, code=NORMAL)
+            connection.forget(self)
+        self.connection = None
+        self.may_send = False
+        self.assembly.abandon()
+
+    def _expired(self) -> None:
+        self._expiry = None
+        if self.connection is None:
+            logger.info("%r was detached for %d s and ends", self, self.timeout)
+            self.end()
+
+    def end(self) -> None:
+        """The session is over: give back what it has, in order, and let go of everything."""
+        if self.ended:
+            return
+        self.ended = True
+        connection = self.connection
+        if connection is not None:
+            connection.forget(self)
+            connection.registry.remove(self)
+        self.let_go()
+        self.connection = None
+
+    def let_go(self) -> None:
+        self.assembly.abandon()
+        for subscription in list(self.subscriptions.values()):
+            subscription.queue.remove(subscription)
+        self.subscriptions.clear()
+        if self.transaction is not None:
+            self.transaction.rollback()
+        entries = {**self.unsettled, **self.in_transaction}
+        self.unsettled = {}
+        self.in_transaction = {}
+        self.delivered.clear()
+        self.browsed.clear()
+        self.sent.clear()
+        self.incomplete.clear()
+        give_back([entries[number] for number in sorted(entries)], self.broker.chores)
+        for queue, goes in self.exclusive_queues.items():
+            if queue.owner is self:
+                queue.owner = None
+            if goes:
+                self.host.delete_queue(queue)
+        self.exclusive_queues.clear()
+
+    # Controls.
+
+    def control(self, name: str, m: dict[str, Any]) -> None:
+        """A control of the client's about this session. Raises: Detached, ConnectionError010."""
+        connection = self.connection
+        assert connection is not None
+        if name == "session.detach":
+            connection.control("session.detached", self.channel, name=self.name, code=NORMAL)
+            if self.failed or not self.timeout:
+                self.end()
+            else:
+                connection.forget(self)
+                self.disconnected()
+        elif name == "session.detached":
+            self.end()
+        elif self.failed:
+            return
+        elif name == "session.request-timeout":
+            self.timeout = min(m.get("timeout", 0), connection.settings.session_seconds)
+            connection.control("session.timeout", self.channel, timeout=self.timeout)
+        elif name == "session.timeout":
+            self.timeout = min(m.get("timeout", 0), self.timeout)
+        elif name == "session.command-point":
+            self._command_point(extend(m.get("command_id", 0), self.next_in), m.get("command_offset", 0))
+        elif name == "session.gap":
+            for first, last in extend_all(m.get("commands", []), self.next_in):
+                if first <= self.next_in <= last:
+                    self.next_in = last + 1
+            self.assembly.next_id = max(self.assembly.next_id, self.next_in)
+        elif name == "session.flush":
+            self._flush(m)
+        elif name == "session.expected":
+            self._expected(m.get("commands", []))
+        elif name == "session.confirmed":
+            self._confirmed(m.get("commands", []))
+        elif name == "session.completed":
+            self._completed(m.get("commands", []))
+            if m["timely_reply"]:
+                connection.control("session.known-completed", self.channel, commands=m.get("commands", []))
+
+    def _command_point(self, command_id: int, offset: int) -> None:
+        if command_id > self.next_in or offset:
+            raise Detached(UNKNOWN_IDS, f"command-point {command_id}, offset {offset}: {self.next_in} is expected")
+        self.in_known = True
+        self.assembly.abandon()
+        self.assembly.next_id = command_id
+
+    def _flush(self, m: dict[str, Any]) -> None:
+        connection = self.connection
+        assert connection is not None
+        channel = self.channel
+        if m["expected"]:
+            number = self.next_in & MASK
+            connection.control("session.expected", channel, commands=[(number, number)] if self.next_in else [])
+        if m["confirmed"]:
+            last = self.next_in - 1
+            connection.control("session.confirmed", channel,
+                               commands=on_wire([(max(0, last - (MASK >> 2)), last)]) if last >= 0 else [])
+        if m["completed"]:
+            self._told = max(0, self.next_in - (MASK >> 2))
+            self._told_beyond.clear()
+            self._tell_all = True
+            self._tell_accepts()
+            connection.control("session.completed", channel, commands=on_wire(self._untold()), timely_reply=False)
+
+    def _expected(self, commands: Ranges) -> None:
+        """What the client expects of us: it is sent again, and all after it."""
+        connection = self.connection
+        assert connection is not None
+        if self.may_send:
+            return
+        first = 0
+        if commands:
+            first = extend(commands[0][0], self.next_out)
+        elif self.next_out and self.completed.below < self.next_out:
+            raise Detached(UNKNOWN_IDS, "the client begins a session anew that is not over: it is ended now")
+        else:
+            first = self.next_out
+        missing = range(first, self.next_out)
+        if first > self.next_out or any(number not in self.sent for number in missing):
+            raise Detached(UNKNOWN_IDS, f"command {first} is expected, and is not kept here")
+        self.may_send = True
+        connection.control("session.command-point", self.channel, command_id=first & MASK, command_offset=0)
+        for number in missing:
+            sent = self.sent[number]
+            self._write(sent.content, sent.message)
+        for number in [number for number in self.sent if number < first]:
+            del self.sent[number]
+        connection.due(self)
+        self._wake_all()
+
+    def _confirmed(self, commands: Ranges) -> None:
+        for first, last in extend_all(commands, self.next_out):
+            if last >= self.next_out:
+                raise Detached(UNKNOWN_IDS, f"command {last} is confirmed, and was not sent")
+            for number in range(max(first, self.completed.below), last + 1):
+                self.sent.pop(number, None)
+
+    def _completed(self, commands: Ranges) -> None:
+        for first, last in extend_all(commands, self.next_out):
+            if last >= self.next_out:
+                raise Detached(UNKNOWN_IDS, f"command {last} is completed, and was not sent")
+            fresh = self.completed.take(first, last)
+            if self.sent:
+                crowded = len(self.sent) > MOST_UNCONFIRMED
+                for number in fresh:
+                    self.sent.pop(number, None)
+                if crowded:
+                    self._wake_all()
+            if self.delivered:
+                delivered = self.delivered
+                for number in fresh:
+                    done = delivered.pop(number, None)
+                    if done is not None:
+                        done.subscription.give_back_credit(done)
+
+    # Commands of the client's.
+
+    def frame(self, flags: int, kind: int, data: bytes, at: int, stop: int) -> None:
+        """A frame of a command, from behind its header. Raises: ConnectionError010."""
+        if self.failed:
+            return
+        try:
+            if not self.in_known:
+                raise SessionError(ILLEGAL_STATE, "there was no command-point yet")
+            self.assembly.frame(flags, kind, data, at, stop)
+        except SessionError as error:
+            self.fail(error.code, error.text, self.assembly.next_id, self.assembly.code)
+        except BrokerError as refusal:  # a name of its own: compiled, a variable has one type
+            wrong = session_error(refusal)
+            self.fail(wrong.code, wrong.text, self.assembly.next_id, self.assembly.code)
+
+    def execute(self, number: int, method: Method, m: dict[str, Any], sync: bool) -> None:
+        """A whole command without content. Raises: SessionError, BrokerError."""
+        command = COMMANDS.get(method.name)
+        if command is None:
+            raise SessionError(NOT_IMPLEMENTED, f"{method.name} is not for a broker")
+        self.incomplete[number] = False
+        if command(self, number, m):
+            self.complete(number)
+        if sync:
+            self._tell_all = True
+
+    def later(self, number: int) -> Callable[[], None]:
+        """What to call once a command is complete."""
+        return partial(self.complete, number)
+
+    def when_durable(self, number: int, wait: bool) -> bool:
+        """Whether a command is complete already; if it is not, it will be once the journal has it."""
+        if wait:
+            self.broker.log.commit(self.later(number))
+        return not wait
+
+    def complete(self, number: int) -> None:
+        """A command of the client's is complete."""
+        accept = self.incomplete.pop(number, None)
+        if accept is None:
+            return
+        if accept:
+            add(self._accepts, number)
+        if self._syncs and self._syncs[0] == next(iter(self.incomplete)):
+            self.complete(self._syncs.pop(0))
+        if self.connection is not None:
+            self.connection.due(self)
+
+    def confirmed(self, sequence: int) -> None:
+        """A message of the client's is safe."""
+        self.complete(sequence)
+
+    def sync(self, number: int) -> bool:
+        """execution.sync: it is complete when all before it are."""
+        if next(iter(self.incomplete)) == number:
+            return True
+        self._syncs.append(number)
+        self._tell_all = True
+        return False
+
+    def accepted_at_once(self, number: int) -> None:
+        """A transfer is done with, and the client wants to hear that it was accepted."""
+        add(self._accepts, number)
+
+    def tell_completed(self) -> None:
+        """With the output: what was accepted, and what is complete."""
+        connection = self.connection
+        if connection is None or self.failed:
+            return
+        self._tell_accepts()
+        untold = self._untold()
+        if untold:
+            connection.control("session.completed", self.channel, commands=on_wire(untold), timely_reply=False)
+
+    def _tell_accepts(self) -> None:
+        if self._accepts and self.may_send:
+            accepts, self._accepts = self._accepts, []
+            for at in range(0, len(accepts), 4096):
+                self.send("message.accept", transfers=on_wire(accepts[at:at + 4096]))
+
+    def _untold(self) -> Ranges:
+        """Which commands are complete, of those that the client was not told of; now it will be."""
+        if not self.incomplete:
+            first, self._told = self._told, self.next_in
+            self._told_beyond.clear()
+            self._tell_all = False
+            return [(first, self.next_in - 1)] if first < self.next_in else []
+        waiting = next(iter(self.incomplete))
+        found: Ranges = []
+        if self._told < waiting:
+            found.append((self._told, waiting - 1))
+            self._told = waiting
+        if self._tell_all:
+            for number in range(waiting, self.next_in):
+                if number not in self.incomplete and number not in self._told_beyond:
+                    add(found, number)
+                    self._told_beyond.add(number)
+            self._told_beyond = {number for number in self._told_beyond if number >= self._told}
+        return found[:4096]
+
+    # Commands of ours.
+
+    def send(self, name: str, /, **values: Any) -> None:
+        """Send a command without content."""
+        self._send(segment(name, False, values), None)
+
+    def result(self, number: int, kind: str, /, **values: Any) -> None:
+        """Send the result of a command of the client's."""
+        self.send("execution.result", command_id=number & MASK, value=write_struct(RESULTS[kind], values))
+
+    def transfer(self, content: bytes, message: Message) -> int:
+        """Send a message; content: the transfer's segment. Gives the id that it has."""
+        number = self.next_out
+        self._send(content, message)
+        if number - self.asked >= ASK_EVERY:
+            self.ask()
+        return number
+
+    def ask(self) -> None:
+        """Have the client say what it has completed."""
+        self.asked = self.next_out
+        if self.connection is not None and self.may_send:
+            self.connection.control("session.flush", self.channel, expected=False, confirmed=False, completed=True)
+
+    def tell_all(self) -> None:
+        """The client waits for a command: tell of it even if others before it are not complete."""
+        self._tell_all = True
+
+    def _send(self, content: bytes, message: Message | None) -> None:
+        if self.timeout:
+            self.sent[self.next_out] = Sent(content, message)
+        self.next_out += 1
+        if self.connection is not None and self.may_send:
+            self._write(content, message)
+
+    def _write(self, content: bytes, message: Message | None) -> None:
+        connection = self.connection
+        assert connection is not None
+        flags = FIRST_SEGMENT if message is not None else FIRST_SEGMENT | LAST_SEGMENT
+        for part in frames(content, COMMAND, self.channel, flags, connection.frame_out):
+            connection.write(part)
+        if message is not None:
+            for part in content_frames(message, self.channel, connection.frame_out):
+                connection.write(part)
+
+    def _wake_all(self) -> None:
+        for subscription in self.subscriptions.values():
+            subscription.attached_again()
+            subscription.queue.wake(subscription)
+
+    def tick(self) -> None:
+        """About once a second: subscriptions that measure in bytes may have become able to take what is next."""
+        for subscription in list(self.subscriptions.values()):
+            if subscription.weighs and subscription.parked:
+                subscription.queue.wake(subscription)
+            subscription.see_flushed()
+
+    # Errors.
+
+    def fail(self, code: int, text: str, number: int, command: int) -> None:
+        """Tell the client of an error, which costs it the session. command: class and command code in one number."""
+        if self.failed or self.ended:
+            return
+        connection = self.connection
+        peer = connection.peer if connection is not None else "detached"
+        logger.warning("%s: %r ends: %s", peer, self, text)
+        self._accepts.clear()
+        if connection is not None and self.may_send:
+            self.send("execution.exception", error_code=code, command_id=number & MASK, class_code=command >> 8,
+                      command_code=command & 0xFF, field_index=0, description=short(text, 65535), error_info={})
+            connection.control("session.detach", self.channel, name=self.name)
+            self.failed = True
+            connection.registry.remove(self)
+            self.let_go()
+        else:
+            self.failed = True
+            self.end()
+
+    def queue_deleted(self, subscription: Subscription) -> None:
+        """Somebody has deleted a queue that the session receives from (exception `queue-deletion` of subscribe)."""
+        self.subscriptions.pop(subscription.tag, None)
+        self.fail(RESOURCE_DELETED, f"{subscription.queue!r} was deleted", subscription.command_id, 0x0407)
+
+
