@@ -78,8 +78,8 @@ QUEUE: Final = [
            qpid=("qpid.shared_msg_group",), default=False),
     Option("group_type", WORD, "Whether messages have groups, and which: `shared-groups` is the option above.",
            model=("messageGroupType",), words=_GROUP_TYPES),
-    Option("group_timestamp", FLAG, "Messages get the time at which their group's turn began, as a header.",
-           qpid=("qpid.group_timestamp",), default=False),
+    Option("group_timestamp", IGNORED, "When the oldest message of a group came is told in any case.",
+           qpid=("qpid.group_timestamp",)),
     Option("default_group", TEXT, "The group of messages that name none.", qpid=("qpid.default-message-group",),
            model=("messageGroupDefaultGroup",)),
     # Limits.

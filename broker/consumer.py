@@ -24,7 +24,7 @@ class Consumer:
     """
 
     __slots__ = ("queue", "tag", "priority", "exclusive", "settles", "parked", "attached", "choosy",
-                 "browses", "cursor", "selector", "no_local", "delivered")
+                 "browses", "cursor", "selector", "no_local", "since", "delivered")
 
     def __init__(self, queue: Queue, tag: str, priority: int, exclusive: bool, settles: bool) -> None:
         self.queue = queue
@@ -38,6 +38,7 @@ class Consumer:
         self.browses = False  # it only looks: entries stay available (and it must be choosy)
         self.selector: Selector | None = None  # what a choosy one takes
         self.no_local = ""  # the container whose messages it does not take
+        self.since = 0  # a choosy one takes what arrived then or later, ms since the epoch
         self.cursor: Cursor | None = None  # of a choosy one, while it is attached
         self.delivered = 0  # messages
 
@@ -49,9 +50,19 @@ class Consumer:
         """Take the entry; it is this consumer's to settle (`Queue.accept` and so on), unless it settles nothing."""
         raise NotImplementedError
 
+    def choose(self, selector: Selector | None, replay_period: int) -> None:
+        """Before it is attached: it takes only what the selector fits, and what arrived in the last so many seconds
+        or later (-1: at any time)."""
+        if selector is not None:
+            self.selector = selector
+            self.choosy = True
+        if replay_period >= 0:
+            self.since = max(1, self.queue.clock.now - 1000 * replay_period)
+            self.choosy = True
+
     def wants(self, message: Message) -> bool:
         """Whether a choosy consumer is to get a message."""
-        if self.no_local and message.origin == self.no_local:
+        if self.no_local and message.origin == self.no_local or message.arrival < self.since:
             return False
         return self.selector is None or self.selector.matches(message)
 

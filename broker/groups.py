@@ -2,7 +2,7 @@
 
 Exclusive groups (Broker-J's default, and what JMS clients know) are a consumer's for as long as it lives. Shared ones
 (qpidd's, and Broker-J's SHARED_GROUPS) are so only while it has some of their messages unsettled. Messages without a
-group go to anybody.
+group go to anybody where groups are exclusive; where they are shared, those are a group of their own.
 """
 
 from __future__ import annotations
@@ -16,9 +16,13 @@ from broker.message import Message
 if TYPE_CHECKING:
     from broker.consumer import Consumer
     from broker.queue import Queue
+    from broker.queue_settings import QueueSettings
 
 GROUP_ID_NAMES: Final = ("JMSXGroupID", "group-id", "group_id", "amqp.group-id")
 """Header names that mean the message's own group-id."""
+
+_NO_GROUP: Final = "qpid.no-group"
+"""The shared group of messages that name none, unless the queue names another."""
 
 _BUCKETS: Final = 4096
 """How many exclusive groups are told apart: names are not kept for ever. Groups that fall together share a consumer."""
@@ -38,12 +42,14 @@ class Group:
 class Groups:
     """The groups of one queue that somebody has."""
 
-    __slots__ = ("queue", "header", "shared", "_taken")
+    __slots__ = ("queue", "header", "shared", "default", "_taken")
 
-    def __init__(self, queue: Queue, header: str, shared: bool) -> None:
+    def __init__(self, queue: Queue, header: str, shared: bool, default: str) -> None:
+        """default: the group of messages that name none, where groups are shared."""
         self.queue = queue
         self.header = "" if header in GROUP_ID_NAMES else header
         self.shared = shared
+        self.default = default
         self._taken: dict[Any, Group] = {}
 
     def may_have(self, entry: Entry, message: Message, consumer: Consumer) -> bool:
@@ -99,6 +105,16 @@ class Groups:
         view = message.view()
         name = view.headers.get(self.header) if self.header else view.group_id or view.headers.get("JMSXGroupID")
         if name is None or name == "":
-            return None
+            return self.default if self.shared else None
         name = str(name)
         return name if self.shared else zlib.crc32(name.encode("utf-8", "surrogateescape")) % _BUCKETS
+
+
+def groups_of(queue: Queue, settings: QueueSettings) -> Groups | None:
+    """The groups of a queue, if it is to have any: by a header, or by the message's own group-id."""
+    header = settings.group_header
+    if header is None and (settings.shared_groups or settings.group_type == "standard"):
+        header = GROUP_ID_NAMES[0]
+    if header is None or settings.group_type == "none":
+        return None
+    return Groups(queue, header, settings.shared_groups, settings.default_group or _NO_GROUP)

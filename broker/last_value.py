@@ -41,7 +41,7 @@ class LastValues(OrderedLane):
         old = self._newest.get(key)
         self._newest[key] = entry
         if old is not None and old.state == AVAILABLE and self.discard(old, old.message is None):
-            self.queue.drop(old)
+            self.queue.drop(old, "replaced")
 
     def outdated(self, entry: Entry) -> bool:
         return entry.key is not None and self._newest.get(entry.key) is not entry

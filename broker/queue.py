@@ -16,8 +16,8 @@ from broker.clock import Timer
 from broker.consumer import Consumer
 from broker.consumers import Consumers
 from broker.entry import ACQUIRED, AVAILABLE, GONE, Entry
-from broker.errors import ResourceLocked
-from broker.groups import Groups
+from broker.errors import AccessRefused, ResourceLocked
+from broker.groups import groups_of
 from broker.lane import Lane
 from broker.last_value import LastValues
 from broker.message import Amendment, Message, amended, restore
@@ -85,8 +85,7 @@ class Queue:
         self.overflows = 0  # messages that were refused for want of room
         self.discards: dict[str, int] = {}  # entries that were given up, by reason
         self.consumers = Consumers(self)
-        header = settings.group_header
-        self.groups = None if header is None else Groups(self, header, settings.shared_groups)
+        self.groups = groups_of(self, settings)
         self.limited = settings.max_length >= 0 or settings.max_bytes >= 0
         self.expiry_timer: Timer | None = None
         self.idle_timer: Timer | None = None
@@ -252,7 +251,9 @@ class Queue:
         return found
 
     def get(self) -> Entry | None:
-        """Acquire the oldest entry for somebody who is no consumer."""
+        """Acquire the oldest entry for somebody who is no consumer. Raises: AccessRefused when nobody may."""
+        if self.settings.browse_only:
+            raise AccessRefused(f"{self!r} is for browsing only: consume from it to look at its messages")
         self.used()
         entry = self._take() if not self.returning else None
         if entry is not None:
@@ -435,8 +436,9 @@ class Queue:
         if self.ordered is not None:
             self.ordered.gone(entry)
 
-    def drop(self, entry: Entry) -> None:
+    def drop(self, entry: Entry, reason: str) -> None:
         """An available entry that was taken out of its lane is gone."""
+        self.discards[reason] = self.discards.get(reason, 0) + 1
         self.ready -= 1
         self.ready_bytes -= entry.size
         self._forget(entry)
@@ -475,7 +477,7 @@ class Queue:
             self.dequeued_bytes, self.unpersisted = self.enqueued_bytes, self.persisted
             self.unpersisted_bytes = self.persisted_bytes
         for lane in self.lanes:
-            if not as_one:
+            if not as_one and self.ordered is None:
                 self.dequeued_bytes += lane.tail_size
             entries = lane.clear(self.log)
             if as_one:
@@ -514,6 +516,12 @@ class Queue:
         """Let a consumer take entries from now on. Raises: AccessRefused when one has the queue for itself."""
         if self.groups is not None:
             consumer.choosy = True
+        if self.settings.browse_only:
+            consumer.browses = consumer.choosy = True
+        filters = self.settings.filters
+        if filters is not None:
+            consumer.choose(filters.selector if consumer.selector is None else None,
+                            -1 if consumer.since else filters.replay_period)
         self.consumers.add(consumer)
         self.used()
         self.host.broker.management.subscribed(self, consumer)

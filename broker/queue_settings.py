@@ -8,6 +8,7 @@ from broker import arguments as args
 from broker.argument_values import same
 from broker.arguments import DROP_HEAD, FLOW_CONTROL, NO_LIMIT, QUEUE_NAMES, REJECT_PUBLISH, Given
 from broker.errors import PreconditionFailed
+from broker.filters import Wanted, default_filters
 from broker.option import IGNORED
 
 DEFAULT_LAST_VALUE_KEY = "qpid.LVQ_key"
@@ -22,7 +23,8 @@ class QueueSettings:
 
     __slots__ = ("queue_type", "queue_mode", "description", "max_priority", "priorities", "fairshare", "fairshares",
                  "last_value_key", "last_value", "last_value_no_browse", "sort_key", "browse_only", "default_filters",
-                 "group_header", "shared_groups", "group_type", "group_timestamp", "default_group",
+                 "filters",
+                 "group_header", "shared_groups", "group_type", "default_group",
                  "max_length", "max_bytes", "overflow", "counts_unsettled",
                  "flow_stop_count", "flow_resume_count", "flow_stop_size", "flow_resume_size",
                  "expires", "auto_delete_timeout", "lifetime", "exclusivity",
@@ -46,10 +48,10 @@ class QueueSettings:
         self.sort_key: str | None = None
         self.browse_only = False
         self.default_filters: dict[str, Any] | None = None
+        self.filters: Wanted | None = None  # the same, checked
         self.group_header: str | None = None
         self.shared_groups = False
         self.group_type: str | None = None
-        self.group_timestamp = False
         self.default_group: str | None = None
         self.max_length = -1
         self.max_bytes = -1
@@ -102,6 +104,8 @@ def queue_settings(arguments: dict[str, Any], what: str) -> QueueSettings:
         settings.delivery_limit = settings.delivery_attempts - 1
     if settings.group_type is not None:
         settings.shared_groups = settings.group_type == "shared-groups"
+    if settings.default_filters is not None:
+        settings.filters = default_filters(settings.default_filters, what)
     _kind(arguments, settings, given, what)
     _limits(settings, given, what)
     _alerts(settings, given, what)

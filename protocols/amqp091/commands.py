@@ -9,13 +9,13 @@ import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from broker.argument_values import kind
 from broker.errors import AccessRefused, NotFound, PreconditionFailed
-from broker.exchange import Exchange, selector_argument
+from broker.exchange import Exchange
+from broker.filters import wanted
 from broker.message import AMQP091
 from broker.queue import Queue
 from broker.transaction import Transaction
-from protocols.amqp091.consumer import BasicConsumer, with_delivery_count
+from protocols.amqp091.consumer import BasicConsumer, BrowsingConsumer, with_delivery_count
 from protocols.amqp091.convert import content_frames
 from protocols.amqp091.errors import ProtocolError
 from protocols.amqp091.session import OUTCOMES, REPLY_TO
@@ -228,14 +228,12 @@ def basic_consume(channel: Channel, m: Arguments) -> None:
     else:
         queue = channel.host.queue(name)
         queue.check_access(channel.connection)
-    priority = m.get("arguments", {}).get("x-priority", 0)
-    if isinstance(priority, bool) or not isinstance(priority, int):
-        raise PreconditionFailed(f"invalid arg 'x-priority' for {queue!r}: \"expected integer, got {kind(priority)}\"")
+    wants = wanted(m.get("arguments", {}), repr(queue))
     if m["exclusive"] and queue.settings.single_active:
         raise AccessRefused(f"{queue!r} in exclusive use")
-    consumer = BasicConsumer(channel, queue, tag, priority, m["exclusive"], not m["no-ack"], channel.consumer_limit)
-    consumer.selector = selector_argument(m.get("arguments", {}))
-    consumer.choosy = consumer.selector is not None
+    kind = BrowsingConsumer if queue.settings.browse_only else BasicConsumer
+    consumer = kind(channel, queue, tag, wants.priority, m["exclusive"], not m["no-ack"], channel.consumer_limit)
+    consumer.choose(wants.selector, wants.replay_period)
     queue.add(consumer)
     channel.consumers[tag] = consumer
     if not m["nowait"]:

@@ -6,7 +6,7 @@ from struct import Struct
 from typing import TYPE_CHECKING
 
 from broker.consumer import Consumer
-from broker.entry import Entry
+from broker.entry import GONE, Entry
 from broker.message import AMQP091, Amendment, Message, amended
 from broker.queue import Queue
 from protocols.amqp091.codec import short_string
@@ -87,6 +87,20 @@ class BasicConsumer(Consumer):
 
     def cancelled(self) -> None:
         self.channel.consumer_cancelled(self)
+
+
+class BrowsingConsumer(BasicConsumer):
+    """Of a queue that is for browsing only: what its client settles are stand-ins, the entries stay what they are."""
+
+    __slots__ = ()
+
+    def deliver(self, entry: Entry, message: Message) -> None:
+        shown = Entry(entry.queue, message, entry.queue_id, entry.lane, entry.id, 0, entry.size, entry.expiry,
+                      entry.deliveries, 0)
+        shown.state = GONE
+        shown.consumer = self
+        shown.redelivered = entry.redelivered
+        super().deliver(shown, message)
 
 
 def with_delivery_count(entry: Entry, message: Message) -> Message:

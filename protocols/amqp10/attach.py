@@ -80,7 +80,7 @@ def _attach_receiver(session: Session, m: dict[str, Any], source: dict[str, Any]
     filters = read_filters(source["filter"], node.exchange is not None)
     queue, subscription = _source_queue(session, m, source, node, filters)
     queue.check_access(connection)
-    copies = str(source["distribution-mode"]) == "copy" and subscription is None
+    copies = str(source["distribution-mode"]) == "copy" and subscription is None or queue.settings.browse_only
     link = Outgoing(session, m, queue, _priority(m), copies or m["snd-settle-mode"] == SETTLED,
                     default_settlement(source["default-outcome"]))
     link.subscription = subscription

@@ -74,13 +74,17 @@ class GroupsMachine(RuleBasedStateMachine):
         for reader in (*self.readers, self.browser):
             self.queue.add(reader)
 
+    def named(self, number: int) -> str:
+        """A message's group: where groups are shared, those without one are one, too."""
+        return self.group[number] or ("none" if self.shared else "")
+
     def delivered(self, reader: Member, number: int) -> None:
-        group = self.group[number]
+        group = self.named(number)
         assert number in self.ready
         self.ready.discard(number)
         if group:
-            assert number == min([number, *(each for each in self.ready if self.group[each] == group)]), "out of order"
-            others = {holder for each, holder in self.has.items() if self.group[each] == group}
+            assert number == min([number, *(each for each in self.ready if self.named(each) == group)]), "out of order"
+            others = {holder for each, holder in self.has.items() if self.named(each) == group}
             assert others <= {reader}, "two have one group"
             if not self.shared:
                 owner = self.owner.setdefault(group, reader)
@@ -217,4 +221,28 @@ def test_browsers_see_all_groups(tmp_path: Path) -> None:
     browser.room = 10
     queue.wake(browser)
     assert len(browser.entries) == 3
+    one.close()
+
+
+@pytest.mark.parametrize("arguments, groups", [
+    ({"qpid.group_header_key": "group"}, False),
+    ({"qpid.group_header_key": "group", "qpid.shared_msg_group": 1}, True),
+    ({"qpid.group_header_key": "group", "qpid.shared_msg_group": 1, "qpid.default-message-group": "a"}, True),
+    ({"qpid.shared_msg_group": 1}, True),
+])
+def test_messages_without_a_group(tmp_path: Path, arguments: dict[str, object], groups: bool) -> None:
+    """Where groups are shared they are a group: the one that the queue says, `qpid.no-group` otherwise."""
+    one = Running(tmp_path, keep=5)
+    queue = one.queue("q", arguments)
+    first, second = Reader(queue, "first"), Reader(queue, "second")
+    for reader in (first, second):
+        queue.add(reader)
+        reader.room = 1
+    for number in range(2):
+        one.publish("", "q", b"%d" % number, False, 0)
+    if "qpid.default-message-group" in arguments:
+        one.publish("", "q", b"2", False, 0, "a")
+    for reader in (first, second):
+        queue.wake(reader)
+    assert (len(first.entries), len(second.entries)) == ((1, 0) if groups else (1, 1))
     one.close()
