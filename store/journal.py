@@ -178,6 +178,19 @@ class ShardLog:
         """Forget all that a queue has stored: `discard` over all its lanes, for a queue that is deleted."""
         raise NotImplementedError
 
+    def keep_branch(self, branch_id: int, record: bytes) -> None:
+        """Keep a record under a number that `new_id` gave, in place of what was kept there. (It is that of a prepared
+        transaction; its messages are entries of a queue of the same number.)"""
+        raise NotImplementedError
+
+    def forget_branch(self, branch_id: int) -> None:
+        """Forget the record; its entries are dequeued one by one. One that is not there is no error."""
+        raise NotImplementedError
+
+    def branches(self) -> list[tuple[int, bytes]]:
+        """All records that are kept, and durable: (number, record), in order."""
+        raise NotImplementedError
+
     def commit(self, callback: Callable[[], None]) -> None:
         """Have `callback` run on the loop once all that was buffered so far is durable (in a later turn, always)."""
         raise NotImplementedError

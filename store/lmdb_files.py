@@ -14,7 +14,7 @@ import lmdb
 
 from store import pages
 from store.journal import StoreDamaged, StoreError, StoreLocked
-from store.records import ADVICE, FORMAT, META_FORMAT, TABLES, number
+from store.records import ADVICE, FORMAT, META_FORMAT, OLDEST_FORMAT, TABLES, number
 
 DATA = "data.mdb"
 LOCK = "lock"
@@ -58,7 +58,8 @@ class FolderLock:
 class Files:
     """An open LMDB environment and its tables."""
 
-    __slots__ = ("folder", "env", "page_size", "meta", "topology", "messages", "entries", "shared")
+    __slots__ = ("folder", "env", "page_size", "meta", "topology", "messages", "entries", "shared",
+                 "branches")
 
     def __init__(self, folder: pathlib.Path, map_size: int) -> None:
         """Open the store in an existing folder, making what is missing; the caller has the folder's lock.
@@ -99,15 +100,19 @@ class Files:
         if format_version == 0:
             raise StoreDamaged(f"{self.folder} holds an LMDB file that says no format version: it is not a store of "
                                f"Dragoman's, or it is damaged. {ADVICE}")
-        if format_version != FORMAT:
-            raise StoreError(f"the store {self.folder} has format {format_version}, and this Dragoman reads and writes "
-                             f"format {FORMAT}: export it with the Dragoman that wrote it (`dragoman store export`), "
-                             "and import it with this one")
+        if not OLDEST_FORMAT <= format_version <= FORMAT:
+            raise StoreError(f"the store {self.folder} has format {format_version}, and this Dragoman reads formats "
+                             f"{OLDEST_FORMAT} to {FORMAT}: export it with the Dragoman that wrote it (`dragoman store "
+                             "export`), and import it with this one")
         self.topology = self.env.open_db(b"topology", create=False)
         self.messages = self.env.open_db(b"messages", create=False)
         self.entries = self.env.open_db(b"entries", create=False)
         self.shared = self.env.open_db(b"shared", create=False)
-
+        if format_version < FORMAT:
+            with self.env.begin(write=True) as txn:
+                self.env.open_db(b"branches", txn=txn, create=True)
+                txn.put(META_FORMAT, FORMAT.to_bytes(4, "big"), db=self.meta)
+        self.branches = self.env.open_db(b"branches", create=False)
 
     def make_room(self) -> None:
         """Let the map grow when it is nearly full. No transaction may be open. Raises lmdb.Error."""

@@ -18,6 +18,7 @@ from store.records import (
     LARGEST_ID,
     META_DISCARD,
     Found,
+    branch_number,
     found_entry,
     message_key,
     number,
@@ -108,6 +109,14 @@ class LmdbLog(ShardLog):
     def drop(self, queue_id: int) -> None:
         self.writer.discard(queue_range(queue_id), resumed=False)
 
+    def keep_branch(self, branch_id: int, record: bytes) -> None:
+        self.open.branches[branch_id] = record
+        self.writer.schedule()
+
+    def forget_branch(self, branch_id: int) -> None:
+        self.open.branches[branch_id] = None
+        self.writer.schedule()
+
     def commit(self, callback: Callable[[], None]) -> None:
         self.open.callbacks.append(callback)
         self.writer.schedule()
@@ -139,6 +148,13 @@ class LmdbLog(ShardLog):
         if len(form) != length:
             raise StoreDamaged(f"message {message_id} has {len(form)} bytes instead of {length}. {ADVICE}")
         return form
+
+    def branches(self) -> list[tuple[int, bytes]]:
+        try:
+            with self.files.env.begin() as txn, txn.cursor(db=self.files.branches) as cursor:
+                return [(branch_number(key), record) for key, record in cursor]
+        except lmdb.Error as error:
+            raise damaged(self.files.folder, error) from None
 
     def scan(self, queue_id: int, lane: int, after_id: int, limit: int) -> list[Found]:
         found: list[Found] = []

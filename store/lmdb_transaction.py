@@ -122,6 +122,10 @@ class Transaction:
             self._put_setting(key.encode(), record)
             if self._spent():
                 yield
+        for branch_id, record in self.batch.branches.items():
+            self._put_branch(branch_id, record)
+            if self._spent():
+                yield
         for _ in self._put_marks():
             yield
         self.txn.put(META_LAST_ID, self.last_id.to_bytes(8, "big"), db=self.files.meta)
@@ -269,7 +273,14 @@ class Transaction:
             if self._spent():
                 yield
 
-    # Settings
+    # Settings and branches
+
+    def _put_branch(self, branch_id: int, record: bytes | None) -> None:
+        if record is None:
+            self.txn.delete(message_key(branch_id), db=self.files.branches)
+        else:
+            self.bytes_left -= len(record)
+            self.txn.put(message_key(branch_id), record, db=self.files.branches)
 
     def _put_setting(self, key: bytes, record: bytes | None) -> None:
         if record is None:

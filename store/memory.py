@@ -101,6 +101,15 @@ class MemoryLog(ShardLog):
     def drop(self, queue_id: int) -> None:
         pass
 
+    def keep_branch(self, branch_id: int, record: bytes) -> None:
+        pass
+
+    def forget_branch(self, branch_id: int) -> None:
+        pass
+
+    def branches(self) -> list[tuple[int, bytes]]:
+        return []
+
     def commit(self, callback: Callable[[], None]) -> None:
         self.callbacks.append(callback)
         self._schedule()

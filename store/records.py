@@ -11,6 +11,9 @@
               id, n (4 bytes)    -> the n-th piece, from 1
     entries   queue id 8, lane 1, entry id 8 -> message id 8, size 8, expiry 8, deliveries 2, flags 1
     shared    message id, 8 bytes -> the number of stored entries that hold the message, 4 bytes; odd ids only
+    branches  branch id, 8 bytes -> the record of a prepared transaction; its messages are entries of a queue of that id
+
+Format 1 had no `branches`; a store of it becomes one of format 2 when it is opened.
 """
 
 from __future__ import annotations
@@ -21,10 +24,14 @@ from typing import Final
 
 from store.journal import StoreDamaged, StoredEntry
 
-FORMAT: Final = 1
-"""The only format version that this Dragoman reads and writes."""
+FORMAT: Final = 2
+"""The format version that this Dragoman writes."""
+OLDEST_FORMAT: Final = 1
+"""The first that it reads."""
 
-TABLES: Final = (b"meta", b"topology", b"messages", b"entries", b"shared")
+TABLES: Final = (b"meta", b"topology", b"messages", b"entries", b"shared", b"branches")
+LATER_TABLES: Final = (b"branches",)
+"""Those of TABLES that the oldest format does not have."""
 
 META_FORMAT: Final = b"format"
 META_CLEAN: Final = b"clean"
@@ -78,6 +85,13 @@ def found_entry(key: bytes, value: bytes) -> Found:
 
 def message_key(message_id: int) -> bytes:
     return message_id.to_bytes(8, "big")
+
+
+def branch_number(key: bytes) -> int:
+    """Raises StoreDamaged."""
+    if len(key) != 8:
+        raise StoreDamaged(f"the key of a prepared transaction has {len(key)} bytes instead of 8. {ADVICE}")
+    return int.from_bytes(key, "big")
 
 
 def number(value: bytes | None, width: int, what: str) -> int:

@@ -26,7 +26,9 @@ from store.records import (
     META_CLEAN,
     META_DISCARD,
     META_FORMAT,
+    OLDEST_FORMAT,
     PIECE,
+    branch_number,
     found_entry,
     found_setting,
     number,
@@ -59,6 +61,7 @@ class Report:
         self.settings = 0
         self.messages = 0
         self.queues: dict[int, int] = {}  # entries by queue id
+        self.branches: dict[int, int] = {}  # messages of prepared transactions, by branch id
         self.discarding = 0  # ranges of entries that are being forgotten
         self.orphans = 0  # messages without an entry
         self.missing = 0  # entries without their message
@@ -67,7 +70,7 @@ class Report:
 
     @property
     def entries(self) -> int:
-        return sum(self.queues.values())
+        return sum(self.queues.values()) + sum(self.branches.values())
 
     @property
     def sound(self) -> bool:
@@ -112,9 +115,9 @@ class Resting:
         except StoreDamaged as error:
             self.problem(str(error))
             return 0
-        if found != FORMAT:
-            self.problem(f"the store has format {found}, and this Dragoman reads format {FORMAT}" if found else
-                         "the store says no format version")
+        if not OLDEST_FORMAT <= found <= FORMAT:
+            self.problem(f"the store has format {found}, and this Dragoman reads formats {OLDEST_FORMAT} to {FORMAT}"
+                         if found else "the store says no format version")
         return found
 
     def settings(self) -> Iterator[tuple[str, bytes, int]]:
@@ -124,6 +127,14 @@ class Resting:
                 yield found_setting(key, record)
             except StoreDamaged:
                 self.problem(f"the setting {key!r} cannot be read")
+
+    def branches(self) -> Iterator[tuple[int, bytes]]:
+        """(branch id, record) of those that can be read."""
+        for key, record in self.file.table(self.roots, b"branches"):
+            try:
+                yield branch_number(key), record
+            except StoreDamaged:
+                self.problem(f"the prepared transaction {key.hex()} cannot be read")
 
     def discards(self) -> list[tuple[bytes, bytes]]:
         """The ranges of entry keys that are being forgotten."""
@@ -178,8 +189,8 @@ class Resting:
             yield message_id, form
 
     def records(self) -> int:
-        """About how many settings, messages and entries there are, for `progress`."""
-        return sum(self.file.count(name) for name in (b"topology", b"messages", b"entries"))
+        """About how many settings, branches, messages and entries there are, for `progress`."""
+        return sum(self.file.count(name) for name in (b"topology", b"branches", b"messages", b"entries"))
 
 
 def check(path: pathlib.Path, progress: Progress = no_progress) -> Report:
@@ -206,6 +217,7 @@ def _check(resting: Resting, report: Report, progress: Progress) -> None:
     report.bytes_in_use = resting.file.in_use()
     report.discarding = len(resting.discards())
     report.settings = sum(1 for _ in resting.settings())
+    report.branches = {branch_id: 0 for branch_id, _ in resting.branches()}
     ids = array("Q")
     for message_id, _ in resting.messages(bodies=False):
         ids.append(message_id)
@@ -215,7 +227,8 @@ def _check(resting: Resting, report: Report, progress: Progress) -> None:
     report.messages = len(ids)
     holders = array("L", bytes(array("L").itemsize * len(ids)))
     for queue_id, _, entry_id, message_id, *_ in resting.entries():
-        report.queues[queue_id] = report.queues.get(queue_id, 0) + 1
+        places = report.branches if queue_id in report.branches else report.queues
+        places[queue_id] = places.get(queue_id, 0) + 1
         at = bisect_left(ids, message_id)
         if at < len(ids) and ids[at] == message_id:
             holders[at] += 1

@@ -1,12 +1,14 @@
 """A store as text, and back: lines of JSON, for moving it to another format, machine or place.
 
-    {"dragoman_store": 1, "store_format": 1, "last_id": 7, "revision": 3}        the first line
+    {"dragoman_store": 2, "store_format": 2, "last_id": 7, "revision": 3}        the first line
     {"setting": "key", "value": base64, "revision": 3}
+    {"branch": 9, "record": base64}
     {"message": 4, "stored": base64}
     {"entry": 3, "queue": 1, "lane": 0, "message": 4, "size": 5, "expiry": 0, "deliveries": 0, "flags": 0}
-    {"end": true, "settings": 1, "messages": 1, "entries": 1, "problems": 0}     the last line
+    {"end": true, "settings": 1, "branches": 1, "messages": 1, "entries": 1, "problems": 0}     the last line
 
-Messages come before the entries that hold them, settings before both. What an entry's or a message's stored form means
+Messages come before the entries that hold them, settings and branches (prepared transactions) before both. Version 1 of
+the text had no branches. What an entry's or a message's stored form means
 is the broker's business.
 """
 
@@ -39,8 +41,8 @@ from store.records import (
 )
 from store.tools import REPORT_EVERY, Progress, Report, Resting, new_data, no_progress
 
-VERSION = 1
-"""Of the text."""
+VERSION = 2
+"""Of the text. Older ones are imported, too."""
 RECORDS_A_COMMIT = 10_000
 BYTES_A_COMMIT = 64 << 20
 
@@ -50,13 +52,14 @@ class Transferred:
 
     def __init__(self, path: pathlib.Path) -> None:
         self.settings = 0
+        self.branches = 0
         self.messages = 0
         self.entries = 0
         self.report = Report(path)
 
     @property
     def total(self) -> int:
-        return self.settings + self.messages + self.entries
+        return self.settings + self.branches + self.messages + self.entries
 
 
 def export(path: pathlib.Path, stream: IO[str], progress: Progress = no_progress) -> Transferred:
@@ -67,7 +70,6 @@ def export(path: pathlib.Path, stream: IO[str], progress: Progress = no_progress
     """
     done = Transferred(path)
     with Resting(path, done.report.problem) as resting:
-        resting.format()
         total = resting.records()
 
         def line(**values: object) -> None:
@@ -75,11 +77,14 @@ def export(path: pathlib.Path, stream: IO[str], progress: Progress = no_progress
             if done.total % REPORT_EVERY == 0:
                 progress(done.total, max(done.total, total))
 
-        line(dragoman_store=VERSION, store_format=1, last_id=_meta_number(resting, META_LAST_ID),
+        line(dragoman_store=VERSION, store_format=resting.format(), last_id=_meta_number(resting, META_LAST_ID),
              revision=_meta_number(resting, META_REVISION))
         for key, value, revision in resting.settings():
             done.settings += 1
             line(setting=key, value=base64.b64encode(value).decode(), revision=revision)
+        for branch_id, record in resting.branches():
+            done.branches += 1
+            line(branch=branch_id, record=base64.b64encode(record).decode())
         held = array("Q", sorted({entry[3] for entry in resting.entries()}))
         whole = array("Q")
         for message_id, form in resting.messages(bodies=True):
@@ -94,8 +99,8 @@ def export(path: pathlib.Path, stream: IO[str], progress: Progress = no_progress
             done.entries += 1
             line(entry=entry_id, queue=queue_id, lane=lane, message=message_id, size=size, expiry=expiry,
                  deliveries=deliveries, flags=flags)
-        line(end=True, settings=done.settings, messages=done.messages, entries=done.entries,
-             problems=done.report.problem_count)
+        line(end=True, settings=done.settings, branches=done.branches, messages=done.messages,
+             entries=done.entries, problems=done.report.problem_count)
         progress(max(done.total, total), max(done.total, total))
     return done
 
@@ -139,7 +144,7 @@ def _must_be_empty(path: pathlib.Path) -> None:
     files = Files(path, 0)
     try:
         with files.env.begin() as txn:
-            for table in (files.topology, files.messages, files.entries):
+            for table in (files.topology, files.branches, files.messages, files.entries):
                 if txn.stat(table)["entries"]:
                     raise StoreError(f"the store {path} is not empty: import into a new folder")
     finally:
@@ -160,7 +165,8 @@ class _Import:
         self.known: set[int] = set()
         self.ended = False
         self.readers: dict[str, Callable[[dict[str, object]], None]] = {
-            "setting": self._setting, "message": self._message, "entry": self._entry, "end": self._end}
+            "setting": self._setting, "branch": self._branch, "message": self._message, "entry": self._entry,
+            "end": self._end}
 
     def read(self, stream: IO[str]) -> None:
         count = 0
@@ -187,8 +193,8 @@ class _Import:
 
     def _first(self, values: dict[str, object]) -> None:
         version = values["dragoman_store"]
-        if version != VERSION:
-            raise ValueError(f"it is of version {version}, and this Dragoman imports version {VERSION}")
+        if not isinstance(version, int) or not 1 <= version <= VERSION:
+            raise ValueError(f"it is of version {version}, and this Dragoman imports versions 1 to {VERSION}")
         self.last_id = _whole(values, "last_id")
         self.revision = _whole(values, "revision")
 
@@ -198,6 +204,12 @@ class _Import:
         self.done.settings += 1
         record = setting_record(_bytes(values, "value"), revision)
         self._put(self.files.topology, _text(values, "setting").encode(), record)
+
+    def _branch(self, values: dict[str, object]) -> None:
+        branch_id = _whole(values, "branch")
+        self.last_id = max(self.last_id, branch_id)
+        self.done.branches += 1
+        self._put(self.files.branches, message_key(branch_id), _bytes(values, "record"))
 
     def _message(self, values: dict[str, object]) -> None:
         message_id = _whole(values, "message")
@@ -229,9 +241,10 @@ class _Import:
 
     def _end(self, values: dict[str, object]) -> None:
         done = self.done
-        for what, count in (("settings", done.settings), ("messages", done.messages), ("entries", done.entries)):
-            if values[what] != count:
-                raise ValueError(f"there should have been {values[what]} {what}, and there were {count}")
+        for what, count in (("settings", done.settings), ("branches", done.branches), ("messages", done.messages),
+                            ("entries", done.entries)):
+            if values.get(what, 0) != count:
+                raise ValueError(f"there should have been {values.get(what, 0)} {what}, and there were {count}")
         self._put(self.files.meta, META_LAST_ID, self.last_id.to_bytes(8, "big"))
         self._put(self.files.meta, META_REVISION, self.revision.to_bytes(8, "big"))
         self._put(self.files.meta, META_CLEAN, b"1")

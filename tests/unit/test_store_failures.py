@@ -17,6 +17,7 @@ import pytest
 from store_kit import Letter, Opened
 
 from store.journal import StoreDamaged, StoreError, StoreLocked
+from store.tools import check
 
 ROOT = Path(__file__).parents[2]
 
@@ -196,7 +197,24 @@ def test_a_store_needs_a_folder(tmp_path: Path) -> None:
     assert (tmp_path / "made" / "for" / "it").stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.parametrize("version", [0, 2])
+def test_a_store_of_the_first_format_becomes_one_of_this(tmp_path: Path) -> None:
+    one = Opened(tmp_path)
+    entry = one.enqueue(3, b"kept")
+    one.loop.settle()
+    files = one.store.files
+    with files.env.begin(write=True) as txn:
+        txn.drop(files.branches)
+        txn.put(b"format", b"\0\0\0\x01", db=files.meta)
+    one.close()
+    assert check(tmp_path).sound and check(tmp_path).format == 1
+    again = Opened(tmp_path)
+    assert again.ids(3) == [entry.id] and again.log.branches() == []
+    again.log.keep_branch(again.log.new_id(), b"record")
+    again.close()
+    assert check(tmp_path).sound and check(tmp_path).format == 2
+
+
+@pytest.mark.parametrize("version", [0, 3])
 def test_another_format_is_refused(tmp_path: Path, version: int) -> None:
     one = Opened(tmp_path)
     files = one.store.files
@@ -209,8 +227,8 @@ def test_another_format_is_refused(tmp_path: Path, version: int) -> None:
     with pytest.raises(StoreError, match="format") as raised:
         Opened(tmp_path)
     assert isinstance(raised.value, StoreDamaged) == (version == 0)
-    if version == 2:
-        assert "has format 2" in str(raised.value) and "format 1" in str(raised.value)
+    if version:
+        assert "has format 3" in str(raised.value) and "formats 1 to 2" in str(raised.value)
 
 
 def some_store(path: Path) -> None:
