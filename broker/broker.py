@@ -9,6 +9,7 @@ from typing import Any
 from mypy_extensions import mypyc_attr
 
 from broker import topology
+from broker.branch import saved_branch
 from broker.chores import Chores
 from broker.clock import Alarm, Clock, Timers
 from broker.delayed import DelayedExchange
@@ -20,6 +21,7 @@ from broker.memory import AlarmListener, Memory
 from broker.queue import Queue
 from broker.unsettled import Unsettled
 from broker.virtualhost import VirtualHost
+from broker.xa import Branches
 from store.journal import LogListener, Scheduler, Store, StoreDamaged, StoredEntry, StoreError
 
 logger = logging.getLogger(__name__)
@@ -66,6 +68,8 @@ class Broker(LogListener):
         self.management = Management(self)
         self.unsettled = Unsettled(store)
         self.auto_create: list[AutoCreate] = []
+        self.branch_timeout = 0  # seconds that a distributed transaction has until it is prepared; 0 for any number
+        self.branch_timeout_max = 0  # and the most that a client may ask for
         self.log = store.acquire(0, self)
         self.durable_id = 0  # stored entries up to this id are durable
 
@@ -76,6 +80,7 @@ class Broker(LogListener):
         if not name or "\0" in name or len(name.encode()) > 200:
             raise BrokerError(f"'{name}' cannot be a virtual host's name: it has 1 to 200 bytes and no NUL")
         host = self.hosts[name] = VirtualHost(self, name)
+        host.branches = Branches(host)
         return host
 
     def host(self, name: str) -> VirtualHost:
@@ -93,7 +98,9 @@ class Broker(LogListener):
         Raises: StoreError when the store has things that this broker cannot take up.
         """
         settings = topology.saved(self.store)
-        strangers = {saved.host for saved in settings} - self.hosts.keys()
+        branches = [(branch_id, saved_branch(branch_id, record)) for branch_id, record in self.log.branches()]
+        strangers = {saved.host for saved in settings} | {record["host"] for _, record in branches}
+        strangers -= self.hosts.keys()
         if strangers:
             raise StoreError("the store has queues of virtual hosts that are not configured: "
                              + ", ".join(sorted(strangers)) + "; add them to virtual_hosts, or use another store")
@@ -107,10 +114,12 @@ class Broker(LogListener):
                         raise StoreDamaged(f"{kind} '{saved.name}' of vhost '{saved.host}' in the store makes no "
                                            f"sense ({error}); run 'dragoman store check' on it") from None
         yield
-        for lanes in self.log.recover(set(queues)):
+        for lanes in self.log.recover(queues.keys() | {branch_id for branch_id, _ in branches}):
             yield
             for found in lanes or ():
-                queue = queues[found.queue_id]
+                queue = queues.get(found.queue_id)
+                if queue is None:  # messages of a branch
+                    continue
                 number = min(found.lane, len(queue.lanes) - 1)
                 queue.lanes[number].recovered(found.count, found.size, found.first_id, found.last_id)
                 queue.ready += found.count
@@ -120,6 +129,8 @@ class Broker(LogListener):
                 queue.persisted += found.count
                 queue.persisted_bytes += found.size
         self.durable_id = self.log.last_id
+        for branch_id, record in branches:  # what they have acquired is to be out of the way before anything happens
+            yield from self.hosts[record["host"]].branches.take_up(branch_id, record, queues)
         for queue in queues.values():
             queue.suspect_id = 0 if self.log.clean else self.log.last_id
             if queue.ordered is not None:

@@ -36,3 +36,11 @@ class NotImplementedHere(BrokerError):
 
 class CommandInvalid(BrokerError):
     """A request that makes no sense, such as an exchange type that does not exist."""
+
+
+class IllegalState(BrokerError):
+    """Not at this point: what it is asked of is not in the state for it."""
+
+
+class InvalidArgument(BrokerError):
+    """A value that is not allowed, of a request that makes sense."""

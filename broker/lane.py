@@ -82,7 +82,7 @@ class Lane:
             self.holes -= 1
             return
         head = self.head
-        if head and entry.id > head[0].id:
+        if entry.id > head[0].id if head else self.tail_count > 0:
             heapq.heappush(self.returned, (entry.id, entry))
         else:
             head.appendleft(entry)

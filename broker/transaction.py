@@ -80,7 +80,8 @@ class Transaction:
             if publication.postponed:
                 self.host.postpone(publication.message)
                 continue
-            result = self.host.publish(publication.route, publication.message, publication.copies_to)
+            route = self.host.current_route(publication.message.address)  # bindings may have come and gone
+            result = UNROUTED if route is None else self.host.publish(route, publication.message, publication.copies_to)
             if result == UNROUTED and publication.mandatory:
                 returned.append(publication)
         for entry, outcome in settlements.items():

@@ -27,6 +27,7 @@ from broker.queue_settings import QueueSettings, check_properties, check_same_ar
 
 if TYPE_CHECKING:
     from broker.broker import Broker
+    from broker.xa import Branches
 
 UNROUTED = 0
 ROUTED = 1
@@ -55,6 +56,9 @@ class Route:
 
 class VirtualHost:
     """One namespace. Methods raise the classes of broker.errors, with texts for the client."""
+
+    branches: Branches
+    """Distributed transactions; the broker puts it there."""
 
     def __init__(self, broker: Broker, name: str) -> None:
         self.broker = broker
@@ -90,6 +94,15 @@ class VirtualHost:
         if len(self.routes) >= max(_MOST_ROUTES, 2 * (self.bindings + len(self.queues))):
             self.routes.clear()
         self.routes[short_strings] = route
+        return route
+
+    def current_route(self, address: Address) -> Route | None:
+        """The route for an address that a message was published to earlier; None: the exchange is gone."""
+        route = self.routes.get(address.short_strings)
+        if route is None:
+            exchange = self.exchanges.get(address.exchange)
+            if exchange is not None and not exchange.internal:
+                route = self.route(address.short_strings, address.exchange, address.routing_key)
         return route
 
     def publish(self, route: Route, message: Message, copies_to: list[str] | None) -> int:
