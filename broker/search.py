@@ -24,6 +24,8 @@ STEPS = 200
 
 def claim(queue: Queue, ids: list[int], consumer: Consumer) -> list[Entry]:
     """Acquire the available entries of these ids, wherever they stand, for a consumer that has had them before."""
+    if queue.settings.browse_only:
+        return []
     returned = {entry.id: (lane, entry) for lane in queue.lanes for _, entry in lane.returned
                 if entry.state == AVAILABLE and not entry.held}
     claimed: list[Entry] = []

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from broker.entry import Entry
-from broker.errors import AccessRefused, PreconditionFailed
-from broker.exchange import SELECTOR, selector_argument
+from broker.errors import AccessRefused
+from broker.filters import wanted
 from broker.outcome import ACCEPT
 from broker.queue import Queue, give_back
 from broker.search import claim
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 Arguments = dict[str, Any]
 
-_SELECTORS = (SELECTOR, "x-apache-selector")
-"""Names of the argument of a subscription that is a selector."""
-
 
 def subscribe(session: Session, number: int, m: Arguments) -> bool:
     destination = m.get("destination", "")
@@ -39,29 +36,20 @@ def subscribe(session: Session, number: int, m: Arguments) -> bool:
         raise SessionError(NOT_ALLOWED, f"there is a subscription '{destination}' already")
     queue = session.host.queue(m.get("queue", ""))
     queue.check_access(session)
-    arguments = m.get("arguments", {})
     for mode, most in (("accept_mode", 1), ("acquire_mode", 1)):
         if m.get(mode, 0) > most:
             raise SessionError(ILLEGAL_ARGUMENT, f"{mode.replace('_', '-')} {m[mode]} does not exist")
-    subscription = Subscription(session, queue, destination, _priority(arguments, queue), m["exclusive"],
-                                m.get("accept_mode", 0) == 0, m.get("acquire_mode", 0) == 1, number)
-    for name in _SELECTORS:
-        if name in arguments:
-            subscription.selector = selector_argument({SELECTOR: arguments[name]})
-            subscription.choosy = subscription.choosy or subscription.selector is not None
+    wants = wanted(m.get("arguments", {}), repr(queue))
+    subscription = Subscription(session, queue, destination, wants.priority, m["exclusive"],
+                                m.get("accept_mode", 0) == 0,
+                                m.get("acquire_mode", 0) == 1 or queue.settings.browse_only, number)
+    subscription.choose(wants.selector, wants.replay_period)
     try:
         queue.add(subscription)
     except AccessRefused as error:
         raise SessionError(RESOURCE_LOCKED, str(error)) from None
     session.subscriptions[destination] = subscription
     return True
-
-
-def _priority(arguments: Arguments, queue: Queue) -> int:
-    priority = arguments.get("x-priority", 0)
-    if isinstance(priority, bool) or not isinstance(priority, int):
-        raise PreconditionFailed(f"invalid argument 'x-priority' for {queue!r}: it is no integer")
-    return int(priority)
 
 
 def _subscription(session: Session, m: Arguments) -> Subscription:
