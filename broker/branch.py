@@ -260,18 +260,25 @@ def shown(xid: Xid) -> str:
 
 
 def _acquire(queue: Queue, number: int, entry_id: int) -> Entry | None:
-    """An entry that is in the journal only, acquired for a branch; None: it is not there any more."""
-    rows = queue.log.scan(queue.queue_id, number, entry_id - 1, 1)
-    if not rows or rows[0][0] != entry_id:
+    """An entry that was in the queue before the restart, acquired for a branch; None: it is not there any more."""
+    entry: Entry | None = None
+    lane = queue.lanes[min(number, len(queue.lanes) - 1)]
+    if queue.ordered is not None:
+        entry = queue.ordered.find(entry_id)[0]
+    else:  # all of the lane is in the journal still
+        for found, message_id, size, expiry, deliveries, flags in queue.log.scan(queue.queue_id, number,
+                                                                                 entry_id - 1, 1):
+            if found == entry_id:
+                entry = Entry(queue, None, queue.queue_id, number, entry_id, message_id, size, expiry, deliveries,
+                              flags)
+                entry.stored = True
+    if entry is None:
         return None
-    _, message_id, size, expiry, deliveries, flags = rows[0]
-    entry = Entry(queue, None, queue.queue_id, number, entry_id, message_id, size, expiry, deliveries, flags)
-    entry.stored = True
+    lane.pluck(entry, True)
     entry.redelivered = True
     entry.state = ACQUIRED
-    queue.lanes[min(number, len(queue.lanes) - 1)].pluck(entry, True)
     queue.ready -= 1
-    queue.ready_bytes -= size
+    queue.ready_bytes -= entry.size
     queue.unsettled += 1
     return entry
 

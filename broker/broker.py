@@ -129,12 +129,13 @@ class Broker(LogListener):
                 queue.persisted += found.count
                 queue.persisted_bytes += found.size
         self.durable_id = self.log.last_id
-        for branch_id, record in branches:  # what they have acquired is to be out of the way before anything happens
-            yield from self.hosts[record["host"]].branches.take_up(branch_id, record, queues)
         for queue in queues.values():
             queue.suspect_id = 0 if self.log.clean else self.log.last_id
             if queue.ordered is not None:
                 yield from queue.ordered.rebuild()
+        for branch_id, record in branches:  # what they have acquired is to be out of the way before anything happens
+            yield from self.hosts[record["host"]].branches.take_up(branch_id, record, queues)
+        for queue in queues.values():
             queue.recovered()
         for host in self.hosts.values():
             for exchange in host.exchanges.values():

@@ -7,14 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from broker_kit import Reader, Running, body_of
+from broker_kit import Reader, body_of
+from xa_kit import Bench
 
-from broker.branch import Branch, Xid
-from broker.entry import Entry
+from broker.branch import Xid
 from broker.errors import BrokerError, CommandInvalid, IllegalState, InvalidArgument, NotAllowed, NotFound
-from broker.message import AMQP091, Message, address_of
 from broker.outcome import ACCEPT, REJECT
-from broker.queue import Queue
 from broker.transaction import Publication, Transaction
 from broker.xa import (
     XA_HEURCOM,
@@ -22,7 +20,6 @@ from broker.xa import (
     XA_OK,
     XA_RBROLLBACK,
     XA_RBTIMEOUT,
-    Branches,
 )
 from store.tools import check
 from store.transfer import export, import_
@@ -30,101 +27,6 @@ from store.transfer import export, import_
 ONE: Xid = (7, b"global", b"one")
 TWO: Xid = (7, b"global", b"two")
 JMS_LIKE: Xid = (0, bytes(range(64)), b"\xff" * 64)
-
-
-class Bench(Running):
-    """A broker, with sessions that are but names."""
-
-    def __init__(self, folder: Path, keep: int = 1000) -> None:
-        super().__init__(folder, keep)
-        self.told: list[int] = []
-
-    @property
-    def branches(self) -> Branches:
-        return self.host.branches
-
-    def begin(self, xid: Xid, session: str = "s") -> Branch:
-        assert self.branches.start(xid, session, False, False) == XA_OK
-        branch = self.branches.branch_of(session)
-        assert branch is not None
-        return branch
-
-    def message(self, key: str, body: bytes, durable: bool = True, exchange: str = "") -> Message:
-        """A message that is nowhere yet."""
-        template = self.host.declare_queue("template", False, False, False, {}, self)[0]
-        self.publish("", "template", body, durable, 0)
-        found = template.get()
-        assert found is not None and found.message is not None
-        template.accept(found)
-        native = found.message.native
-        return Message(address_of(exchange, key), AMQP091, native, None, len(body), durable, 0, 0, self.clock.now)
-
-    def send(self, branch: Branch, key: str, body: bytes, durable: bool = True, exchange: str = "") -> None:
-        message = self.message(key, body, durable, exchange)
-        address = message.address
-        route = self.host.route(address.short_strings, exchange, key)
-        branch.publish(Publication(route, message, None, False))
-
-    def take(self, queue: Queue) -> Entry:
-        entry = queue.get()
-        assert entry is not None
-        return entry
-
-    def swap(self, xid: Xid, body: bytes = b"new", session: str = "s") -> None:
-        """Take `old` from queue a, and send to queue b, within the branch."""
-        branch = self.begin(xid, session)
-        branch.settle(self.take(self.queue("a", {})), ACCEPT)
-        self.send(branch, "b", body)
-        assert self.branches.end(xid, session, False, False) == XA_OK
-
-    def ask(self, call: Callable[[Xid, Callable[[int], None]], None], xid: Xid) -> int:
-        """The status that is told once it is durable, and not before."""
-        told: list[int] = []
-        call(xid, told.append)
-        assert told == []
-        self.loop.settle()
-        assert len(told) == 1
-        return told[0]
-
-    def prepare(self, xid: Xid) -> int:
-        return self.ask(self.branches.prepare, xid)
-
-    def commit(self, xid: Xid) -> int:
-        return self.ask(lambda xid, done: self.branches.commit(xid, False, done), xid)
-
-    def commit_at_once(self, xid: Xid) -> int:
-        return self.ask(lambda xid, done: self.branches.commit(xid, True, done), xid)
-
-    def rollback(self, xid: Xid) -> int:
-        return self.ask(self.branches.rollback, xid)
-
-    def by_hand(self, xid: Xid, commits: bool) -> int:
-        return self.ask(lambda xid, done: self.branches.complete_by_hand(xid, commits, done), xid)
-
-    def bodies(self, name: str) -> list[bytes]:
-        """What is available in a queue; it stays there."""
-        queue = self.queue(name, {})
-        entries = []
-        while (entry := queue.get()) is not None:
-            entries.append(entry)
-        found = [body_of(entry.message) for entry in entries if entry.message is not None]
-        for entry in reversed(entries):
-            queue.release(entry, False)
-        return found
-
-    def pass_seconds(self, seconds: int) -> None:
-        self.clock.now += seconds * 1000
-        self.broker.timers.run()
-        self.loop.settle()
-
-    def crash(self) -> None:
-        """Let go of the store as a killed process does."""
-        store = self.broker.store
-        store.writer.closed = True  # type: ignore[attr-defined]
-        if store.writer.transaction is not None:  # type: ignore[attr-defined]
-            store.writer.transaction.abort()  # type: ignore[attr-defined]
-        store.files.env.close()  # type: ignore[attr-defined]
-        store.lock.release()  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -605,6 +507,35 @@ def test_a_restart_does_not_expire_or_purge_what_is_held(tmp_path: Path) -> None
     assert queue.unsettled == 0 and queue.ready == 0
     bench.close()
     assert check(tmp_path).sound and check(tmp_path).entries == 0
+
+
+@pytest.mark.parametrize("arguments", [{"qpid.queue_sort_key": "group"}, {"qpid.last_value_queue_key": "group"},
+                                       {"x-max-priority": 3}])
+@pytest.mark.parametrize("commits", [False, True])
+def test_queues_of_other_kinds(tmp_path: Path, arguments: dict[str, object], commits: bool) -> None:
+    bench = Bench(tmp_path)
+    queue = bench.queue("kind", arguments)
+    for number, group in enumerate("dacb"):
+        bench.publish("", "kind", group.encode(), True, number, group)
+    bench.loop.settle()
+    order = bench.bodies_of(queue)
+    branch = bench.begin(ONE)
+    left = bench.take(queue)
+    branch.settle(bench.take(queue), ACCEPT)
+    queue.release(left, False)
+    bench.branches.end(ONE, "s", False, False)
+    bench.prepare(ONE)
+    bench.crash()
+    bench = Bench(tmp_path)
+    queue = bench.queue("kind", arguments)
+    assert queue.unsettled == 1 and queue.ready == 3
+    others = [order[0], *order[2:]]
+    assert bench.bodies_of(queue) == others
+    (bench.commit if commits else bench.rollback)(ONE)
+    assert bench.bodies_of(queue) == (others if commits else order)
+    assert queue.unsettled == 0
+    bench.close()
+    assert check(tmp_path).sound and check(tmp_path).entries == len(others if commits else order)
 
 
 def test_many_in_order(tmp_path: Path) -> None:
