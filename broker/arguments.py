@@ -90,14 +90,16 @@ QUEUE: Final = [
            rabbit=("x-max-length-bytes",), qpid=("qpid.max_size",), model=("maximumQueueDepthBytes",), unit="bytes",
            nil=True, default=-1, default_text="no limit"),
     Option("overflow", WORD, "What happens above the limit: the oldest are dropped (`drop-head`, `ring`; `ring_strict` "
-           "refuses a message when the oldest is a consumer's), new ones are refused (`reject-publish`, `reject`), "
-           "and dead-lettered (`reject-publish-dlx`), publishers are held (`producer_flow_control`), the queue is "
-           "deleted (`self-destruct`), or nothing: `none`, and `flow_to_disk`, which every queue does.",
+           "refuses a message instead while consumers have unsettled ones), new ones are refused "
+           "(`reject-publish`, `reject`) and dead-lettered (`reject-publish-dlx`), publishers are held "
+           "(`producer_flow_control`), the queue is deleted (`self-destruct`), or nothing: `none`, and `flow_to_disk`, "
+           "which every queue does.",
            rabbit=("x-overflow",), qpid=("qpid.policy_type",), model=("overflowPolicy",), words=OVERFLOW,
            rabbit_words=("drop-head", "reject-publish", "reject-publish-dlx"), wrong_word="invalid_overflow",
            default=DROP_HEAD, default_text="as the limit is named: RabbitMQ's `drop-head`, Qpid's `reject`, the "
            "model's `none`"),
-    Option("flow_stop_count", NUMBER, "Above so many messages, publishers wait for their confirms.",
+    Option("flow_stop_count", NUMBER, "Above so many messages, publishers wait for their confirms, dispositions or "
+           "completions; who asks for none is not held.",
            qpid=("qpid.flow_stop_count",), nil=True, default=-1, default_text="never"),
     Option("flow_resume_count", NUMBER, "Down to so many messages, confirms are given again.",
            qpid=("qpid.flow_resume_count",), nil=True, default=-1, default_text="80 % of the stop mark"),

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from broker.arguments import DROP_HEAD, REJECT_PUBLISH_DLX
 from broker.chores import Chores
 from broker.clock import Timer
 from broker.consumer import Consumer
@@ -20,6 +19,7 @@ from broker.errors import AccessRefused, ResourceLocked
 from broker.groups import groups_of
 from broker.lane import Lane
 from broker.last_value import LastValues
+from broker.limits import limits_of
 from broker.message import Amendment, Message, amended, restore
 from broker.ordered import OrderedLane
 from broker.priorities import Levels
@@ -69,6 +69,7 @@ class Queue:
         self.ready = 0  # available entries
         self.ready_bytes = 0
         self.unsettled = 0  # acquired entries
+        self.unsettled_bytes = 0
         self.returning = 0  # chores that give entries back: until they have, nothing goes out
         self.suspect_id = 0  # entries up to this id were here before a crash: somebody may have seen them
         self.deleted = False
@@ -86,7 +87,7 @@ class Queue:
         self.discards: dict[str, int] = {}  # entries that were given up, by reason
         self.consumers = Consumers(self)
         self.groups = groups_of(self, settings)
-        self.limited = settings.max_length >= 0 or settings.max_bytes >= 0
+        self.limits = limits_of(self, settings)
         self.expiry_timer: Timer | None = None
         self.idle_timer: Timer | None = None
         self.last_used = 0  # ms since the epoch, where that matters
@@ -99,10 +100,9 @@ class Queue:
 
     def enqueue(self, message: Message) -> bool:
         """Put a message in the queue, and deliver it if a consumer is ready. False: refused, the queue is full."""
-        if self.limited and self.settings.overflow != DROP_HEAD and self.full(1, message.size):
+        limits = self.limits
+        if limits is not None and not limits.admits(message):
             self.overflows += 1
-            if self.settings.overflow == REJECT_PUBLISH_DLX:
-                self.host.dead_letter(self, message, "maxlen")
             return False
         self.enqueued += 1
         self.enqueued_bytes += message.size
@@ -130,8 +130,12 @@ class Queue:
             consumer = self.consumers.pick()
             if consumer is not None:
                 self._hand(entry, message, consumer)
+                if limits is not None:
+                    limits.added(message)
                 return True
         self._keep(entry, message)
+        if limits is not None:
+            limits.added(message)
         return True
 
     def _store(self, entry: Entry, message: Message) -> None:
@@ -156,8 +160,8 @@ class Queue:
         self.ready_bytes += entry.size
         if entry.expiry and self.expiry_timer is None:
             self.expiry_timer = self.host.broker.timers.at(entry.expiry, self._expire_heads)
-        if self.limited:
-            self._drop_heads()
+        if self.limits is not None:
+            self.limits.drop_heads()
         if self.consumers.available or self.consumers.searching:
             self.dispatch()
 
@@ -168,19 +172,13 @@ class Queue:
         return (count >= self.keep_messages or self.ready_bytes - lane.tail_size > self.keep_bytes
                 or self.memory.used > self.memory.tight)
 
-    def full(self, count: int, size: int) -> bool:
-        """Whether there is no room for so many messages, of that many bytes together."""
-        settings = self.settings
-        return (0 <= settings.max_length < self.ready + count
-                or 0 <= settings.max_bytes < self.ready_bytes + size)
-
-    def _drop_heads(self) -> None:
-        settings = self.settings
-        while self.ready and (0 <= settings.max_length < self.ready or 0 <= settings.max_bytes < self.ready_bytes):
-            entry = self._take_any()
-            if entry is None:
-                return
-            self._dead_letter(entry, "maxlen")
+    def drop_head(self) -> bool:
+        """Dead-letter the oldest available entry, there being too many. False: there was none."""
+        entry = self._take_any()
+        if entry is None:
+            return False
+        self._dead_letter(entry, "maxlen")
+        return True
 
     def recovered(self) -> None:
         """The journal's entries are counted."""
@@ -259,6 +257,7 @@ class Queue:
         if entry is not None:
             entry.state = ACQUIRED
             self.unsettled += 1
+            self.unsettled_bytes += entry.size
         return entry
 
     def _hand(self, entry: Entry, message: Message, consumer: Consumer) -> None:
@@ -269,6 +268,7 @@ class Queue:
             entry.consumer = consumer
             entry.state = ACQUIRED
             self.unsettled += 1
+            self.unsettled_bytes += entry.size
             consumer.deliver(entry, message)
         else:
             consumer.deliver(entry, message)
@@ -340,6 +340,7 @@ class Queue:
         """The consumer is done with it."""
         if entry.state == ACQUIRED:
             self.unsettled -= 1
+            self.unsettled_bytes -= entry.size
             self._forget(entry)
             if entry.group is not None:
                 self._leave_group(entry)
@@ -348,6 +349,7 @@ class Queue:
         """The consumer does not want it, and nobody shall have it: to the dead-letter exchange, if there is one."""
         if entry.state == ACQUIRED:
             self.unsettled -= 1
+            self.unsettled_bytes -= entry.size
             self._dead_letter(entry, "rejected")
             if entry.group is not None:
                 self._leave_group(entry)
@@ -363,6 +365,7 @@ class Queue:
             return
         self.unsettled -= 1
         self.releases += 1
+        self.unsettled_bytes -= entry.size
         entry.consumer = None
         entry.redelivered = True
         if self.groups is not None:
@@ -388,8 +391,8 @@ class Queue:
         self.ready_bytes += entry.size
         if entry.expiry and self.expiry_timer is None:
             self.expiry_timer = self.host.broker.timers.at(entry.expiry, self._expire_heads)
-        if self.limited:
-            self._drop_heads()
+        if self.limits is not None:
+            self.limits.drop_heads()
 
     def annotate(self, entry: Entry, annotations: dict[str, Any]) -> None:
         """Whoever has acquired the entry wants its message to have these annotations from now on."""
@@ -435,6 +438,8 @@ class Queue:
             self.memory.release(message)
         if self.ordered is not None:
             self.ordered.gone(entry)
+        if self.limits is not None:
+            self.limits.left()
 
     def drop(self, entry: Entry, reason: str) -> None:
         """An available entry that was taken out of its lane is gone."""
@@ -489,6 +494,8 @@ class Queue:
             self.host.broker.chores.add(self._forget_bit_by_bit(entries, as_one))
         self.ready = 0
         self.ready_bytes = 0
+        if self.limits is not None:
+            self.limits.left()
         return count
 
     def _forget_bit_by_bit(self, entries: Iterator[Entry], discarded: bool) -> Iterator[None]:
@@ -589,6 +596,8 @@ class Queue:
             self.host.broker.chores.add(self._forget_bit_by_bit(lane.clear(self.log), False))
         self.ready = 0
         self.ready_bytes = 0
+        if self.limits is not None:
+            self.limits.let_go()
         for consumer in self.consumers.clear():
             consumer.cancelled()
 

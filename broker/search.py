@@ -45,6 +45,7 @@ def claim(queue: Queue, ids: list[int], consumer: Consumer) -> list[Entry]:
         queue.ready -= 1
         queue.ready_bytes -= entry.size
         queue.unsettled += 1
+        queue.unsettled_bytes += entry.size
         entry.state = ACQUIRED
         entry.consumer = consumer
         if queue.groups is not None and entry.message is not None:

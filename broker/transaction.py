@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from broker.arguments import DROP_HEAD
 from broker.entry import Entry
 from broker.message import Message
 from broker.outcome import Outcome
@@ -57,11 +56,11 @@ class Transaction:
             if publication.postponed:
                 continue
             for queue in self.host.destinations(publication.route, publication.message, publication.copies_to):
-                if queue.limited and queue.settings.overflow != DROP_HEAD:
+                if queue.limits is not None:
                     counts[queue] = counts.get(queue, 0) + 1
                     sizes[queue] = sizes.get(queue, 0) + publication.message.size
         for queue, count in counts.items():
-            if queue.full(count, sizes[queue]):
+            if queue.limits is not None and queue.limits.refuses(count, sizes[queue]):
                 return queue
         return None
 
