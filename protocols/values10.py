@@ -17,6 +17,7 @@ from broker.values import (
     Described,
     Float,
     Int,
+    Odd,
     Opaque,
     Pairs,
     Short,
@@ -27,6 +28,9 @@ from broker.values import (
     ULong,
     UShort,
 )
+
+ODD: Final = "amqp:0-10:value"
+"""Descriptor, a symbol, of what only 0-10 has a type for: its binary is the type code and the bytes of the value."""
 
 DEEPEST: Final = 100
 """Levels of nesting; beyond is an error."""
@@ -125,7 +129,10 @@ class Reader:
         if depth > DEEPEST:
             raise Malformed(f"values are nested more than {DEEPEST} levels deep")
         descriptor = self.value(depth + 1)
-        return Described(descriptor, self.value(depth + 1))
+        value = self.value(depth + 1)
+        if type(descriptor) is Symbol and descriptor == ODD and type(value) is bytes and value:
+            return Odd(value[0], value[1:])
+        return Described(descriptor, value)
 
     def body(self, kind: int, depth: int) -> Any:
         """What follows the constructor `kind`."""
@@ -250,6 +257,29 @@ def float32(data: bytes) -> Any:
     return value if _FLOAT.pack(value) == data else Opaque(FLOAT, data)
 
 
+_BIAS: Final = 6176  # of a decimal128's exponent
+_NEGATIVE: Final = 1 << 127
+
+
+def decimal(scale: int, number: int) -> Opaque:
+    """The decimal128 that is number / 10^scale. scale: 0 to 255; number: of 64 bits."""
+    bits = (_BIAS - scale) << 113 | abs(number)
+    return Opaque(DECIMAL128, (bits | _NEGATIVE if number < 0 else bits).to_bytes(16, "big"))
+
+
+def scaled(value: Opaque) -> tuple[int, int] | None:
+    """The reverse of `decimal`: scale and number; None for what it does not make, of any size (and -0)."""
+    if value.kind != DECIMAL128:
+        return None
+    bits = int.from_bytes(value.data, "big")
+    negative = bits & _NEGATIVE
+    scale = _BIAS - ((bits ^ negative) >> 113)
+    digits = bits & (1 << 113) - 1
+    if not 0 <= scale <= 255 or negative and not digits:
+        return None
+    return scale, -digits if negative else digits
+
+
 def _integer(kind: int, data: bytes) -> Any:
     """(Any, because a compiled function that says int gives plain ones, without their types.)"""
     if kind == TIMESTAMP:
@@ -297,6 +327,8 @@ def _mapping(values: list[Any]) -> dict[str, Any] | Pairs:
 
 # Writing.
 
+_ODD: Final = b"\x00\xa3" + bytes([len(ODD)]) + ODD.encode()
+
 
 def encode(value: Any) -> bytes:
     """A value with its constructor. Raises: ValueError for what AMQP 1.0 cannot say."""
@@ -331,6 +363,8 @@ def encode(value: Any) -> bytes:
         return encode_map([encode(item) for pair in value.items for item in pair])
     if isinstance(value, Array):
         return _encode_array(value)
+    if isinstance(value, Odd):
+        return _ODD + sized(BINARY8, bytes([value.code]) + value.data)
     raise ValueError(f"AMQP 1.0 has no type for {type(value).__name__}")
 
 

@@ -16,6 +16,8 @@ from protocols.amqp091 import tables
 from protocols.amqp091.codec import Malformed, Timestamp, long_string, pack32, u32, write_value
 from protocols.amqp091.frames import BODY, HEADER, frame
 from protocols.amqp091.translate import from_model, to_model
+from protocols.deaths import read_death
+from protocols.markers import LONGEST
 
 PROPERTIES_AT = 19
 """Where in a header frame the property flags begin: behind frame header, class, weight and body size."""
@@ -181,24 +183,7 @@ def _fill(view: View, values: dict[int, Any]) -> None:
     view.annotations = {name: value for name, value in headers.items() if name.startswith("x-opt-")}
     listed = headers.get("x-death")
     if isinstance(listed, list):
-        view.deaths = [_read_death(death) for death in listed if isinstance(death, dict)]
-
-
-def _read_death(table: dict[str, Any]) -> Death:
-    """A line of `x-death`; a client may have written anything there."""
-    def string(name: str) -> str:
-        value = table.get(name)
-        return value if isinstance(value, str) else ""
-
-    def number(name: str, default: int) -> int:
-        value = table.get(name)
-        return value if isinstance(value, int) and 0 <= value < 2**62 else default
-
-    keys = table.get("routing-keys")
-    expiration = table.get("original-expiration")
-    return Death(string("queue"), string("reason"), number("count", 1), number("time", 0), string("exchange"),
-                 [key for key in keys if isinstance(key, str)] if isinstance(keys, list) else [],
-                 expiration if isinstance(expiration, str) else None)
+        view.deaths = [read_death(death, 1) for death in listed if isinstance(death, dict)]
 
 
 def _write_death(death: Death) -> bytes:
@@ -219,8 +204,8 @@ def _amend_headers(found: dict[int, bytes], amendment: Amendment) -> None:
     for name, number in amendment.headers.items():
         entries[name] = b"l" + number.to_bytes(8, "big", signed=True)
     if amendment.annotations:
-        entries.update(tables.write_entries({
-            name: value for name, value in amendment.annotations.items() if len(name.encode()) <= tables.LONGEST}))
+        entries.update(tables.FIELDS.write_entries({
+            name: value for name, value in amendment.annotations.items() if len(name.encode()) <= LONGEST}))
     deaths = amendment.deaths
     if deaths:
         entries["x-death"] = b"A" + long_string(b"".join(_write_death(death) for death in deaths))

@@ -1,18 +1,15 @@
 """Values of field tables and values of the model, each in the other's types without loss.
 
-What a table has an exact type for is written so. Anything else is text, a number or bytes that a reader can make
-something of, and a marker says what it was: for entry NAME the entry `x-opt-type-NAME`, which the way back removes.
+What a table has an exact type for is written so, anything else with a marker (protocols/markers.py).
 """
 
 from __future__ import annotations
 
-import uuid
 from struct import Struct
 from typing import Any
 
 from broker.values import (
     Byte,
-    Char,
     Described,
     Float,
     Int,
@@ -22,23 +19,15 @@ from broker.values import (
     Timestamp,
     UByte,
     UInt,
-    ULong,
     UShort,
 )
 from protocols import values10
 from protocols.amqp091.codec import long_string, skip_value, u64
-
-MARKER = "x-opt-type-"
-
-LONGEST = 255 - len(MARKER)
-"""Bytes of a name that has room for a marker."""
+from protocols.amqp091.properties import join_table
+from protocols.markers import Tables
 
 RAW = Symbol("amqp:0-9-1:field")
 """Descriptor of a value that only a field table can hold: its binary is the value behind its type octet."""
-
-DECIMAL128 = 0x94
-_BIAS = 6176  # of a decimal128's exponent
-_NEGATIVE = 1 << 127
 
 _FLOAT = Struct(">f")
 _DOUBLE = Struct(">d")
@@ -78,9 +67,7 @@ def read(data: bytes, at: int, end: int) -> Any:
     if kind == 0x64:  # d
         return _DOUBLE.unpack(data[at + 1:end])[0]
     if kind == 0x44:  # D
-        number = int.from_bytes(data[at + 2:end], "big", signed=True)  # as all clients write it
-        bits = (_BIAS - data[at + 1]) << 113 | abs(number)
-        return Opaque(DECIMAL128, (bits | _NEGATIVE if number < 0 else bits).to_bytes(16, "big"))
+        return values10.decimal(data[at + 1], int.from_bytes(data[at + 2:end], "big", signed=True))  # as all write it
     seconds = u64(data, at + 1)  # T
     return Timestamp(seconds * 1000) if seconds <= (2**63 - 1) // 1000 else Described(RAW, data[at:end])
 
@@ -183,92 +170,23 @@ def _exact_table(table: dict[str, Any]) -> bytes | None:
 def _exact_opaque(value: Opaque) -> bytes | None:
     if value.kind == values10.FLOAT:
         return b"f" + value.data
-    if value.kind != DECIMAL128:
+    parts = values10.scaled(value)
+    if parts is None or not -2**31 <= parts[1] < 2**31:
         return None
-    bits = int.from_bytes(value.data, "big")
-    negative = bits & _NEGATIVE
-    scale = _BIAS - ((bits ^ negative) >> 113)
-    digits = bits & (1 << 113) - 1
-    number = -digits if negative else digits
-    if 0 <= scale <= 255 and -2**31 <= number < 2**31 and (digits or not negative):  # there is no -0
-        return b"D" + bytes([scale]) + number.to_bytes(4, "big", signed=True)
-    return None
+    return b"D" + bytes([parts[0]]) + parts[1].to_bytes(4, "big", signed=True)
 
 
-def marked(value: Any) -> tuple[bytes, str]:
-    """A field value for what has no exact one, and what its marker is to say."""
-    kind = type(value)
-    if kind is ULong:
-        if value < 2**63:
-            return b"l" + int(value).to_bytes(8, "big"), "ulong"
-        return _written(str(int(value))), "ulong"
-    if kind is Timestamp:
-        return b"l" + int(value).to_bytes(8, "big", signed=True), "timestamp"
-    if kind is Symbol:
-        return _written(value), "symbol"
-    if kind is Char:
-        return _written(value), "char"
-    if kind is uuid.UUID:
-        return _written(str(value)), "uuid"
-    return b"x" + long_string(values10.encode(value)), "amqp"
+class FieldTables(Tables):
+    """Field tables and their values, as the shared parts of the translation write them."""
+
+    def exact(self, value: Any) -> bytes | None:
+        return exact(value)
+
+    def table(self, entries: dict[str, bytes]) -> bytes:
+        return b"F" + join_table(entries)
+
+    def array(self, items: list[bytes]) -> bytes:
+        return b"A" + long_string(b"".join(items))
 
 
-def unmarked(value: Any, marker: str) -> Any:
-    """What `marked` was given. Raises: ValueError when these two are none of its making."""
-    found: Any
-    if marker == "ulong" and type(value) in (int, str):
-        found = ULong(int(value))
-    elif marker == "timestamp" and type(value) is int:
-        found = Timestamp(value)
-    elif marker == "symbol" and type(value) is str:
-        found = Symbol(value)
-    elif marker == "char" and type(value) is str and len(value) == 1:
-        found = Char(value)
-    elif marker == "uuid" and type(value) is str:
-        found = uuid.UUID(value)
-    elif marker == "amqp" and type(value) is bytes:
-        try:
-            found = values10.decode(value)
-        except values10.Malformed as error:
-            raise ValueError(str(error)) from None
-    else:
-        raise ValueError("no such marker")
-    if exact(found) is not None or marked(found) != (exact(value), marker):
-        raise ValueError("no value of ours")
-    return found
-
-
-def _written(value: str) -> bytes:
-    return b"S" + long_string(value.encode("utf-8", "surrogateescape"))
-
-
-def write_entries(table: dict[str, Any]) -> dict[str, bytes]:
-    """Field values by name for a table of the model's values, with markers. Names leave room for those:
-    they have at most LONGEST bytes."""
-    entries: dict[str, bytes] = {}
-    for name, value in table.items():
-        entry = exact(value)
-        if entry is None:
-            entry, marker = marked(value)
-            entries[MARKER + name] = _written(marker)
-        entries[name] = entry
-    return entries
-
-
-def take_markers(table: dict[str, Any]) -> dict[str, Any]:
-    """The reverse of `write_entries`, of values that were read."""
-    found: dict[str, Any] = {}
-    used: set[str] = set()
-    for name, value in table.items():
-        marker = table.get(MARKER + name)
-        if type(marker) is str:
-            try:
-                found[name] = unmarked(value, marker)
-                used.add(MARKER + name)
-                continue
-            except ValueError:
-                pass
-        found[name] = value
-    for name in used:
-        del found[name]
-    return found
+FIELDS = FieldTables()

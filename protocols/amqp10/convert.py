@@ -11,6 +11,7 @@ from broker.message import AMQP10, CONVERTERS, Address, Amendment, Converter, Me
 from broker.values import Pairs, Symbol, Timestamp, UInt
 from broker.view import BYTES, NOTHING, SEQUENCES, VALUE, Death, View
 from protocols.amqp10 import sections as s
+from protocols.deaths import read_death, write_death
 from protocols.values10 import Malformed, Reader, encode, encode_list, encode_map
 
 DEATHS = "x-opt-deaths"
@@ -104,7 +105,7 @@ def read_sections(view: View, message: Message) -> None:
                 view.cluster_id = view.annotations.pop(CLUSTER_ID)
             deaths = view.annotations.get(DEATHS)
             if isinstance(deaths, list) and all(isinstance(death, dict) for death in deaths):
-                view.deaths = [_read_death(death) for death in deaths]
+                view.deaths = [read_death(death, 1000) for death in deaths]
                 del view.annotations[DEATHS]
         elif code == s.PROPERTIES:
             _read_properties(view, value)
@@ -163,23 +164,6 @@ def annotations_of(value: Any) -> dict[str, Any]:
     raise Malformed("a section of a message is no map")
 
 
-def _read_death(table: dict[str, Any]) -> Death:
-    """One line of the history; a client may have written anything there."""
-    def string(name: str) -> str:
-        value = table.get(name)
-        return str(value) if isinstance(value, str) else ""
-
-    def number(name: str, default: int) -> int:
-        value = table.get(name)
-        return int(value) if isinstance(value, int) and 0 <= value < 2**62 else default
-
-    keys = table.get("routing-keys")
-    expiration = table.get("original-expiration")
-    return Death(string("queue"), string("reason"), number("count", 1), number("time", 0) // 1000, string("exchange"),
-                 [str(key) for key in keys if isinstance(key, str)] if isinstance(keys, list) else [],
-                 str(expiration) if isinstance(expiration, str) else None)
-
-
 # Writing.
 
 
@@ -210,17 +194,8 @@ def annotations_section(annotations: dict[str, Any], deaths: list[Death]) -> byt
         if name != DEATHS or not deaths:
             items += (encode(Symbol(name)), encode(value))
     if deaths:
-        items += (encode(Symbol(DEATHS)), encode([_write_death(death) for death in deaths]))
+        items += (encode(Symbol(DEATHS)), encode([write_death(death) for death in deaths]))
     return b"\x00\x53\x72" + encode_map(items)
-
-
-def _write_death(death: Death) -> dict[str, Any]:
-    table: dict[str, Any] = {"queue": death.queue, "reason": death.reason, "count": death.count,
-                             "time": Timestamp(death.time * 1000), "exchange": death.exchange,
-                             "routing-keys": list(death.routing_keys)}
-    if death.original_expiration is not None:
-        table["original-expiration"] = death.original_expiration
-    return table
 
 
 def _properties(view: View) -> list[bytes]:
@@ -293,7 +268,8 @@ def _amended(data: bytes, scan: s.Scan, amendment: Amendment) -> bytes:
         deaths = amendment.deaths
         if deaths is None:
             known = annotations.get(DEATHS)
-            deaths = [_read_death(each) for each in known if isinstance(each, dict)] if isinstance(known, list) else []
+            listed = known if isinstance(known, list) else []
+            deaths = [read_death(each, 1000) for each in listed if isinstance(each, dict)]
         rest = annotations_section(annotations, deaths) + data[at:]
     if amendment.reply_to is not None:
         rest = _with_reply_to(rest, amendment.reply_to)

@@ -1,4 +1,4 @@
-"""Bodies of 0-9-1 in the model's terms and back (TRANSLATION.md, section 2).
+"""Bodies of the dialects before 1.0 in the model's terms and back (TRANSLATION.md, section 2).
 
 The content type says what a body is: text, a map, a list; all else is bytes. `x-opt-body` says it where that would
 not be enough for the way back, and nothing is made of a body that only pretends.
@@ -62,7 +62,8 @@ def read_body(view: View, headers: dict[str, Any], body: list[bytes]) -> None:
             del headers[DATA_LENGTHS]
 
 
-_OWN_TYPES = {"text": TEXT, "map": MAP, "list": LIST, "sequence": LIST, "sequences": LIST, "value": VALUE_TYPE}
+_OWN_TYPES = {"text": TEXT, "map": MAP, "list": LIST, "sequence": LIST, "sequences": LIST, "value": VALUE_TYPE,
+              "jms-map": "jms/map-message", "jms-stream": "jms/stream-message"}
 
 
 def _kind(content_type: str | None) -> str:
@@ -122,8 +123,12 @@ def _read_marked(view: View, marker: str, body: list[bytes]) -> bool:
     return True
 
 
-def write_body(view: View, kept: dict[str, Any], annotations: dict[str, Any]) -> tuple[list[bytes], str | None]:
-    """The body's bytes in pieces, and the content type that goes with them. Adds to `kept` what the way back needs."""
+def write_body(view: View, kept: dict[str, Any], annotations: dict[str, Any],
+               jms: bool = False) -> tuple[list[bytes], str | None]:
+    """The body's bytes in pieces, and the content type that goes with them. Adds to `kept` what the way back needs.
+
+    jms: the reader is one of Qpid's JMS clients before 1.0, who make messages of their own kinds of maps and lists.
+    """
     if view.kind == BYTES:
         if view.data_lengths:
             kept[DATA_LENGTHS] = list(view.data_lengths)
@@ -145,7 +150,7 @@ def write_body(view: View, kept: dict[str, Any], annotations: dict[str, Any]) ->
         return [], view.content_type
     kind = "text" if type(value) is str else "map" if type(value) is dict else "list" if type(value) is list else ""
     jms_kind = _JMS_KINDS.get(kind, "")
-    for each in (jms_kind if _kind(view.content_type) == jms_kind else "", kind):
+    for each in (jms_kind if jms or _kind(view.content_type) == jms_kind else "", kind):
         if each:
             try:
                 data = _write_kind(each, value)
