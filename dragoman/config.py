@@ -169,6 +169,16 @@ class Amqp10:
 
 
 @dataclass(frozen=True, slots=True)
+class Management:
+    """What operators' tools find."""
+
+    qmf: bool = _key(True, Kind.BOOLEAN, "Answer the tools of Qpid (qpid-config, qpid-stat, ...), "
+                     "in every virtual host, for every user of it.", restart=True)
+    interval: int = _key(10, Kind.SECONDS, "How often consoles that listen are told of what there is.", minimum=1,
+                         maximum=65535, restart=True)
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     """What is logged, and where."""
 
@@ -195,11 +205,13 @@ class Config:
     amqp091: Amqp091 = Amqp091()
     amqp010: Amqp010 = Amqp010()
     amqp10: Amqp10 = Amqp10()
+    management: Management = Management()
     log: Log = Log()
 
 
 SECTIONS: dict[str, type] = {"tls": Tls, "store": StoreSettings, "authentication": Authentication, "limits": Limits,
-                             "amqp091": Amqp091, "amqp010": Amqp010, "amqp10": Amqp10, "log": Log}
+                             "amqp091": Amqp091, "amqp010": Amqp010, "amqp10": Amqp10, "management": Management,
+                             "log": Log}
 LISTENERS = "listeners"
 AUTO_CREATE = "auto_create"
 

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import socket
 import ssl
+import uuid
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from protocols.amqp091.frames import PROTOCOL_HEADERS
 from protocols.amqp10 import connection as amqp10
 from protocols.amqp10.containers import Containers
 from protocols.frontend import FrontEnd
+from protocols.qmf.agent import Agent
+from protocols.qmf.objects import Facts
 from protocols.sasl import SaslServer
 from store.journal import Store
 from store.memory import MemoryStore
@@ -76,6 +79,7 @@ class Server(Watcher):
             for _ in self.broker.recover():
                 await asyncio.sleep(0)
             await self._listen()
+            self._manage()
         except BaseException:
             await self._close()
             raise
@@ -84,6 +88,16 @@ class Server(Watcher):
     def _allow_auto_creation(self, config: Config) -> None:
         self.broker.auto_create = [AutoCreate(each.pattern, each.kind, each.durable, dict(each.arguments))
                                    for each in config.auto_create]
+
+    def _manage(self) -> None:
+        """Make an agent for each virtual host."""
+        config = self.config
+        if not config.management.qmf:
+            return
+        folder = str(Path(config.store.path).resolve()) if config.store.kind == "lmdb" else ""
+        system = uuid.uuid4()
+        for host in self.broker.hosts.values():
+            Agent(host, Facts(__version__, system, config.management.interval, self.addresses[0][1], folder))
 
     async def _listen(self) -> None:
         for listener in self.config.listeners:
@@ -118,7 +132,8 @@ class Server(Watcher):
         waits = needing_restart(self.config, config)
         old = self.config  # what needs a restart stays as it is: it is asked for time and again
         config = replace(config, listeners=old.listeners, virtual_hosts=old.virtual_hosts, store=old.store,
-                         amqp091=old.amqp091, amqp010=old.amqp010, amqp10=old.amqp10)
+                         amqp091=old.amqp091, amqp010=old.amqp010, amqp10=old.amqp10,
+                         management=old.management)
         tls, users = _tls_context(config), _load_users(config, self._checks)
         if (tls is None) != (self._tls is None):
             waits.append("tls")

@@ -9,7 +9,7 @@ from broker.exchange import Exchange
 from broker.queue import Queue
 from broker.selector import Selector
 from protocols.amqp10 import frames as f
-from protocols.amqp10.addresses import TOPIC_CAPABILITIES, Node, address_text, resolve
+from protocols.amqp10.addresses import address_text, resolve
 from protocols.amqp10.errors import INVALID_FIELD, LINK, NOT_FOUND, ProtocolError, link_error
 from protocols.amqp10.filters import Filters, read_filters
 from protocols.amqp10.incoming import Incoming
@@ -18,6 +18,7 @@ from protocols.amqp10.outgoing import SETTLED, Outgoing
 from protocols.amqp10.settlement import default_settlement
 from protocols.amqp10.subscriptions import Subscription, default_key, find_durable, subscribe
 from protocols.amqp10.transactions import Coordinator
+from protocols.nodes import TOPIC_CAPABILITIES, Node
 
 if TYPE_CHECKING:
     from protocols.amqp10.session import Session

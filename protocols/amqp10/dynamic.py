@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from broker.queue import Queue
 from broker.values import Described, Symbol, ULong
-from protocols.amqp10.addresses import TOPIC_CAPABILITIES, Node
 from protocols.amqp10.link import Link
+from protocols.nodes import TOPIC_CAPABILITIES, Node
 
 if TYPE_CHECKING:
     from protocols.amqp10.connection import Connection

@@ -11,7 +11,6 @@ from broker.transaction import Publication
 from broker.unsettled import Unsettled
 from broker.virtualhost import REFUSED, ROUTED, UNROUTED, Route
 from protocols.amqp10 import frames as f
-from protocols.amqp10.addresses import Node, find
 from protocols.amqp10.errors import (
     DECODE_ERROR,
     ILLEGAL_STATE,
@@ -30,6 +29,7 @@ from protocols.amqp10.resume import NEVER, read_unsettled, write_unsettled
 from protocols.amqp10.sections import Scan, check_pieces, delivery_time, with_format
 from protocols.amqp10.settlement import settlement_of
 from protocols.amqp10.transactions import Work
+from protocols.nodes import Node, find
 from protocols.values10 import text
 
 if TYPE_CHECKING:

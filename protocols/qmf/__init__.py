@@ -1,0 +1,1 @@
+"""QMF, Qpid's management protocol: an agent inside the broker, which answers messages with messages."""

@@ -1,0 +1,317 @@
+"""The agent: it takes requests from the exchanges of QMF, and answers them where their `reply-to` says.
+
+`qmf.default.direct`, key `broker`, is where its requests come; `qmf.default.topic` where it tells of events, sends
+heartbeats and what has changed; consoles ask there who is present. `qpid.management` is for the old consoles' first
+questions, which are in binary. There is an agent for each virtual host, and it shows nothing of the others.
+
+Requests are dealt with one after the other, in small steps between which the broker goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from broker.consumer import Consumer
+from broker.entry import Entry
+from broker.errors import AccessRefused, BrokerError
+from broker.management import Event, ManagedConnection, Observer
+from broker.message import AMQP10, CONVERTERS, Message, address_of
+from broker.queue import Queue
+from broker.queue_settings import QueueSettings
+from broker.values import UInt, ULong
+from broker.view import BYTES, VALUE, View
+from broker.virtualhost import VirtualHost
+from protocols.nodes import find as find_node
+from protocols.qmf import binary
+from protocols.qmf.events import event_map
+from protocols.qmf.methods import MethodError, call
+from protocols.qmf.objects import OBJECTS, Facts, find
+from protocols.qmf.schema import PACKAGE
+
+logger = logging.getLogger(__name__)
+
+DIRECT = "qmf.default.direct"
+TOPIC = "qmf.default.topic"
+OLD = "qpid.management"
+
+VENDOR, PRODUCT = "apache.org", "qpidd"
+"""Consoles know a broker's own agent by these."""
+
+OBJECTS_A_MESSAGE = 50
+"""Objects in one message of a reply, and objects that are made in one step."""
+
+_SEVERITIES = ("emerg", "alert", "crit", "error", "warn", "note", "info", "debug")
+
+EXCEPTION = 7
+"""The status of an error that has no number of its own."""
+
+
+class Request:
+    """A message to the agent. actor: the connection it came by."""
+
+    __slots__ = ("message", "actor")
+
+    def __init__(self, message: Message, actor: ManagedConnection | None) -> None:
+        self.message = message
+        self.actor = actor
+
+
+class Inbox(Consumer):
+    """Takes the messages of the agent's queue."""
+
+    def __init__(self, agent: Agent, queue: Queue) -> None:
+        super().__init__(queue, "agent", 0, True, False)
+        self.agent = agent
+
+    def ready(self) -> bool:
+        return True
+
+    def deliver(self, entry: Entry, message: Message) -> None:
+        self.agent.take(message)
+
+    def cancelled(self) -> None:
+        pass
+
+
+class Agent(Observer):
+    """The agent of one virtual host."""
+
+    def __init__(self, host: VirtualHost, facts: Facts) -> None:
+        self.host = host
+        self.facts = facts
+        self.management = host.broker.management
+        self.name = f"{VENDOR}:{PRODUCT}:{facts.uuid}"
+        self._suffix = f"apache_org.{PRODUCT}.{facts.uuid}"  # of the keys of what it tells unasked
+        self._todo: deque[Request | Event] = deque()
+        self._busy = False
+        self.direct = host.system_exchange(DIRECT, "direct")
+        self.topic = host.system_exchange(TOPIC, "topic")
+        self.old = host.system_exchange(OLD, "topic")
+        queue = Queue(host, "the management agent's", host.broker.log.new_id(), False, True, False, {},
+                      QueueSettings(), self)
+        queue.hidden = True
+        for exchange, key in ((self.direct, "broker"), (self.direct, self.name), (self.old, "broker"),
+                              (self.topic, "console.request.agent_locate")):
+            host.bind(exchange, queue, key, {})
+        queue.add(Inbox(self, queue))
+        self.management.observers.append(self)
+        self._publish_later()
+
+    # What comes.
+
+    def take(self, message: Message) -> None:
+        """A request; it is dealt with in a turn of its own."""
+        self._do(Request(message, self.management.actor))
+
+    def happened(self, event: Event) -> None:
+        if event.host in ("", self.host.name) and self.topic.bindings:
+            self._do(event)
+
+    def _do(self, what: Request | Event) -> None:
+        self._todo.append(what)
+        if not self._busy:
+            self._busy = True
+            self.host.broker.chores.add(self._work())
+
+    def _work(self) -> Iterator[None]:
+        while self._todo:
+            what = self._todo.popleft()
+            try:
+                if isinstance(what, Event):
+                    self._tell(what)
+                else:
+                    yield from self._answer(what)
+            except Exception as error:  # must never happen; if it does, it is not to cost the others their answers
+                logger.error("the management agent of vhost '%s' fails at something: %s: %s", self.host.name,
+                             type(error).__name__, error)
+            yield
+        self._busy = False
+
+    # Requests and replies.
+
+    def _answer(self, request: Request) -> Iterator[None]:
+        view = CONVERTERS[request.message.dialect].model(request.message)
+        if view.reply_to is None:
+            logger.debug("a request to the management agent of vhost '%s' has no reply-to", self.host.name)
+            return
+        if view.app_id != "qmf2":
+            if view.kind == BYTES:
+                for reply in binary.answers(b"".join(view.body), self.facts.uuid):
+                    self._reply_in_bytes(view, reply)
+            return
+        opcode = view.headers.get("qmf.opcode")
+        try:
+            if opcode == "_query_request":
+                yield from self._query(view)
+            elif opcode == "_method_request":
+                self._call(view, request.actor)
+            elif opcode == "_agent_locate_request":
+                self._reply(view, "_agent_locate_response", {"_values": self._attributes()}, {})
+            else:
+                raise MethodError(EXCEPTION, f"'{opcode}' is no request that is known here")
+        except MethodError as error:
+            self._refuse(view, error.code, str(error))
+        except BrokerError as refusal:
+            self._refuse(view, 6 if isinstance(refusal, AccessRefused) else EXCEPTION, str(refusal))
+
+    def _query(self, view: View) -> Iterator[None]:
+        """Raises: MethodError."""
+        query = _map_of(view)
+        what = query.get("_what")
+        if what != "OBJECT":
+            raise MethodError(EXCEPTION, "_what element missing in Query" if what is None else
+                              f"Query for _what => '{what}' not supported")
+        content = {"qmf.content": "_data"}
+        identity = query.get("_object_id")
+        if isinstance(identity, dict):
+            found = find(self.host, self.facts, str(identity.get("_object_name")))
+            self._reply(view, "_query_response", [] if found is None else [found.as_map(self.name)], content)
+            return
+        schema = query.get("_schema_id")
+        schema = schema if isinstance(schema, dict) else {}
+        makes = OBJECTS.get(str(schema.get("_class_name")).lower())
+        if makes is None or schema.get("_package_name", PACKAGE) != PACKAGE:
+            self._reply(view, "_query_response", [], content)
+            return
+        objects: list[Any] = []
+        for found in makes(self.host, self.facts):
+            if len(objects) == OBJECTS_A_MESSAGE:
+                self._reply(view, "_query_response", objects, {**content, "partial": None})
+                objects = []
+                yield
+            objects.append(found.as_map(self.name))
+        self._reply(view, "_query_response", objects, content)
+
+    def _call(self, view: View, actor: ManagedConnection | None) -> None:
+        """Raises: MethodError, BrokerError."""
+        request = _map_of(view)
+        identity, arguments = request.get("_object_id"), request.get("_arguments", {})
+        if not isinstance(identity, dict) or not isinstance(arguments, dict) or "_method_name" not in request:
+            raise MethodError(4, "a method request has _object_id, _method_name and _arguments")
+        target = find(self.host, self.facts, str(identity.get("_object_name")))
+        if target is None:
+            raise MethodError(1, "No object found with that ID")
+        self.management.actor = actor
+        try:
+            results, wait = call(self.host, self.facts, target, str(request["_method_name"]), arguments)
+        finally:
+            self.management.actor = None
+        if wait:
+            self.host.broker.log.commit(lambda: self._reply(view, "_method_response", {"_arguments": results}, {}))
+        else:
+            self._reply(view, "_method_response", {"_arguments": results}, {})
+
+    def _refuse(self, view: View, code: int, text: str) -> None:
+        logger.debug("the management agent of vhost '%s' refuses: %s", self.host.name, text)
+        self._reply(view, "_exception", {"_values": {"error_code": UInt(code), "error_text": text}}, {})
+
+    def _reply(self, request: View, opcode: str, content: Any, headers: dict[str, Any]) -> None:
+        reply = self._view(opcode, content, headers)
+        reply.headers["method"] = "response"
+        self._send_to(request, reply)
+
+    def _reply_in_bytes(self, request: View, content: bytes) -> None:
+        reply = View()
+        reply.body = [content]
+        reply.headers = {"qmf.agent": self.name}
+        self._send_to(request, reply)
+
+    def _view(self, opcode: str, content: Any, headers: dict[str, Any]) -> View:
+        view = View()
+        view.app_id = "qmf2"
+        view.kind, view.value = VALUE, content
+        view.headers = {"qmf.opcode": opcode, "qmf.agent": self.name, **headers}
+        return view
+
+    def _send_to(self, request: View, reply: View) -> None:
+        """Send a reply where the request wants it."""
+        reply.correlation_id = request.correlation_id
+        assert request.reply_to is not None
+        node = find_node(self.host, request.reply_to, [])
+        if node is None:
+            logger.debug("a reply of the management agent has nowhere to go: there is no '%s' in vhost '%s'",
+                         request.reply_to, self.host.name)
+        elif node.queue is not None:
+            self._send("", node.queue.name, reply)
+        elif node.exchange is not None:
+            self._send(node.exchange.name, node.key or "", reply)
+
+    def _send(self, exchange: str, key: str, view: View) -> None:
+        host = self.host
+        address = address_of(exchange, key)
+        try:
+            route = host.routes.get(address.short_strings) or host.route(address.short_strings, exchange, key)
+        except BrokerError as error:
+            logger.debug("a message of the management agent cannot go its way: %s", error)
+            return
+        now = host.broker.clock.now
+        expiry = 0 if view.ttl is None else now + view.ttl
+        like = Message(route.address, AMQP10, b"", None, 0, False, 4, expiry, now)
+        host.publish(route, CONVERTERS[AMQP10].encode(view, like), None)
+
+    # What it tells unasked.
+
+    def _attributes(self) -> dict[str, Any]:
+        return {"_vendor": VENDOR, "_product": PRODUCT, "_instance": str(self.facts.uuid), "_name": self.name,
+                "_timestamp": ULong(self.host.broker.clock.now * 1_000_000), "_epoch": UInt(1),
+                "_heartbeat_interval": UInt(self.facts.interval)}
+
+    def _wanted(self, key: str) -> bool:
+        """Whether somebody listens for messages with this key."""
+        return bool(self.topic.match(key, None))
+
+    def _indicate(self, key: str, view: View) -> None:
+        view.headers["method"] = "indication"
+        view.subject = key
+        self._send(TOPIC, key, view)
+
+    def _tell(self, event: Event) -> None:
+        told = event_map(event, self.host.broker.clock.now)
+        if told is None:
+            return
+        name, severity = told["_schema_id"]["_class_name"], _SEVERITIES[told["_severity"]]
+        key = f"agent.ind.event.{PACKAGE.replace('.', '_')}.{name}.{severity}.{self._suffix}"
+        if self._wanted(key):
+            self._indicate(key, self._view("_data_indication", [told], {"qmf.content": "_event"}))
+
+    def _publish_later(self) -> None:
+        self.host.broker.timers.after(self.facts.interval * 1000, self._publish)
+
+    def _publish(self) -> None:
+        """A heartbeat, and what there is of each class that somebody listens for."""
+        self._publish_later()
+        key = f"agent.ind.heartbeat.{self._suffix}"
+        if self._wanted(key):
+            view = self._view("_agent_heartbeat_indication", {"_values": self._attributes()}, {})
+            view.ttl = self.facts.interval * 2000
+            self._indicate(key, view)
+        kinds = [kind for kind in OBJECTS if self._wanted(self._data_key(kind))]
+        if kinds:
+            self.host.broker.chores.add(self._publish_objects(kinds))
+
+    def _data_key(self, kind: str) -> str:
+        return f"agent.ind.data.{PACKAGE.replace('.', '_')}.{kind}.{self._suffix}"
+
+    def _publish_objects(self, kinds: list[str]) -> Iterator[None]:
+        for kind in kinds:
+            objects: list[Any] = []
+            for found in OBJECTS[kind](self.host, self.facts):
+                if len(objects) == OBJECTS_A_MESSAGE:
+                    self._indicate(self._data_key(kind), self._view("_data_indication", objects,
+                                                                    {"qmf.content": "_data"}))
+                    objects = []
+                    yield
+                objects.append(found.as_map(self.name))
+            if objects:
+                self._indicate(self._data_key(kind), self._view("_data_indication", objects,
+                                                                {"qmf.content": "_data"}))
+
+
+def _map_of(view: View) -> dict[str, Any]:
+    """The map that a request's body is. Raises: MethodError."""
+    if view.kind != VALUE or not isinstance(view.value, dict):
+        raise MethodError(EXCEPTION, "the request's body is no map")
+    return view.value

@@ -1,0 +1,51 @@
+"""Events as QMF has them: other names for what the core reports."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from broker import management as m
+from broker.management import Event
+from broker.values import UByte, ULong
+from protocols.qmf.schema import EVENTS
+from protocols.qmf.values import model_map, plain_text
+
+WARN, INFO = 4, 6
+"""Severities, as syslog numbers them."""
+
+_KINDS: dict[str, tuple[str, int]] = {
+    m.CONNECTED: ("clientConnect", INFO), m.CONNECT_FAILED: ("clientConnectFail", WARN),
+    m.DISCONNECTED: ("clientDisconnect", INFO), m.QUEUE_DECLARED: ("queueDeclare", INFO),
+    m.QUEUE_DELETED: ("queueDelete", INFO), m.EXCHANGE_DECLARED: ("exchangeDeclare", INFO),
+    m.EXCHANGE_DELETED: ("exchangeDelete", INFO), m.BOUND: ("bind", INFO), m.UNBOUND: ("unbind", INFO),
+    m.SUBSCRIBED: ("subscribe", INFO), m.UNSUBSCRIBED: ("unsubscribe", INFO)}
+
+_NAMES = {"queue": "qName", "exchange": "exName", "kind": "exType", "destination": "qName", "key": "key",
+          "arguments": "args", "durable": "durable", "exclusive": "excl", "auto_delete": "autoDel",
+          "alternate": "altEx", "tag": "dest", "reason": "reason", "properties": "properties",
+          "messages": "msgDepth", "bytes": "byteDepth", "target": "qTarget"}
+
+
+def event_map(event: Event, now: int) -> dict[str, Any] | None:
+    """An event as a message has it, or None for one that QMF does not know. now: ms since the epoch."""
+    known = _KINDS.get(event.kind)
+    if known is None:
+        return None
+    name, severity = known
+    schema = EVENTS[name]
+    values: dict[str, Any] = {}
+    if "rhost" in schema.types:
+        values["rhost"], values["user"] = event.peer, event.user
+    if "args" in schema.types:
+        values["args"] = {}
+    if "disp" in schema.types:
+        values["disp"] = "created" if event.values["created"] else "existing"
+    if "altEx" in schema.types:
+        values["altEx"] = ""
+    for given, value in event.values.items():
+        name_here = _NAMES.get(given)
+        if name_here in schema.types:
+            values[name_here] = (model_map(value) if isinstance(value, dict)
+                                 else plain_text(value) if isinstance(value, str) else value)
+    return {"_schema_id": schema.identity(), "_values": schema.typed(values), "_timestamp": ULong(now * 1_000_000),
+            "_severity": UByte(severity)}

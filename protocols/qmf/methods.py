@@ -1,0 +1,234 @@
+"""The methods of the agent's objects: requests by name, with a map of arguments."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from broker import arguments as options
+from broker.errors import NotFound, PreconditionFailed
+from broker.exchange import Exchange
+from broker.management import ManagedConnection
+from broker.queue import Queue
+from broker.values import UInt
+from broker.virtualhost import VirtualHost
+from protocols.qmf.objects import OBJECTS, Facts, ManagedObject, connection_key
+from protocols.qmf.schema import CLASSES
+
+UNKNOWN_OBJECT, UNKNOWN_METHOD, NOT_IMPLEMENTED, PARAMETER_INVALID = 1, 2, 3, 4
+"""Statuses of QMF."""
+
+Arguments = dict[str, Any]
+Done = tuple[dict[str, Any], bool]
+"""The results of a method, and whether its reply must wait for the store."""
+
+
+class MethodError(Exception):
+    """What is wrong with a request; `str()` is a text for the client."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def call(host: VirtualHost, facts: Facts, target: ManagedObject, name: str, arguments: Arguments) -> Done:
+    """Call a method of an object. Raises: MethodError, BrokerError."""
+    if name not in CLASSES[target.kind].methods:
+        raise MethodError(UNKNOWN_METHOD, f"{target.kind} has no method {name}")
+    given = _Given(arguments)
+    if target.kind == "broker":
+        method = _BROKER.get(name)
+        if method is not None:
+            return method(host, facts, given)
+    elif target.kind == "queue":
+        return _QUEUE[name](host, host.queue(target.key), given)
+    elif target.kind == "connection":
+        host.broker.management.close_connection(_connection(host, target.key))
+        return {}, False
+    raise MethodError(NOT_IMPLEMENTED, f"{target.kind}.{name} is not implemented")
+
+
+class _Given:
+    """A method's arguments. All methods raise MethodError."""
+
+    def __init__(self, values: Arguments) -> None:
+        self.values = values
+
+    def text(self, name: str) -> str:
+        value = self.values.get(name)
+        if not isinstance(value, str):
+            raise MethodError(PARAMETER_INVALID, f"argument {name} is missing, or no text")
+        return str(value)
+
+    def number(self, name: str) -> int:
+        value = self.values.get(name, 0)
+        if not isinstance(value, int) or value < 0:
+            raise MethodError(PARAMETER_INVALID, f"argument {name} is no number of 0 or more")
+        return int(value)
+
+    def flag(self, name: str) -> bool:
+        return truth(name, self.values.get(name, False))
+
+    def map(self, name: str) -> dict[str, Any]:
+        value = self.values.get(name)
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise MethodError(PARAMETER_INVALID, f"argument {name} is no map")
+        return dict(value)
+
+
+def truth(name: str, value: Any) -> bool:
+    """A truth value as tools write them: 1, true, "yes". Raises: MethodError."""
+    if isinstance(value, int) and value in (0, 1):
+        return bool(value)
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False, "": False}
+    if isinstance(value, str) and value.lower() in words:
+        return words[value.lower()]
+    raise MethodError(PARAMETER_INVALID, f"{name} is neither true nor false")
+
+
+# Making and unmaking.
+
+
+def _create(host: VirtualHost, facts: Facts, given: _Given) -> Done:
+    kind, name, properties = given.text("type"), given.text("name"), given.map("properties")
+    strict = given.flag("strict")
+    if kind == "queue":
+        if name in host.queues:
+            raise MethodError(PARAMETER_INVALID, f"Object already exists: {name}")
+        durable, auto_delete = _pop_flag(properties, "durable"), _pop_flag(properties, "auto-delete")
+        exclusive = _pop_flag(properties, "exclusive")
+        arguments = _arguments(properties, options.QUEUE_NAMES, strict)
+        if exclusive:
+            raise MethodError(PARAMETER_INVALID, "an exclusive queue is for the connection that declares it; "
+                                                 "management cannot make one")
+        return {}, host.declare_queue(name, durable, False, auto_delete, arguments, None)[1]
+    if kind == "exchange":
+        if name in host.exchanges:
+            raise MethodError(PARAMETER_INVALID, f"Object already exists: {name}")
+        durable, auto_delete = _pop_flag(properties, "durable"), _pop_flag(properties, "auto-delete")
+        exchange_type = properties.pop("exchange-type", "topic")
+        arguments = _arguments(properties, options.EXCHANGE_NAMES, strict)
+        return {}, host.declare_exchange(name, str(exchange_type), durable, auto_delete, False, arguments)
+    if kind == "binding":
+        exchange, queue, key = _ends(host, name)
+        return {}, host.bind(exchange, queue, key, properties)
+    raise MethodError(PARAMETER_INVALID, f"objects of type '{kind}' cannot be made here")
+
+
+def _delete(host: VirtualHost, facts: Facts, given: _Given) -> Done:
+    kind, name, how = given.text("type"), given.text("name"), given.map("options")
+    if kind == "queue":
+        return {}, host.broker.management.delete_queue(host, name, _pop_flag(how, "if_unused"),
+                                                       _pop_flag(how, "if_empty"))
+    if kind == "exchange":
+        host.exchange(name)
+        return {}, host.delete_exchange(name, _pop_flag(how, "if_unused"))
+    if kind == "binding":
+        exchange, queue, key = _ends(host, name)
+        bindings = [each for each in host.bound_to.get(queue, {}).values()
+                    if each.source is exchange and each.routing_key == key]
+        if not bindings:
+            raise NotFound(f"no binding '{name}' in vhost '{host.name}'")
+        waits = [host.unbind(exchange, queue, key, each.arguments) for each in bindings]
+        return {}, any(waits)
+    raise MethodError(PARAMETER_INVALID, f"objects of type '{kind}' cannot be deleted here")
+
+
+def _ends(host: VirtualHost, name: str) -> tuple[Exchange, Queue, str]:
+    """What `exchange/queue/key` names. Raises: MethodError, NotFound."""
+    exchange, slash, rest = name.partition("/")
+    queue, _, key = rest.partition("/")
+    if not slash:
+        raise MethodError(PARAMETER_INVALID, f"'{name}' is not written as exchange/queue/key")
+    return host.exchange(exchange), host.queue(queue), key
+
+
+def _pop_flag(properties: dict[str, Any], name: str) -> bool:
+    return truth(name, properties.pop(name, False))
+
+
+def _arguments(properties: dict[str, Any], table: dict[str, Any], strict: bool) -> dict[str, Any]:
+    """What is left of the properties. strict: there is to be no unknown one. Raises: MethodError."""
+    unknown = [name for name in properties if name not in table and options.fairshare_level(name) < 0]
+    if strict and unknown:
+        raise MethodError(PARAMETER_INVALID, f"unrecognised properties: {', '.join(sorted(unknown))}")
+    return properties
+
+
+# The broker.
+
+
+def _echo(host: VirtualHost, facts: Facts, given: _Given) -> Done:
+    return {"sequence": UInt(given.number("sequence")), "body": given.values.get("body", "")}, False
+
+
+def _query(host: VirtualHost, facts: Facts, given: _Given) -> Done:
+    kind, name = given.text("type"), given.text("name")
+    if kind not in OBJECTS:
+        raise MethodError(PARAMETER_INVALID, f"there are no objects of type '{kind}'")
+    for found in OBJECTS[kind](host, facts):
+        if found.key == name:
+            return {"results": CLASSES[kind].typed(found.values)}, False
+    raise NotFound(f"no {kind} '{name}' in vhost '{host.name}'")
+
+
+_LEVELS = {"trace": logging.DEBUG, "debug": logging.DEBUG, "info": logging.INFO, "notice": logging.INFO,
+           "warning": logging.WARNING, "error": logging.ERROR, "critical": logging.CRITICAL}
+
+
+def _get_log_level(host: VirtualHost, facts: Facts, given: _Given) -> Done:
+    level = logging.getLogger().getEffectiveLevel()
+    return {"level": f"{logging.getLevelName(level).lower()}+"}, False
+
+
+def _set_log_level(host: VirtualHost, facts: Facts, given: _Given) -> Done:
+    """The level of all that is logged; qpidd's selections of categories are not known here."""
+    text = given.text("level")
+    level = _LEVELS.get(text.strip().removesuffix("+"))
+    if level is None:
+        raise MethodError(PARAMETER_INVALID, f"'{text}' is no level: it is one of {', '.join(_LEVELS)}, with a +")
+    logging.getLogger().setLevel(level)
+    return {}, False
+
+
+def _never(result: str, what: str) -> dict[str, Callable[[VirtualHost, Facts, _Given], Done]]:
+    """Getting and setting of what is always off here."""
+    def read(host: VirtualHost, facts: Facts, given: _Given) -> Done:
+        return {result: False}, False
+
+    def write(host: VirtualHost, facts: Facts, given: _Given) -> Done:
+        if given.flag(result):
+            raise MethodError(NOT_IMPLEMENTED, f"{what} are not implemented")
+        return {}, False
+    return {"get": read, "set": write}
+
+
+_STAMPS = _never("receive", "timestamps in messages received")
+_HIRES = _never("logHires", "high resolution timestamps")
+
+_BROKER: dict[str, Callable[[VirtualHost, Facts, _Given], Done]] = {
+    "create": _create, "delete": _delete, "echo": _echo, "query": _query, "getLogLevel": _get_log_level,
+    "setLogLevel": _set_log_level, "getTimestampConfig": _STAMPS["get"], "setTimestampConfig": _STAMPS["set"],
+    "getLogHiresTimestamp": _HIRES["get"], "setLogHiresTimestamp": _HIRES["set"]}
+
+
+# Queues and connections.
+
+
+def _purge(host: VirtualHost, queue: Queue, given: _Given) -> Done:
+    if given.number("request") or given.map("filter"):
+        raise MethodError(NOT_IMPLEMENTED, "to purge some of the messages is not implemented")
+    return {}, queue.purge() > 0 and queue.durable
+
+
+_QUEUE: dict[str, Callable[[VirtualHost, Queue, _Given], Done]] = {"purge": _purge}
+
+
+def _connection(host: VirtualHost, key: str) -> ManagedConnection:
+    for connection in host.broker.management.connections_of(host):
+        if connection_key(connection) == key:
+            return connection
+    raise PreconditionFailed(f"no connection {key}")

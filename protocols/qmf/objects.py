@@ -1,0 +1,283 @@
+"""The objects that the agent shows: the core's entities under the names that qpidd gives them.
+
+Each function gives the objects of one class, each as its key and the values of its properties and statistics.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from broker.exchange import Exchange
+from broker.management import ManagedConnection
+from broker.queue import Queue
+from broker.values import ULong
+from broker.virtualhost import VirtualHost
+from protocols.qmf.schema import CLASSES, PACKAGE
+from protocols.qmf.values import model_map, plain_text
+
+BROKER_KEY = "amqp-broker"
+
+_NS = 1_000_000
+"""Nanoseconds in a millisecond."""
+
+
+class ManagedObject:
+    """One object at one moment. Times in ms since the epoch."""
+
+    __slots__ = ("kind", "key", "values", "created", "updated")
+
+    def __init__(self, kind: str, key: str, values: dict[str, Any], created: int, updated: int) -> None:
+        self.kind = kind
+        self.key = key
+        self.values = values
+        self.created = created
+        self.updated = updated
+
+    def as_map(self, agent_name: str) -> dict[str, Any]:
+        """As a message has it."""
+        schema = CLASSES[self.kind]
+        return {"_values": schema.typed(self.values), "_schema_id": schema.identity(),
+                "_object_id": {"_object_name": object_name(self.kind, self.key), "_agent_name": agent_name},
+                "_create_ts": ULong(self.created * _NS), "_update_ts": ULong(self.updated * _NS),
+                "_delete_ts": ULong(0)}
+
+
+def object_name(kind: str, key: str) -> str:
+    return f"{PACKAGE}:{kind}:{key}"
+
+
+def reference(kind: str, key: str) -> dict[str, Any]:
+    """What an objId is in a map."""
+    return {"_object_name": object_name(kind, key)}
+
+
+class Facts:
+    """What the agent knows of the broker that the virtual host does not. uuid: of the system."""
+
+    __slots__ = ("version", "uuid", "interval", "port", "data_folder")
+
+    def __init__(self, version: str, uuid: Any, interval: int, port: int, data_folder: str) -> None:
+        self.version = version
+        self.uuid = uuid
+        self.interval = interval  # of publishing, s
+        self.port = port
+        self.data_folder = data_folder
+
+
+def _systems(host: VirtualHost, facts: Facts) -> Iterator[ManagedObject]:
+    name = os.uname()
+    yield _lasting(host, "system", str(facts.uuid), {
+        "systemId": facts.uuid, "osName": name.sysname, "nodeName": name.nodename, "release": name.release,
+        "version": name.version, "machine": name.machine})
+
+
+def _memories(host: VirtualHost, facts: Facts) -> Iterator[ManagedObject]:
+    """Of the C library's numbers that qpidd has, those that this process can know: what it has, and what of that
+    messages take."""
+    memory = host.broker.memory
+    arena = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    yield _lasting(host, "memory", BROKER_KEY, {"name": BROKER_KEY, "malloc_arena": arena,
+                                                "malloc_uordblks": memory.used})
+
+
+def _brokers(host: VirtualHost, facts: Facts) -> Iterator[ManagedObject]:
+    broker = host.broker
+    totals = dict.fromkeys(_QUEUE_TOTALS, 0)
+    for queue in list(host.queues.values()):
+        for name, value in _totals(queue).items():
+            totals[name] += value
+    now = broker.clock.now
+    yield ManagedObject("broker", BROKER_KEY, {
+        "name": BROKER_KEY, "systemRef": reference("system", str(facts.uuid)), "port": facts.port, "workerThreads": 1,
+        "maxConns": 65535, "connBacklog": 100, "stagingThreshold": 0, "mgmtPublish": True,
+        "mgmtPubInterval": facts.interval, "version": facts.version, "dataDir": facts.data_folder,
+        "uptime": (now - broker.management.started) * _NS, "queueCount": len(host.queues), **totals,
+        "discardsNoRoute": sum(exchange.dropped for exchange in host.exchanges.values()),
+        "abandoned": 0, "abandonedViaAlt": 0}, broker.management.started, now)
+
+
+def _hosts(host: VirtualHost, facts: Facts) -> Iterator[ManagedObject]:
+    yield _lasting(host, "vhost", _host_key(host), {"brokerRef": reference("broker", BROKER_KEY), "name": host.name,
+                                                    "federationTag": str(facts.uuid)})
+
+
+def _queues(host: VirtualHost, facts: Facts) -> Iterator[ManagedObject]:
+    for queue in list(host.queues.values()):
+        yield queue_object(queue)
+
+
+def queue_object(queue: Queue) -> ManagedObject:
+    host = queue.host
+    alternate = queue.settings.dead_letter_exchange
+    values: dict[str, Any] = {
+        "vhostRef": reference("vhost", _host_key(host)), "name": plain_text(queue.name), "durable": queue.durable,
+        "autoDelete": queue.auto_delete, "exclusive": queue.exclusive, "arguments": model_map(queue.arguments),
+        **_totals(queue), "consumerCount": len(queue.consumers), "bindingCount": len(host.bound_to.get(queue, ())) + 1,
+        "unackedMessages": queue.unsettled, "flowStopped": False, "flowStoppedCount": 0, "redirectPeer": "",
+        "redirectSource": False, "creator": ""}
+    if alternate is not None:
+        values["altExchange"] = reference("exchange", plain_text(alternate))
+    return ManagedObject("queue", plain_text(queue.name), values, queue.created, host.broker.clock.now)
+
+
+_QUEUE_TOTALS = [each.name for each in CLASSES["queue"].statistics if each.kind == "count64"]
+
+
+def _totals(queue: Queue) -> dict[str, int]:
+    """The counters of a queue, which the broker has the sums of."""
+    dequeued = queue.dequeued()
+    discards = queue.discards
+    expired, ring = discards.get("expired", 0), discards.get("maxlen", 0)
+    purged, replaced = discards.get("purged", 0), discards.get("replaced", 0)
+    totals = dict.fromkeys(_QUEUE_TOTALS, 0)
+    totals.update({
+        "msgTotalEnqueues": queue.enqueued, "msgTotalDequeues": dequeued, "byteTotalEnqueues": queue.enqueued_bytes,
+        "byteTotalDequeues": queue.dequeued_bytes, "msgDepth": queue.ready + queue.unsettled,
+        "byteDepth": queue.enqueued_bytes - queue.dequeued_bytes, "msgPersistEnqueues": queue.persisted,
+        "msgPersistDequeues": queue.unpersisted, "bytePersistEnqueues": queue.persisted_bytes,
+        "bytePersistDequeues": queue.unpersisted_bytes, "releases": queue.releases,
+        # What was taken is what has gone by a consumer's hand, was given back or is still taken.
+        "acquires": dequeued - expired - ring - purged - replaced + queue.releases + queue.unsettled,
+        "discardsTtl": expired, "discardsRing": ring, "discardsLvq": replaced, "discardsOverflow": queue.overflows,
+        "discardsSubscriber": discards.get("rejected", 0) + discards.get("delivery_limit", 0),
+        "discardsPurge": purged, "reroutes": discards.get("rerouted", 0)})
+    return totals
+
+
+def _exchanges(host: VirtualHost, facts: Facts) -> Iterator[ManagedObject]:
+    for exchange in list(host.exchanges.values()):
+        yield exchange_object(host, exchange)
+
+
+def exchange_object(host: VirtualHost, exchange: Exchange) -> ManagedObject:
+    bound = len(exchange.bindings) if exchange.name else len(host.queues)
+    values: dict[str, Any] = {
+        "vhostRef": reference("vhost", _host_key(host)), "name": plain_text(exchange.name), "type": exchange.kind,
+        "durable": exchange.durable, "autoDelete": exchange.auto_delete, "arguments": model_map(exchange.arguments),
+        "producerCount": 0, "bindingCount": bound, "msgReceives": exchange.received, "msgDrops": exchange.dropped,
+        "msgRoutes": exchange.received - exchange.dropped + exchange.copies, "byteReceives": exchange.received_bytes,
+        "byteDrops": exchange.dropped_bytes,
+        "byteRoutes": exchange.received_bytes - exchange.dropped_bytes + exchange.copies_bytes}
+    if exchange.alternate is not None:
+        values["altExchange"] = reference("exchange", plain_text(exchange.alternate))
+    return _lasting(host, "exchange", plain_text(exchange.name), values)
+
+
+def _bindings(host: VirtualHost, facts: Facts) -> Iterator[ManagedObject]:
+    for queue in list(host.queues.values()):
+        yield _binding(host, "", queue.name, queue.name, {})
+    for binding in host.broker.management.bindings(host):
+        if binding.queue is not None:
+            yield _binding(host, binding.source.name, binding.queue.name, binding.routing_key, binding.arguments)
+
+
+def _binding(host: VirtualHost, source: str, queue: str, key: str, arguments: dict[str, Any]) -> ManagedObject:
+    source, queue, key = plain_text(source), plain_text(queue), plain_text(key)
+    return _lasting(host, "binding", f"{object_name('exchange', source)},{object_name('queue', queue)},{key}", {
+        "exchangeRef": reference("exchange", source), "queueRef": reference("queue", queue), "bindingKey": key,
+        "arguments": model_map(arguments)})
+
+
+def _connections(host: VirtualHost, facts: Facts) -> Iterator[ManagedObject]:
+    for connection in host.broker.management.connections_of(host):
+        properties = connection.properties
+        values: dict[str, Any] = {
+            "vhostRef": reference("vhost", _host_key(host)), "address": connection_key(connection), "incoming": True,
+            "SystemConnection": False, "userProxyAuth": False, "federationLink": False,
+            "authIdentity": connection.user, "shadow": False, "saslMechanism": connection.mechanism, "saslSsf": 0,
+            "remoteProperties": model_map(properties), "protocol": connection.dialect, "closing": False,
+            "bytesFromClient": connection.bytes_in, "bytesToClient": connection.bytes_out,
+            "msgsFromClient": connection.messages_in, "msgsToClient": connection.messages_out,
+            "remotePid": _number(properties, "qpid.client_pid", "process-id", "pid"),
+            "remoteParentPid": _number(properties, "qpid.client_ppid")}
+        name = _text(properties, "qpid.client_process", "process-name", "connection_name", "product")
+        if name:
+            values["remoteProcessName"] = name
+        yield ManagedObject("connection", connection_key(connection), values, connection.opened_at,
+                            connection.last_input)
+
+
+def connection_key(connection: ManagedConnection) -> str:
+    return connection.peer
+
+
+def _sessions(host: VirtualHost, facts: Facts) -> Iterator[ManagedObject]:
+    for connection in host.broker.management.connections_of(host):
+        for session in connection.managed_sessions():
+            yield ManagedObject("session", session.name, {
+                "vhostRef": reference("vhost", _host_key(host)), "name": session.name, "fullName": session.name,
+                "channelId": session.channel, "connectionRef": reference("connection", connection_key(connection)),
+                "detachedLifespan": 0, "attached": True, "unackedMessages": session.unsettled},
+                connection.opened_at, connection.last_input)
+
+
+def _subscriptions(host: VirtualHost, facts: Facts) -> Iterator[ManagedObject]:
+    for connection in host.broker.management.connections_of(host):
+        for session in connection.managed_sessions():
+            for consumer in session.consumers:
+                tag, queue = plain_text(consumer.tag), plain_text(consumer.queue.name)
+                key = f"{object_name('session', session.name)},{object_name('queue', queue)},{tag}"
+                yield ManagedObject("subscription", key, {
+                    "sessionRef": reference("session", session.name), "queueRef": reference("queue", queue),
+                    "name": tag, "browsing": consumer.browses, "acknowledged": consumer.settles,
+                    "exclusive": consumer.exclusive, "creditMode": "WINDOW", "arguments": {},
+                    "delivered": consumer.delivered}, connection.opened_at, connection.last_input)
+
+
+def _nothing(host: VirtualHost, facts: Facts) -> Iterator[ManagedObject]:
+    yield from ()
+
+
+OBJECTS: dict[str, Callable[[VirtualHost, Facts], Iterator[ManagedObject]]] = {
+    "system": _systems, "memory": _memories, "broker": _brokers, "vhost": _hosts, "queue": _queues,
+    "exchange": _exchanges, "binding": _bindings, "subscription": _subscriptions, "connection": _connections,
+    "session": _sessions, "link": _nothing, "bridge": _nothing}
+"""The objects of each class of the schema."""
+
+
+def find(host: VirtualHost, facts: Facts, name: str) -> ManagedObject | None:
+    """The object with this full name; a bare key is taken for a broker's, as old tools write it."""
+    package, _, rest = name.partition(":")
+    kind, _, key = rest.partition(":")
+    if package != PACKAGE or kind not in OBJECTS:
+        return None
+    if kind == "queue":
+        queue = host.queues.get(key)
+        return None if queue is None else queue_object(queue)
+    if kind == "exchange":
+        exchange = host.exchanges.get(key)
+        return None if exchange is None else exchange_object(host, exchange)
+    for found in OBJECTS[kind](host, facts):
+        if found.key == key:
+            return found
+    return None
+
+
+
+
+def _lasting(host: VirtualHost, kind: str, key: str, values: dict[str, Any]) -> ManagedObject:
+    """An object that is as old as the broker, as far as one knows."""
+    return ManagedObject(kind, key, values, host.broker.management.started, host.broker.clock.now)
+
+
+def _host_key(host: VirtualHost) -> str:
+    return f"{object_name('broker', BROKER_KEY)},{host.name}"
+
+
+def _text(properties: dict[str, Any], *names: str) -> str:
+    for name in names:
+        value = properties.get(name)
+        if isinstance(value, str) and value:
+            return plain_text(value)
+    return ""
+
+
+def _number(properties: dict[str, Any], *names: str) -> int:
+    for name in names:
+        value = properties.get(name)
+        if isinstance(value, int) and 0 <= value < 1 << 32:
+            return int(value)
+    return 0
