@@ -13,7 +13,6 @@ from struct import Struct
 from typing import Any, Final
 
 from broker import argument_values
-from broker.arguments import DROP_HEAD
 from broker.clock import Timer
 from broker.entry import ACQUIRED, Entry
 from broker.message import Message
@@ -185,15 +184,15 @@ class Branch(Transaction):
         route = host.current_route(message.address)
         if route is None:
             return
-        full = [queue for queue in host.destinations(route, message, kept.copies_to)
-                if queue.limited and queue.settings.overflow != DROP_HEAD]
-        for queue in full:
-            queue.limited = False
+        limits = [queue.limits for queue in host.destinations(route, message, kept.copies_to)
+                  if queue.limits is not None]
+        for limit in limits:
+            limit.lifted = True
         try:
             host.publish(route, message, kept.copies_to)
         finally:
-            for queue in full:
-                queue.limited = True
+            for limit in limits:
+                limit.lifted = False
 
     # In the journal.
 

@@ -25,7 +25,7 @@ class Limits:
     """The limits and marks of one queue that has any. The queue tells what comes and goes."""
 
     __slots__ = ("queue", "overflow", "max_length", "max_bytes", "counts_unsettled", "stop_count", "resume_count",
-                 "stop_size", "resume_size", "marked", "stopped", "held")
+                 "stop_size", "resume_size", "marked", "stopped", "held", "lifted")
 
     def __init__(self, queue: Queue, settings: QueueSettings) -> None:
         self.queue = queue
@@ -40,6 +40,7 @@ class Limits:
         self.marked = self.stop_count >= 0 or self.stop_size >= 0
         self.stopped = False  # publishers are held
         self.held: list[Message] = []  # what they wait for
+        self.lifted = False  # for now, nothing is refused: it was promised a place
 
     def full(self, count: int, size: int) -> bool:
         """Whether there is no room for so many more messages, of that many bytes together."""
@@ -68,11 +69,13 @@ class Limits:
         if self.overflow == DROP_HEAD or self.overflow == RING_STRICT:
             if not self.counts_unsettled:
                 return True  # the oldest go when it is in
-            if not self._could_drop_for(1, message.size):
+            if not self.lifted and not self._could_drop_for(1, message.size):
                 return False
             while self.full(1, message.size) and self.queue.drop_head():
                 pass
-            return not self.full(1, message.size)
+            return self.lifted or not self.full(1, message.size)
+        if self.lifted:
+            return True
         if self.overflow == REJECT_PUBLISH_DLX:
             self.queue.host.dead_letter(self.queue, message, "maxlen")
         return False
