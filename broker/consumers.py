@@ -55,6 +55,16 @@ class Consumers:
             consumer.cursor = None
         self._see_priorities()
 
+    def follow(self, consumer: Consumer) -> Cursor:
+        """A cursor for somebody who goes through the queue on his own account, and is none of its consumers."""
+        cursor = self._cursor(consumer)
+        self.cursors.append(cursor)
+        return cursor
+
+    def unfollow(self, cursor: Cursor) -> None:
+        if cursor in self.cursors:
+            self.cursors.remove(cursor)
+
     def clear(self) -> list[Consumer]:
         """Nobody consumes any more. Gives those who did."""
         consumers, self.all = self.all, []
@@ -117,9 +127,12 @@ class Consumers:
                 self.wake(consumer)
 
     def _give_cursor(self, consumer: Consumer) -> None:
-        ordered = self.queue.ordered
-        consumer.cursor = Cursor(self.queue, consumer) if ordered is None else ordered.cursor(consumer)
+        consumer.cursor = self._cursor(consumer)
         self.cursors.append(consumer.cursor)
+
+    def _cursor(self, consumer: Consumer) -> Cursor:
+        ordered = self.queue.ordered
+        return Cursor(self.queue, consumer) if ordered is None else ordered.cursor(consumer)
 
     def _rest(self, consumer: Consumer) -> None:
         if consumer.parked:

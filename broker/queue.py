@@ -84,6 +84,8 @@ class Queue:
         self.unpersisted_bytes = 0
         self.releases = 0  # entries that were given back
         self.overflows = 0  # messages that were refused for want of room
+        self.peer: Queue | None = None  # that new messages go to instead, and whose new ones come here
+        self.redirects = False  # somebody has asked that of this one of the two
         self.discards: dict[str, int] = {}  # entries that were given up, by reason
         self.consumers = Consumers(self)
         self.groups = groups_of(self, settings)
@@ -584,9 +586,19 @@ class Queue:
         else:
             self.host.delete_queue(self)
 
+    def end_redirect(self) -> None:
+        """New messages for this queue and its peer go to them again."""
+        for queue in (self, self.peer):
+            if queue is not None:
+                queue.peer = None
+                queue.redirects = False
+        self.host.routes.clear()
+
     def close(self) -> None:
         """The virtual host has deleted the queue: let go of everything, and tell the consumers."""
         self.deleted = True
+        if self.peer is not None:
+            self.end_redirect()
         for timer in (self.expiry_timer, self.idle_timer):
             if timer is not None:
                 timer.cancel()

@@ -146,7 +146,11 @@ class VirtualHost:
 
     def route_and_enqueue(self, exchange: Exchange, message: Message) -> int:
         """Publish a message of the broker's own, by the route that its address says."""
-        return self.enqueue(self._destinations(exchange, message, copies(message.view())), message)
+        return self.enqueue(self.behind(exchange, message), message)
+
+    def behind(self, exchange: Exchange, message: Message) -> list[Queue]:
+        """The queues that an exchange has for a message by the route that its address says."""
+        return self._destinations(exchange, message, copies(message.view()))
 
     def _destinations(self, exchange: Exchange, message: Message, copies_to: list[str]) -> list[Queue]:
         queues: dict[Queue, None] = {}
@@ -174,7 +178,7 @@ class VirtualHost:
                 found = [alternate] if alternate is not None else []
             for destination in found:
                 if isinstance(destination, Queue):
-                    queues[destination] = None
+                    queues[destination if destination.peer is None else destination.peer] = None
                 elif destination not in known:
                     known.add(destination)
                     todo.append(destination)
