@@ -10,7 +10,9 @@ import logging
 from typing import Any, Final
 
 from broker.broker import Broker
+from broker.management import ManagedSession
 from broker.virtualhost import VirtualHost
+from protocols.amqp010 import convert as convert  # registers itself
 from protocols.amqp010.codec import Malformed
 from protocols.amqp010.errors import (
     CONNECTION_FORCED,
@@ -92,7 +94,6 @@ class Connection(FrontEnd):
         self.frame_out = SMALLEST_FRAME_MAX  # and what it is sent
         self.channel_max = 0
         self.heartbeat = 0  # s
-        self.client_properties: dict[str, Any] = {}
         self.sessions: dict[int, Session] = {}
         self.starved: list[Subscription] = []  # those that had to wait for the socket
         self.flushing = False  # the outlet knows that there is output
@@ -105,7 +106,7 @@ class Connection(FrontEnd):
         self._need = 0
         self._controls: dict[int, list[bytes]] = {}  # the beginnings of controls, by channel
         self._close_by = 0  # ms since the epoch: when to wait no longer
-        self._last_input = broker.clock.now
+        self.last_input = broker.clock.now
         self._last_output = broker.clock.now
         self._greet()
 
@@ -173,7 +174,7 @@ class Connection(FrontEnd):
     # Input.
 
     def receive(self, data: bytes) -> None:
-        self._last_input = self.broker.clock.now
+        self.last_input = self.broker.clock.now
         if self._need or self._chunks:
             self._chunks.append(data)
             self._have += len(data)
@@ -338,8 +339,9 @@ class Connection(FrontEnd):
             self.state = _CLOSED  # the client hangs up; one that saw us do so too early may miss the close-ok
             self._close_by = self.broker.clock.now + 1000
         elif name == "connection.start-ok" and self.state == _START:
-            self.client_properties = m.get("client_properties", {})
-            self.sasl.start(m.get("mechanism", ""), m.get("response", b""), self._logged_in)
+            self.properties = m.get("client_properties", {})
+            self.mechanism = m.get("mechanism", "")
+            self.sasl.start(self.mechanism, m.get("response", b""), self._logged_in)
         elif name == "connection.secure-ok" and self.state == _SECURE:
             self.state = _START  # until there is an outcome, another one cannot come
             self.sasl.step(m.get("response", b""), self._logged_in)
@@ -365,6 +367,7 @@ class Connection(FrontEnd):
             self.state = _TUNE
         elif isinstance(outcome, Failure):
             logger.warning("%s: login refused: %s", self.peer, outcome.reason)
+            self.broker.management.refused(self, outcome.reason)
             self._say_close(CONNECTION_FORCED, "Authentication failed")
 
     def _tune_ok(self, m: dict[str, Any]) -> None:
@@ -395,9 +398,11 @@ class Connection(FrontEnd):
         self._host = host
         self.opened = True
         self.host_name = host.name
+        self.dialect = "AMQP 0-10"
         self.state = _RUNNING
         logger.info("%s: user %s opened vhost %s by AMQP 0-10", self.peer, self.user, host.name)
         self.control("connection.open-ok", 0, known_hosts=[])
+        self.broker.management.opened(self)
 
     # Errors and the end.
 
@@ -427,6 +432,7 @@ class Connection(FrontEnd):
         self._due.clear()
         self._controls.clear()
         self.sasl.close()
+        self.broker.management.closed(self)
 
     def _finish(self) -> None:
         self.state = _CLOSED
@@ -446,7 +452,7 @@ class Connection(FrontEnd):
             return
         if self.holding:
             self.holding = False
-            self._last_input = self.broker.clock.now
+            self.last_input = self.broker.clock.now
             self.outlet.resume_reading()
             self.receive(b"")
 
@@ -463,7 +469,7 @@ class Connection(FrontEnd):
             return
         if now - self._last_output >= interval // 2 - 500 and not self.out:
             self.write(HEARTBEAT_FRAME)
-        if now - self._last_input > 2 * interval + 1000 and not self.holding:
+        if now - self.last_input > 2 * interval + 1000 and not self.holding:
             logger.warning("%s: closed, missed heartbeats from the client for %d s", self.peer, 2 * self.heartbeat)
             self._let_go()
             self._finish()
@@ -473,6 +479,10 @@ class Connection(FrontEnd):
             self._say_close(CONNECTION_FORCED, text)
         elif self.state != _CLOSING:
             self._finish()
+
+    def managed_sessions(self) -> list[ManagedSession]:
+        return [ManagedSession(session.name.decode("utf-8", "replace"), number, len(session.unsettled),
+                               list(session.subscriptions.values())) for number, session in self.sessions.items()]
 
     def lost(self) -> None:
         if self.state == _RUNNING:

@@ -233,6 +233,8 @@ class Assembly:
     def _publish(self, number: int, transfer: Transfer, header: bytes, pieces: list[bytes], size: int) -> None:
         session = self.session
         host = session.host
+        if session.connection is not None:
+            session.connection.messages_in += 1
         now = session.broker.clock.now
         properties, rest = self._properties(transfer, header, now)
         route = host.routes.get(properties.short_strings)

@@ -175,6 +175,8 @@ class Subscription(Consumer):
         native = message.native
         number = session.next_out
         connection = session.connection
+        if connection is not None:
+            connection.messages_out += 1
         if (session.timeout or message.body is not None or connection is None or len(native) > connection.frame_out
                 or not native[0] & LAST_FRAME):
             session.transfer(self._content, message)
