@@ -73,6 +73,8 @@ class Server(Watcher):
                                  config.limits.memory or memory_limit(), config.limits.queue_memory_messages,
                                  config.limits.queue_memory_bytes)
             alarm.clock, alarm.timers = self.clock, self.broker.timers
+            self.broker.branch_timeout = config.amqp010.xa_seconds
+            self.broker.branch_timeout_max = config.amqp010.xa_max_seconds
             for name in config.virtual_hosts:
                 self.broker.add_host(name)
             self._allow_auto_creation(config)

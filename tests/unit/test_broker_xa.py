@@ -566,6 +566,23 @@ def test_many_in_order(tmp_path: Path) -> None:
     bench.close()
 
 
+def test_what_is_given_back_after_a_restart_waits_behind_what_is_older(tmp_path: Path) -> None:
+    bench = filled(tmp_path)
+    for body in (b"second", b"third"):
+        bench.publish("", "a", body, True, 0)
+    queue = bench.queue("a", {})
+    first = bench.take(queue)
+    branch = bench.begin(ONE)
+    branch.settle(bench.take(queue), ACCEPT)
+    queue.release(first, False)
+    bench.branches.end(ONE, "s", False, False)
+    bench.prepare(ONE)
+    bench.crash()
+    bench = Bench(tmp_path)
+    bench.rollback(ONE)
+    assert bench.bodies("a") == [b"old", b"second", b"third"]
+
+
 def test_export_and_import(tmp_path: Path) -> None:
     bench = filled(tmp_path / "one")
     bench.swap(ONE)
