@@ -13,6 +13,7 @@ from xa_kit import Bench
 from broker.branch import Xid
 from broker.errors import BrokerError, CommandInvalid, IllegalState, InvalidArgument, NotAllowed, NotFound
 from broker.outcome import ACCEPT, REJECT
+from broker.search import claim
 from broker.transaction import Publication, Transaction
 from broker.xa import (
     XA_HEURCOM,
@@ -566,21 +567,20 @@ def test_many_in_order(tmp_path: Path) -> None:
     bench.close()
 
 
-def test_what_is_given_back_after_a_restart_waits_behind_what_is_older(tmp_path: Path) -> None:
-    bench = filled(tmp_path)
-    for body in (b"second", b"third"):
-        bench.publish("", "a", body, True, 0)
+def test_what_is_given_back_to_an_empty_head_waits_behind_what_is_older(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, keep=100)
     queue = bench.queue("a", {})
-    first = bench.take(queue)
-    branch = bench.begin(ONE)
-    branch.settle(bench.take(queue), ACCEPT)
-    queue.release(first, False)
-    bench.branches.end(ONE, "s", False, False)
-    bench.prepare(ONE)
-    bench.crash()
-    bench = Bench(tmp_path)
-    bench.rollback(ONE)
-    assert bench.bodies("a") == [b"old", b"second", b"third"]
+    for number in range(300):
+        bench.publish("", "a", b"%d" % number, True, 0)
+    bench.loop.settle()
+    first = [bench.take(queue) for _ in range(100)]
+    assert not queue.lanes[0].head and queue.lanes[0].tail_count == 200
+    [claimed] = claim(queue, [first[-1].id + 2 * 100], Reader(queue, "r"))
+    assert claimed.message is not None
+    body = body_of(claimed.message)
+    queue.release(claimed, False)
+    left = bench.bodies("a")
+    assert len(left) == 200 and body in left and left == sorted(left, key=int)
 
 
 def test_export_and_import(tmp_path: Path) -> None:
