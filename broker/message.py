@@ -23,7 +23,8 @@ AMQP10 = 2
 AMQP010 = 3
 """Dialect number of 0-10."""
 AMQP010_JMS = 4
-"""0-10 for the readers among its clients that speak JMS: a form to translate into, which no message arrives in."""
+AMQP091_JMS = 5
+"""0-10 and 0-9-1 for Qpid's JMS clients of these: forms to translate into, which no message arrives in."""
 
 OVERHEAD = 500
 """What a message with its entry costs in memory beside its bytes, roughly, in bytes."""

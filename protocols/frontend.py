@@ -6,12 +6,22 @@ It never sees a socket, and no clock but the broker's.
 
 from __future__ import annotations
 
+from typing import Any
+
 from mypy_extensions import mypyc_attr
 
 from broker.management import ManagedConnection
 
 FULL = 1 << 20
 """Bytes of output that are waiting for a client, above which it is sent no more messages."""
+
+
+_JMS_CLIENTS = ("Apache Qpid JMS Client", "Qpid Java Client")
+
+
+def speaks_jms(properties: dict[str, Any]) -> bool:
+    """Whether a client of a dialect before 1.0 says that it is Qpid's for JMS. properties: what it says of itself."""
+    return any(str(properties.get(name, "")).startswith(_JMS_CLIENTS) for name in ("product", "qpid.client_process"))
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

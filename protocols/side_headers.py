@@ -158,7 +158,8 @@ def own_annotations(view: View) -> dict[str, Any]:
 
 def own_subject(view: View, annotations: dict[str, Any]) -> str | None:
     """The subject, unless it is only what we made of the routing key."""
-    if FORMER_SUBJECT in annotations and annotations[FORMER_SUBJECT] is None and view.subject is not None:
+    if view.subject is not None and FORMER_SUBJECT in annotations and annotations[FORMER_SUBJECT] is None and (
+            view.subject == view.annotations.get("x-routing-key")):
         del annotations[FORMER_SUBJECT]
         return None
     return view.subject

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from broker.broker import Broker
 from broker.management import ManagedSession
+from broker.message import AMQP010, AMQP010_JMS
 from broker.virtualhost import VirtualHost
-from protocols.amqp010 import convert as convert  # registers itself
 from protocols.amqp010.codec import Malformed
 from protocols.amqp010.errors import (
     CONNECTION_FORCED,
@@ -41,7 +41,7 @@ from protocols.amqp010.frames import (
 from protocols.amqp010.session import Session
 from protocols.amqp010.sessions import Sessions
 from protocols.amqp010.subscription import Subscription
-from protocols.frontend import FrontEnd, Outlet
+from protocols.frontend import FrontEnd, Outlet, speaks_jms
 from protocols.sasl import Challenge, Failure, Outcome, SaslServer, Success
 
 logger = logging.getLogger(__name__)
@@ -94,6 +94,7 @@ class Connection(FrontEnd):
         self.frame_out = SMALLEST_FRAME_MAX  # and what it is sent
         self.channel_max = 0
         self.heartbeat = 0  # s
+        self.form = AMQP010  # that messages of other dialects are translated into
         self.sessions: dict[int, Session] = {}
         self.starved: list[Subscription] = []  # those that had to wait for the socket
         self.flushing = False  # the outlet knows that there is output
@@ -340,6 +341,8 @@ class Connection(FrontEnd):
             self._close_by = self.broker.clock.now + 1000
         elif name == "connection.start-ok" and self.state == _START:
             self.properties = m.get("client_properties", {})
+            if speaks_jms(self.properties):
+                self.form = AMQP010_JMS
             self.mechanism = m.get("mechanism", "")
             self.sasl.start(self.mechanism, m.get("response", b""), self._logged_in)
         elif name == "connection.secure-ok" and self.state == _SECURE:

@@ -27,7 +27,7 @@ from protocols.markers import LONGEST
 from protocols.reply_to import join_address, split_address
 from protocols.side_headers import SUBJECT
 
-NOT_BEFORE = "x-qpid-not-valid-before"
+NOT_BEFORE = b"x-qpid-not-valid-before"
 """The header of a message that is to be delivered later: ms since the epoch."""
 
 
@@ -86,7 +86,7 @@ class Amqp010Converter(Converter):
         return Message(address, AMQP010, native, body, message.size, message.durable, message.priority, expiry, now)
 
     def delivery_time(self, message: Message) -> int:
-        when = message.view().headers.get(NOT_BEFORE)
+        when = message.view().headers.get(NOT_BEFORE.decode())
         return int(when) if isinstance(when, int) and not isinstance(when, bool) else 0
 
     def expiration(self, message: Message) -> str | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from broker.message import AMQP010, Message, address_of
+from broker.message import AMQP010, CONVERTERS, Message, address_of
 from broker.transaction import Publication
-from broker.virtualhost import REFUSED, UNROUTED
+from broker.virtualhost import REFUSED, ROUTED, UNROUTED
 from protocols.amqp010.codec import (
     DELIVERY_PROPERTIES,
     MESSAGE_PROPERTIES,
@@ -15,6 +15,7 @@ from protocols.amqp010.codec import (
     write_struct,
 )
 from protocols.amqp010.content import build
+from protocols.amqp010.convert import NOT_BEFORE
 from protocols.amqp010.errors import (
     COMMAND_INVALID,
     FRAMING_ERROR,
@@ -246,10 +247,15 @@ class Assembly:
         message = Message(route.address, AMQP010, native, body, size, properties.durable, properties.priority,
                           properties.expiry, now)
         explicit = transfer.explicit
+        postponed = NOT_BEFORE in rest and CONVERTERS[AMQP010].delivery_time(message) > now
         if session.transaction is not None:
-            session.transaction.publish(Publication(route, message, None, False))
+            session.transaction.publish(Publication(route, message, None, False, postponed))
         else:
-            outcome = host.publish(route, message, None)
+            outcome = ROUTED
+            if postponed:
+                host.postpone(message)
+            else:
+                outcome = host.publish(route, message, None)
             if outcome == UNROUTED and explicit and not properties.discard_unroutable:
                 session.send("message.reject", transfers=[(number & 0xFFFFFFFF, number & 0xFFFFFFFF)],
                              code=UNROUTABLE, text="Unroutable")

@@ -63,7 +63,7 @@ class Subscription(Consumer):
     """A consumer of 0-10. It begins with no credit, in window mode."""
 
     __slots__ = ("session", "command_id", "mode", "messages", "octets", "period", "weighs", "starved", "_content",
-                 "_prefix", "_channel", "_flushed")
+                 "_prefix", "_channel", "_flushed", "_form")
 
     def __init__(self, session: Session, queue: Queue, destination: str, priority: int, exclusive: bool,
                  explicit: bool, browses: bool, command_id: int) -> None:
@@ -78,6 +78,8 @@ class Subscription(Consumer):
         self.period = 0  # credit that was used before a stop does not come back after it
         self.weighs = False  # it has a limit in bytes: what is next must fit
         self.starved = False  # the connection knows that it waits for its socket
+        connection = session.connection
+        self._form = AMQP010 if connection is None else connection.form
         fields = {"destination": destination, "accept_mode": 0 if explicit else 1, "acquire_mode": int(browses)}
         self._content = b"\x04\x01\x01\x00" + write_fields(METHODS["message.transfer"].fields, fields)
         self._prefix = b""
@@ -166,7 +168,7 @@ class Subscription(Consumer):
 
     def deliver(self, entry: Entry, message: Message) -> None:
         if message.dialect != AMQP010:
-            message = message.translated(AMQP010)
+            message = message.translated(self._form)
         if entry.deliveries:
             message = _with_delivery_count(entry, message)
         if entry.redelivered:

@@ -270,7 +270,7 @@ def basic_get(channel: Channel, m: Arguments) -> None:
     message = entry.message
     assert message is not None
     if message.dialect != AMQP091:
-        message = message.translated(AMQP091)
+        message = message.translated(channel.connection.form)
     channel.delivery_tag += 1
     channel.connection.messages_out += 1
     if not m["no-ack"]:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from broker.broker import Broker
 from broker.errors import BrokerError
 from broker.management import ManagedSession
+from broker.message import AMQP091, AMQP091_JMS
 from broker.queue import Queue
 from broker.virtualhost import VirtualHost
 from protocols.amqp091.codec import Malformed, u16, u32
@@ -20,7 +21,7 @@ from protocols.amqp091.consumer import BasicConsumer
 from protocols.amqp091.errors import ProtocolError, reply_to
 from protocols.amqp091.frames import BODY, END, HEADER, HEARTBEAT, HEARTBEAT_FRAME, METHOD, Method, Variant
 from protocols.amqp091.session import PUBLISH, Channel
-from protocols.frontend import FrontEnd, Outlet
+from protocols.frontend import FrontEnd, Outlet, speaks_jms
 from protocols.sasl import Challenge, Failure, Outcome, SaslServer, Success
 
 logger = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ class Connection(FrontEnd):
         self.channels: dict[int, Channel] = {}
         self.exclusive_queues: dict[Queue, None] = {}
         self.notifies_cancel = False  # the client wants to know of cancelled consumers
+        self.form = AMQP091  # that messages of other dialects are translated into
         self.notifies_blocked = False
         self._told_blocked = False
         self.closes_on_failure = False  # the client wants connection.close when its login is refused
@@ -423,6 +425,8 @@ class Connection(FrontEnd):
             self.closes_on_failure = capabilities.get("authentication_failure_close") is True
         self.mechanism = m["mechanism"]
         self.properties = m["client-properties"]
+        if speaks_jms(self.properties):
+            self.form = AMQP091_JMS
         self.sasl.start(m["mechanism"], m["response"], self._logged_in)
 
     def _logged_in(self, outcome: Outcome) -> None:

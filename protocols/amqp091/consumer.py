@@ -60,7 +60,7 @@ class BasicConsumer(Consumer):
             channel.outstanding += 1
             self.outstanding += 1
         if message.dialect != AMQP091:
-            message = message.translated(AMQP091)
+            message = message.translated(channel.connection.form)
         if entry.deliveries:
             message = with_delivery_count(entry, message)
         route = message.address.short_strings

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from broker.message import AMQP091, CONVERTERS, Address, Amendment, Converter, Message
+from broker.message import AMQP091, AMQP091_JMS, CONVERTERS, Address, Amendment, Converter, Message
 from broker.view import Death, View
 from protocols.amqp091 import properties as p
 from protocols.amqp091 import tables
@@ -68,7 +68,13 @@ def expiry(expiration: bytes, now: int) -> int:
 
 
 class Amqp091Converter(Converter):
-    """The converter of this dialect."""
+    """The converter of this dialect.
+
+    jms: what is encoded is for JMS clients, who know maps and lists by other names, and URLs as addresses.
+    """
+
+    def __init__(self, jms: bool) -> None:
+        self.jms = jms
 
     def decode(self, message: Message) -> View:
         view = View()
@@ -91,7 +97,7 @@ class Amqp091Converter(Converter):
         return view
 
     def encode(self, view: View, like: Message) -> Message:
-        found, body = from_model(view, _write_death)
+        found, body = from_model(view, _write_death, self.jms)
         size = sum(map(len, body))
         native = frame(HEADER, 1, b"\x00\x3c\x00\x00" + size.to_bytes(8, "big") + p.join(found))
         pieces: list[bytes] | None = None
@@ -117,7 +123,8 @@ class Amqp091Converter(Converter):
         return None if found is None else p.value(p.EXPIRATION, found)
 
 
-CONVERTERS[AMQP091] = Amqp091Converter()
+CONVERTERS[AMQP091] = Amqp091Converter(False)
+CONVERTERS[AMQP091_JMS] = Amqp091Converter(True)
 
 
 def make(properties: dict[int, bytes], body_frame: bytes, like: Message, address: Address, now: int) -> Message:

@@ -152,13 +152,13 @@ def _read_own(view: View, headers: dict[str, Any]) -> None:
 # To 0-9-1.
 
 
-def from_model(view: View, write_death: Callable[[Death], bytes]) -> tuple[dict[int, bytes], list[bytes]]:
-    """The encoded properties by flag, and the body in pieces."""
+def from_model(view: View, write_death: Callable[[Death], bytes], jms: bool) -> tuple[dict[int, bytes], list[bytes]]:
+    """The encoded properties by flag, and the body in pieces. jms: for Qpid's JMS clients of 0-9-1."""
     found: dict[int, bytes] = {}
     kept: dict[str, Any] = {}
     annotations = own_annotations(view)
-    body, content_type = write_body(view, kept, annotations)
-    _write_texts(view, content_type, found, kept, annotations)
+    body, content_type = write_body(view, kept, annotations, jms)
+    _write_texts(view, content_type, found, kept, annotations, jms)
     for flag, (field, header) in _IDS.items():
         _write_id(getattr(view, field), flag, header, found, kept)
     _write_numbers(view, found, kept, annotations)
@@ -183,7 +183,7 @@ def _is_table(data: bytes) -> bool:
 
 
 def _write_texts(view: View, content_type: str | None, found: dict[int, bytes], kept: dict[str, Any],
-                 annotations: dict[str, Any]) -> None:
+                 annotations: dict[str, Any], jms: bool) -> None:
     for flag, field in _TEXTS.items():
         if flag == p.TYPE:
             encoded = _write_subject(own_subject(view, annotations), kept, annotations)
@@ -191,6 +191,8 @@ def _write_texts(view: View, content_type: str | None, found: dict[int, bytes], 
             value = content_type if flag == p.CONTENT_TYPE else getattr(view, field)
             if flag == p.REPLY_TO:
                 value = _former_reply_to(value, kept, annotations)
+                if jms and value is not None and not reply_to.is_url(value):
+                    value = reply_to.url(*reply_to.split_address(value))
             encoded = write_text(value, field, p.NAMES[flag], 255, kept, annotations)
         if encoded is not None:
             found[flag] = bytes([len(encoded)]) + encoded
