@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 from broker_kit import Reader, body_of
+from store_kit import Turns
 from xa_kit import Bench
 
 from broker.branch import Xid
+from broker.broker import Broker, Watcher
+from broker.clock import Alarm, Clock
 from broker.errors import BrokerError, CommandInvalid, IllegalState, InvalidArgument, NotAllowed, NotFound
+from broker.message import AMQP091, Message, address_of
 from broker.outcome import ACCEPT, REJECT
 from broker.search import claim
 from broker.transaction import Publication, Transaction
@@ -22,6 +26,7 @@ from broker.xa import (
     XA_RBROLLBACK,
     XA_RBTIMEOUT,
 )
+from store.memory import MemoryStore
 from store.tools import check
 from store.transfer import export, import_
 
@@ -625,3 +630,31 @@ def test_a_local_transaction_goes_by_the_bindings_of_its_commit(bench: Bench) ->
     bench.host.bind(bench.host.exchange("e"), bench.queue("b", {}), "", {})
     local.commit(lambda: None)
     assert bench.bodies("b") == [b"found"]
+
+
+def test_a_store_in_memory() -> None:
+    loop, clock = Turns(), Clock()
+    broker = Broker(MemoryStore(loop), loop, clock, Alarm(), Watcher(), 1 << 30, 10, 1 << 30)
+    host = broker.add_host("/")
+    for _ in broker.recover():
+        pass
+    queue = host.declare_queue("a", True, False, False, {}, None)[0]
+    message = Message(address_of("", "a"), AMQP091, b"", None, 0, True, 0, 0, clock.now)
+    told: list[int] = []
+    for commits in (False, True):
+        host.branches.start(ONE, "s", False, False)
+        branch = host.branches.branch_of("s")
+        assert branch is not None
+        route = host.route(message.address.short_strings, "", "a")
+        branch.publish(Publication(route, message, None, False))
+        host.branches.end(ONE, "s", False, False)
+        host.branches.prepare(ONE, told.append)
+        assert told == []
+        loop.settle()
+        if commits:
+            host.branches.commit(ONE, False, told.append)
+        else:
+            host.branches.rollback(ONE, told.append)
+        loop.settle()
+        assert told == [XA_OK, XA_OK] and queue.ready == int(commits) and host.branches.recover() == []
+        told.clear()
