@@ -250,15 +250,15 @@ def test_dispositions_wait_in_1_0(wire: Client10, ch: Channel, name: Name) -> No
 
 
 def test_marks_after_a_restart(tmp_path: Any) -> None:
-    arguments = {"qpid.flow_stop_count": 2, "qpid.max_count": 3}
+    arguments = {"qpid.flow_stop_count": 3, "qpid.max_count": 3}
     for restarted in (False, True):
         with testing.broker(store=tmp_path / "data") as broker, \
                 pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
             channel = connection.channel()
             channel.queue_declare("q", durable=True, arguments=arguments)
+            channel.confirm_delivery()
             if not restarted:
                 for _ in range(3):
                     channel.basic_publish("", "q", b"x", pika.BasicProperties(delivery_mode=2))
-            channel.confirm_delivery()
             with pytest.raises(pika.exceptions.NackError):
                 channel.basic_publish("", "q", b"x", pika.BasicProperties(delivery_mode=2))
