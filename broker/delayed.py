@@ -96,7 +96,7 @@ class Hold:
             self._timer.cancel()
         self._waiting.clear()
         self._fresh.clear()
-        self.queue.close()
+        self.queue.close(False)
 
 
 class DelayedExchange(Exchange):

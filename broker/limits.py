@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from broker.alerts import alerts_of
 from broker.arguments import DROP_HEAD, REJECT_PUBLISH_DLX, RING_STRICT, SELF_DESTRUCT
 from broker.message import Message
 from broker.queue_settings import QueueSettings
@@ -25,7 +26,7 @@ class Limits:
     """The limits and marks of one queue that has any. The queue tells what comes and goes."""
 
     __slots__ = ("queue", "overflow", "max_length", "max_bytes", "counts_unsettled", "stop_count", "resume_count",
-                 "stop_size", "resume_size", "marked", "stopped", "held", "lifted")
+                 "stop_size", "resume_size", "marked", "stopped", "held", "lifted", "alerts")
 
     def __init__(self, queue: Queue, settings: QueueSettings) -> None:
         self.queue = queue
@@ -40,6 +41,7 @@ class Limits:
         self.marked = self.stop_count >= 0 or self.stop_size >= 0
         self.stopped = False  # publishers are held
         self.held: list[Message] = []  # what they wait for
+        self.alerts = alerts_of(queue, settings)
         self.lifted = False  # for now, nothing is refused: it was promised a place
 
     def full(self, count: int, size: int) -> bool:
@@ -97,6 +99,8 @@ class Limits:
     def added(self, message: Message) -> None:
         """A message is in the queue."""
         queue = self.queue
+        if self.alerts is not None:
+            self.alerts.added(message)
         if self.overflow == SELF_DESTRUCT and self.full(0, 0):
             queue.host.delete_queue(queue)
             return
@@ -124,8 +128,22 @@ class Limits:
 
     def left(self) -> None:
         """The queue has fewer messages than before."""
+        if self.alerts is not None:
+            self.alerts.left()
         if self.stopped and not self._above(self.resume_count, self.resume_size):
             self.let_go()
+
+    def recovered(self) -> None:
+        """The queue has what the journal kept."""
+        self.stopped = self.marked and self._above(self.stop_count, self.stop_size)
+        if self.alerts is not None:
+            self.alerts.recovered()
+
+    def close(self) -> None:
+        """The queue is gone."""
+        if self.alerts is not None:
+            self.alerts.close()
+        self.let_go()
 
     def let_go(self) -> None:
         """Hold nobody any more."""
@@ -150,4 +168,5 @@ class Limits:
 def limits_of(queue: Queue, settings: QueueSettings) -> Limits | None:
     """None for a queue without limits and marks, which then has no work with them."""
     limits = Limits(queue, settings)
-    return limits if limits.marked or settings.max_length >= 0 or settings.max_bytes >= 0 else None
+    limited = settings.max_length >= 0 or settings.max_bytes >= 0
+    return limits if limited or limits.marked or limits.alerts is not None else None

@@ -35,6 +35,7 @@ BOUND = "bound"
 UNBOUND = "unbound"
 SUBSCRIBED = "subscribed"
 UNSUBSCRIBED = "unsubscribed"
+THRESHOLD = "threshold crossed"
 """Kinds of events."""
 
 
@@ -175,6 +176,13 @@ class Management:
     def unsubscribed(self, queue: Queue, consumer: Consumer) -> None:
         if self.observers:
             self._tell(UNSUBSCRIBED, queue.host.name, self.actor, {"queue": queue.name, "tag": consumer.tag})
+
+    def threshold(self, queue: Queue, measure: str, value: int, up: bool) -> None:
+        """A queue has crossed a mark of its alerts (broker/alerts.py), upward or downward. measure: of which kind."""
+        if self.observers:
+            self._tell(THRESHOLD, queue.host.name, None, {
+                "queue": queue.name, "measure": measure, "value": value, "up": up,
+                "messages": queue.ready + queue.unsettled, "bytes": queue.ready_bytes + queue.unsettled_bytes})
 
     def _tell(self, kind: str, host: str, actor: ManagedConnection | None, values: dict[str, Any]) -> None:
         if not self.observers:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from broker.alternate import publish_anew
 from broker.consumer import Consumer
 from broker.errors import NotAllowed, NotFound, PreconditionFailed
 from broker.message import Message
@@ -147,7 +148,7 @@ class Moving(Consumer):
         if self.exchange is not None:
             targets = self.source.host.behind(self.exchange, message)
         drops = self.exchange is None and not targets
-        if targets and not _enqueue(targets, message, self.copies):
+        if targets and not publish_anew(targets, message, self.copies):
             if cursor.loaded:
                 self.source.unload(entry)
             return False
@@ -165,26 +166,6 @@ class Moving(Consumer):
 
     def cancelled(self) -> None:
         """`work` finds the queue deleted."""
-
-
-def _enqueue(targets: list[Queue], message: Message, copies: bool) -> bool:
-    """Put the message, as a new one, in queues. False: none of them has taken it."""
-    again = Message(message.address, message.dialect, message.native, message.body, message.size, message.durable,
-                    message.priority, message.expiry, message.arrival)
-    again.origin = message.origin
-    publisher = message.publisher
-    if publisher is not None and not copies:  # it waits for this one now
-        again.publisher, again.sequence = publisher, message.sequence
-    again.shared = len(targets) > 1
-    taken = False
-    for target in targets:
-        taken = target.enqueue(again) or taken
-    if taken and (again.pending or again.publisher is None):
-        if publisher is not None and not copies:
-            message.publisher = None
-    else:
-        again.publisher = None
-    return taken
 
 
 # Redirects.

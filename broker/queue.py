@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from broker.alternate import bequeath, to_alternate
 from broker.chores import Chores
 from broker.clock import Timer
 from broker.consumer import Consumer
@@ -35,6 +36,8 @@ logger = logging.getLogger(__name__)
 FEW = 100
 """Entries that a queue keeps in memory when memory is tight."""
 
+_TO_ALTERNATE = ("rejected", "delivery_limit")
+"""Of what a queue gives up, what its alternate gets."""
 
 LOCKED = ("cannot obtain exclusive access to locked {}. It could be originally declared on another connection or the "
           "exclusive property value does not match that of the original declaration.")
@@ -70,6 +73,10 @@ class Queue:
         self.ready_bytes = 0
         self.unsettled = 0  # acquired entries
         self.unsettled_bytes = 0
+        self.bounds_expiry = settings.message_ttl >= 0 or settings.minimum_ttl >= 0
+        self.keeps = durable and settings.message_durability != "never"  # durable messages, at least, survive
+        self.keeps_all = settings.message_durability == "always"
+        self.dropped = False  # the journal has been told to forget it
         self.returning = 0  # chores that give entries back: until they have, nothing goes out
         self.suspect_id = 0  # entries up to this id were here before a crash: somebody may have seen them
         self.deleted = False
@@ -114,13 +121,11 @@ class Queue:
         if self.highest_level:
             lane = max(0, min(message.priority - self.lowest_priority, self.highest_level))
         expiry = message.expiry
-        if self.settings.message_ttl >= 0:
-            own = self.clock.now + self.settings.message_ttl
-            if not expiry or own < expiry:
-                expiry = own
+        if self.bounds_expiry:
+            expiry = self._bounded(expiry)
         entry = Entry(self, message, self.queue_id, lane, log.last_id, message.message_id, message.size, expiry, 0, 0)
         self.memory.hold(message)
-        if self.durable and message.durable:
+        if self.keeps and (message.durable or self.keeps_all):
             message.pending += 1
             self.persisted += 1
             self.persisted_bytes += entry.size
@@ -139,6 +144,18 @@ class Queue:
         if limits is not None:
             limits.added(message)
         return True
+
+    def _bounded(self, expiry: int) -> int:
+        """When a message expires here that expires then (0: never) by itself, ms since the epoch."""
+        settings = self.settings
+        now = self.clock.now
+        if settings.minimum_ttl >= 0 and expiry:
+            expiry = max(expiry, now + settings.minimum_ttl)
+        if settings.message_ttl >= 0:
+            own = now + settings.message_ttl
+            if not expiry or own < expiry:
+                expiry = own
+        return expiry
 
     def _store(self, entry: Entry, message: Message) -> None:
         if message.message_id == 0:
@@ -185,8 +202,25 @@ class Queue:
     def recovered(self) -> None:
         """The journal's entries are counted."""
         self.used()
+        if self.limits is not None:
+            self.limits.recovered()
         if self.ready:
             self._expire_heads()
+
+    def oldest_arrival(self) -> int:
+        """When the first of the available messages arrived, ms since the epoch; -1 when that cannot be told."""
+        for lane in reversed(self.lanes):
+            entry = lane.first(self.log)
+            if entry is not None:
+                was_there = entry.message is not None
+                if not was_there and not self.load(entry):
+                    return -1
+                assert entry.message is not None
+                arrival = entry.message.arrival
+                if not was_there:
+                    self.unload(entry)
+                return arrival
+        return -1
 
     def spill(self, lane: Lane, last_id: int) -> None:
         """Entries of a paged lane up to last_id are durable: let go of what need not be in memory."""
@@ -214,7 +248,7 @@ class Queue:
             consumer = self.consumers.pick()
             if consumer is None:
                 return
-            entry = self._take()
+            entry = self.take()
             if entry is None:
                 return
             message = entry.message
@@ -245,7 +279,7 @@ class Queue:
             self._hand(entry, message, consumer)
         if found and self.ready and self.consumers.available:
             consumer_in_turn = self.consumers.pick()
-            entry = self._take() if consumer_in_turn is not None else None
+            entry = self.take() if consumer_in_turn is not None else None
             if consumer_in_turn is not None and entry is not None and entry.message is not None:
                 self._hand(entry, entry.message, consumer_in_turn)
         return found
@@ -255,7 +289,7 @@ class Queue:
         if self.settings.browse_only:
             raise AccessRefused(f"{self!r} is for browsing only: consume from it to look at its messages")
         self.used()
-        entry = self._take() if not self.returning else None
+        entry = self.take() if not self.returning else None
         if entry is not None:
             entry.state = ACQUIRED
             self.unsettled += 1
@@ -274,7 +308,7 @@ class Queue:
             consumer.deliver(entry, message)
         else:
             consumer.deliver(entry, message)
-            self._forget(entry)
+            self.forget(entry)
             if self.groups is not None:
                 self.groups.settled(entry)
 
@@ -304,7 +338,7 @@ class Queue:
             self.ready_bytes -= entry.size
         return entry
 
-    def _take(self) -> Entry | None:
+    def take(self) -> Entry | None:
         """The next entry that has not expired, with its message."""
         while True:
             entry = self._take_any()
@@ -323,7 +357,7 @@ class Queue:
         except (KeyError, StoreDamaged) as error:
             logger.error("%r: a message is lost, the store cannot give it: %s; run 'dragoman store check' on it",
                          self, error)
-            self._forget(entry)
+            self.forget(entry)
             return False
         entry.message = message
         self.memory.hold(message)
@@ -343,7 +377,7 @@ class Queue:
         if entry.state == ACQUIRED:
             self.unsettled -= 1
             self.unsettled_bytes -= entry.size
-            self._forget(entry)
+            self.forget(entry)
             if entry.group is not None:
                 self._leave_group(entry)
 
@@ -373,7 +407,7 @@ class Queue:
         if self.groups is not None:
             self.groups.settled(entry)
         if self.deleted or self.ordered is not None and self.ordered.outdated(entry):
-            self._forget(entry)
+            self.forget(entry)
             return
         if failed:
             entry.deliveries = min(entry.deliveries + 1, 65535)
@@ -423,9 +457,14 @@ class Queue:
                 return
             assert entry.message is not None
             self.host.dead_letter(self, entry.message, reason)
-        self._forget(entry)
+        elif self.settings.alternate is not None and reason in _TO_ALTERNATE and not self.deleted:
+            if entry.message is None and not self.load(entry):
+                return
+            assert entry.message is not None
+            to_alternate(self, entry.message)
+        self.forget(entry)
 
-    def _forget(self, entry: Entry) -> None:
+    def forget(self, entry: Entry) -> None:
         """The entry is gone: from the journal and from memory."""
         entry.state = GONE
         self.dequeued_bytes += entry.size
@@ -434,7 +473,7 @@ class Queue:
             if not entry.flags:
                 self.unpersisted += 1
                 self.unpersisted_bytes += entry.size
-            if not self.deleted and self.log.dequeue(entry) and not entry.flags and message is not None:
+            if not self.dropped and self.log.dequeue(entry) and not entry.flags and message is not None:
                 message.settle_pending()
         if message is not None:
             self.memory.release(message)
@@ -448,7 +487,7 @@ class Queue:
         self.discards[reason] = self.discards.get(reason, 0) + 1
         self.ready -= 1
         self.ready_bytes -= entry.size
-        self._forget(entry)
+        self.forget(entry)
 
     def _expire_heads(self) -> None:
         """Drop what has expired at the head, and see when the next one will. (As in RabbitMQ, an entry expires when it
@@ -491,7 +530,7 @@ class Queue:
                 self.log.discard(self.queue_id, lane.number, 1, self.log.last_id)
             elif self.log.paging:
                 for entry in entries:
-                    self._forget(entry)
+                    self.forget(entry)
                 continue
             self.host.broker.chores.add(self._forget_bit_by_bit(entries, as_one))
         self.ready = 0
@@ -509,7 +548,7 @@ class Queue:
                 if entry.message is not None:
                     self.memory.release(entry.message)
             else:
-                self._forget(entry)
+                self.forget(entry)
             number += 1
             if number % 200 == 0:
                 yield
@@ -594,8 +633,9 @@ class Queue:
                 queue.redirects = False
         self.host.routes.clear()
 
-    def close(self) -> None:
-        """The virtual host has deleted the queue: let go of everything, and tell the consumers."""
+    def close(self, inherited: bool) -> None:
+        """The virtual host has deleted the queue: let go of everything, and tell the consumers. inherited: what is
+        left goes to the queue's alternate."""
         self.deleted = True
         if self.peer is not None:
             self.end_redirect()
@@ -603,15 +643,23 @@ class Queue:
             if timer is not None:
                 timer.cancel()
         self.expiry_timer = self.idle_timer = None
-        self.log.drop(self.queue_id)
-        for lane in self.lanes:
-            self.host.broker.chores.add(self._forget_bit_by_bit(lane.clear(self.log), False))
-        self.ready = 0
-        self.ready_bytes = 0
+        if inherited:
+            bequeath(self)
+        else:
+            self.drop_log()
+            for lane in self.lanes:
+                self.host.broker.chores.add(self._forget_bit_by_bit(lane.clear(self.log), False))
+            self.ready = 0
+            self.ready_bytes = 0
         if self.limits is not None:
-            self.limits.let_go()
+            self.limits.close()
         for consumer in self.consumers.clear():
             consumer.cancelled()
+
+    def drop_log(self) -> None:
+        """The journal need not keep anything of the queue any more."""
+        self.dropped = True
+        self.log.drop(self.queue_id)
 
 
 def ordered_lane(queue: Queue, settings: QueueSettings) -> OrderedLane | None:

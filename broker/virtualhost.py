@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from broker import argument_values as args
 from broker import topology
+from broker.alternate import dead_letter_names, make_dead_letter_queue
 from broker.arguments import EXCHANGE_NAMES, given, inequivalent
 from broker.deadletter import copies, dead_letter, goes_round
 from broker.delayed import DelayedExchange, Hold
@@ -338,8 +339,10 @@ class VirtualHost:
         if not name:
             name = self.free_name("amq.gen-")
         what = f"queue '{name}' in vhost '{self.name}'"
-        settings = queue_settings(arguments, what)
+        settings = _settings(name, arguments, what)
         check_properties(arguments, what, durable, exclusive, auto_delete)
+        if settings.dead_letter_queue:
+            make_dead_letter_queue(self, name, durable and not exclusive)
         queue = Queue(self, name, self.broker.log.new_id(), durable and not exclusive, exclusive, auto_delete,
                       arguments, settings, owner if exclusive else None)
         self.queues[name] = queue
@@ -376,7 +379,8 @@ class VirtualHost:
         if queue.deleted:
             return False
         del self.queues[queue.name]
-        if queue.durable:
+        inherited = queue.settings.alternate is not None and queue.ready > 0
+        if queue.durable and not inherited:
             self.broker.store.delete(topology.key(topology.QUEUE, self.name, queue.name))
         bindings = self.bound_to.pop(queue, {})
         for binding in list(bindings.values()):
@@ -385,7 +389,7 @@ class VirtualHost:
             self.routes.clear()
         else:
             self._forget_default_route(queue.name)
-        queue.close()
+        queue.close(inherited)
         self.broker.management.queue_deleted(queue)
         return queue.durable
 
@@ -477,7 +481,7 @@ class VirtualHost:
     def recover_queue(self, saved: topology.Saved) -> Queue:
         arguments = saved.value["arguments"]
         queue = Queue(self, saved.name, saved.value["id"], True, False, saved.value["auto_delete"], arguments,
-                      queue_settings(arguments, saved.name), None)
+                      _settings(saved.name, arguments, saved.name), None)
         self.queues[saved.name] = queue
         return queue
 
@@ -492,6 +496,14 @@ class VirtualHost:
                           value["arguments"], identity)
         binding.setting = saved.key
         self._add(binding)
+
+
+def _settings(name: str, arguments: dict[str, Any], what: str) -> QueueSettings:
+    """Raises: PreconditionFailed."""
+    settings = queue_settings(arguments, what)
+    if settings.dead_letter_queue and settings.alternate is None:
+        settings.alternate = dead_letter_names(name)[0]
+    return settings
 
 
 def _delivery_time(message: Message) -> int:
