@@ -22,7 +22,9 @@ class Commands(click.Group):
     """The commands in the order they were written, imported when they are asked for, and failing in one line."""
 
     elsewhere = {"send": "dragoman.cli_messages", "receive": "dragoman.cli_messages",
-                 "store": "dragoman.cli_store", "user": "dragoman.cli_user"}
+                 "queue": "dragoman.cli_manage", "exchange": "dragoman.cli_manage", "binding": "dragoman.cli_manage",
+                 "stat": "dragoman.cli_manage", "events": "dragoman.cli_manage", "store": "dragoman.cli_store",
+                 "user": "dragoman.cli_user"}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*self.commands, *self.elsewhere]

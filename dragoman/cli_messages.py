@@ -80,7 +80,7 @@ def send(target: str, rest: tuple[str, ...], count: int | None, size: int | None
         values["headers"] = _headers(headers)
     work = Sending(address, _bodies(bodies, size, file, count), len(bodies) or 1 if count is None else count, values,
                    durable, mandatory, rate, confirm, declare, quiet)
-    raise click.exceptions.Exit(_run(send_messages(parameters_of(url, ca), work)))
+    raise click.exceptions.Exit(run(send_messages(parameters_of(url, ca), work)))
 
 
 @click.command(options_metavar="[OPTIONS]")
@@ -118,7 +118,7 @@ def receive(target: str, rest: tuple[str, ...], count: int, timeout: float | Non
     if more:
         raise click.UsageError(f"unexpected {more[0]!r} behind the address")
     work = Receiving(address, count, timeout, ack, prefetch, form, declare, quiet)
-    raise click.exceptions.Exit(_run(receive_messages(parameters_of(url, ca), work)))
+    raise click.exceptions.Exit(run(receive_messages(parameters_of(url, ca), work)))
 
 
 def parameters_of(url: str, ca: str | None) -> Any:
@@ -128,7 +128,7 @@ def parameters_of(url: str, ca: str | None) -> Any:
         raise click.UsageError(str(error)) from None
 
 
-def _run(work: Coroutine[Any, Any, int]) -> int:
+def run(work: Coroutine[Any, Any, int]) -> int:
     try:
         return asyncio.run(_interruptible(work))
     except ClientError as error:

@@ -114,7 +114,8 @@ def queue_object(queue: Queue) -> ManagedObject:
     alternate = queue.settings.dead_letter_exchange
     values: dict[str, Any] = {
         "vhostRef": reference("vhost", _host_key(host)), "name": plain_text(queue.name), "durable": queue.durable,
-        "autoDelete": queue.auto_delete, "exclusive": queue.exclusive, "arguments": model_map(queue.arguments),
+        "autoDelete": queue.auto_delete, "exclusive": queue.exclusive or queue.owner is not None,
+        "arguments": model_map(queue.arguments),
         **_totals(queue), "consumerCount": len(queue.consumers), "bindingCount": len(host.bound_to.get(queue, ())) + 1,
         "unackedMessages": queue.unsettled, "flowStopped": False, "flowStoppedCount": 0, "redirectPeer": "",
         "redirectSource": False, "creator": ""}
@@ -153,7 +154,9 @@ def _exchanges(host: VirtualHost, facts: Facts) -> Iterator[ManagedObject]:
 
 
 def exchange_object(host: VirtualHost, exchange: Exchange) -> ManagedObject:
-    bound = len(exchange.bindings) if exchange.name else len(host.queues)
+    bound = sum(1 for each in exchange.bindings.values() if each.queue is None or not each.queue.hidden)
+    if not exchange.name:
+        bound = len(host.queues)
     values: dict[str, Any] = {
         "vhostRef": reference("vhost", _host_key(host)), "name": plain_text(exchange.name), "type": exchange.kind,
         "durable": exchange.durable, "autoDelete": exchange.auto_delete, "arguments": model_map(exchange.arguments),

@@ -73,8 +73,8 @@ class SchemaClass:
 
 
 def _statistics(kind: str, names: str) -> list[Property]:
-    unit = {"m": "message", "b": "octet"}
-    return [Property(name, kind, unit=unit.get(name[0], "")) for name in names.split()]
+    units = {"msg": "message", "byt": "octet"}
+    return [Property(name, kind, unit=units.get(name[:3], "")) for name in names.split()]
 
 
 def _arguments(text: str) -> list[Property]:

@@ -134,6 +134,14 @@ def test_running(tmp_path: Path) -> None:
     assert user.printed.count("1 messages in 1 queues") == user.printed.count("no problems") == 2
 
 
+def test_management(tmp_path: Path) -> None:
+    with testing.broker() as broker, reader(tmp_path, {}, DRAGOMAN_URL=broker.url) as user:
+        user.follow("docs/management.md")
+        user.run("dragoman queue add orders; dragoman send orders one two; python depth.py " + broker.url)
+    assert '"msgTotalEnqueues": 1,' in user.printed
+    assert re.search(r"^orders +yes +1 +11 ", user.printed, re.MULTILINE) and "\norders 2\n" in user.printed
+
+
 def test_migrating(tmp_path: Path) -> None:
     with testing.broker() as old, testing.broker() as new:
         channels = []
@@ -179,7 +187,8 @@ def test_configurations_and_links(page: Path) -> None:
     assert [line for line in text.splitlines() if len(line) > 120 and not line.startswith(("|", "dragoman"))
             and "`[[listeners]]`" not in line and "One section for each" not in line] == []
     for command in re.findall(r"`dragoman (\w+(?: \w+)?)", text):
-        assert command.split()[0] in ("serve", "config", "send", "receive", "store", "user"), command
+        assert command.split()[0] in ("serve", "config", "send", "receive", "store", "user", "queue", "exchange",
+                                          "binding", "stat", "events"), command
 
 
 def test_the_readme_leads_to_every_page() -> None:

@@ -1,0 +1,367 @@
+"""`dragoman queue`, `exchange`, `binding`, `stat` and `events`: to see and to change a broker that runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import click
+
+from dragoman.cli_client import DEFAULT_URL
+from dragoman.cli_messages import CA_OPTION, parameters_of, run
+from dragoman.cli_qmf import Console, name_in
+
+Row = dict[str, Any]
+
+JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON, with all that the broker says.")
+ARGUMENT_OPTION = click.option("--argument", "-a", "arguments", multiple=True, metavar="NAME=VALUE",
+                               help="An argument of the declaration, as text; NAME:=VALUE for JSON: numbers, true.")
+DURABLE_OPTION = click.option("--durable/--transient", default=True, help="Whether it survives a restart of the "
+                              "broker.  [default: durable]")
+
+
+def _broker_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--url and --ca, which every command here has."""
+    url = click.option("--url", "-u", envvar="DRAGOMAN_URL", default=DEFAULT_URL, metavar="URL",
+                       help="The broker: amqp://user:password@host:port/virtual-host.  [env: DRAGOMAN_URL; default: "
+                       "guest on this machine]")
+    return url(CA_OPTION(command))
+
+
+def _with_console(url: str, ca: str | None, work: Callable[[Console], Coroutine[Any, Any, None]]) -> None:
+    """Do something with a connection to the broker."""
+    async def connected() -> int:
+        async with Console(parameters_of(url, ca)) as console:
+            await work(console)
+        return 0
+    run(connected())
+
+
+# Tables.
+
+
+def _show(rows: list[Row], columns: list[tuple[str, str]], as_json: bool) -> None:
+    """Print rows: as a table of (key, heading), or all of them as JSON."""
+    if as_json:
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False, default=str))
+        return
+    cells = [[_cell(row.get(key)) for key, _ in columns] for row in rows]
+    numbers = [bool(rows) and all(_is_number(row.get(key)) for row in rows) for key, _ in columns]
+    widths = [max(len(heading), *(len(line[at]) for line in cells), 0) for at, (_, heading) in enumerate(columns)]
+    for line in [[heading for _, heading in columns], *cells]:
+        parts = [cell.rjust(width) if number else cell.ljust(width)
+                 for cell, width, number in zip(line, widths, numbers, strict=True)]
+        click.echo("  ".join(parts).rstrip())
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return " ".join(f"{name}={each}" for name, each in value.items())
+    return str(value) if value != "" else '""'
+
+
+def _arguments(given: tuple[str, ...]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip(":"):
+            raise click.UsageError(f"--argument {text}: it must be NAME=VALUE, or NAME:=JSON")
+        try:
+            values[name.removesuffix(":")] = json.loads(value) if name.endswith(":") else _number_or_text(value)
+        except json.JSONDecodeError as error:
+            raise click.UsageError(f"--argument {text}: is not JSON: {error}") from None
+    return values
+
+
+def _number_or_text(value: str) -> int | str:
+    """Arguments of declarations are mostly numbers, and those that are not do not look like one."""
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else value
+
+
+# Queues.
+
+
+@click.group()
+def queue() -> None:
+    """List, make, empty and delete the queues of a running broker.
+
+    \b
+    dragoman queue list
+    dragoman queue add orders -a x-max-length=1000
+    dragoman queue purge orders
+    """
+
+
+QUEUE_COLUMNS = [("name", "queue"), ("durable", "durable"), ("msgDepth", "messages"), ("byteDepth", "bytes"),
+                 ("unackedMessages", "unsettled"), ("consumerCount", "consumers"), ("msgTotalEnqueues", "in"),
+                 ("msgTotalDequeues", "out"), ("arguments", "arguments")]
+
+
+@queue.command("list")
+@JSON_OPTION
+@_broker_options
+def list_queues(url: str, ca: str | None, as_json: bool) -> None:
+    """List the queues."""
+    async def work(console: Console) -> None:
+        rows = [row for row in await console.objects("queue") if row["name"] != console.queue]
+        _show(sorted(rows, key=_by_name), QUEUE_COLUMNS, as_json)
+    _with_console(url, ca, work)
+
+
+@queue.command("add")
+@click.argument("name")
+@DURABLE_OPTION
+@click.option("--auto-delete", is_flag=True, help="It goes when its last consumer does.")
+@ARGUMENT_OPTION
+@_broker_options
+def add_queue(name: str, durable: bool, auto_delete: bool, arguments: tuple[str, ...], url: str,
+              ca: str | None) -> None:
+    """Make a queue. docs/queue-options.md has the arguments."""
+    properties = {**_arguments(arguments), "durable": durable, "auto-delete": auto_delete}
+    _with_console(url, ca, lambda console: _method(console, "create", {
+        "type": "queue", "name": name, "properties": properties, "strict": True}))
+
+
+@queue.command("delete")
+@click.argument("name")
+@click.option("--if-unused", is_flag=True, help="Only if it has no consumers.")
+@click.option("--if-empty", is_flag=True, help="Only if it has no messages.")
+@_broker_options
+def delete_queue(name: str, if_unused: bool, if_empty: bool, url: str, ca: str | None) -> None:
+    """Delete a queue, with its messages."""
+    _with_console(url, ca, lambda console: _method(console, "delete", {
+        "type": "queue", "name": name, "options": {"if_unused": if_unused, "if_empty": if_empty}}))
+
+
+@queue.command("purge")
+@click.argument("name")
+@_broker_options
+def purge_queue(name: str, url: str, ca: str | None) -> None:
+    """Drop the messages of a queue that no consumer has."""
+    _with_console(url, ca, lambda console: _method(console, "purge", {"request": 0, "filter": {}}, "queue", name))
+
+
+async def _method(console: Console, name: str, arguments: dict[str, Any], *target: str) -> None:
+    await console.method(name, arguments, *target)
+
+
+def _by_name(row: Row) -> str:
+    return str(row["name"])
+
+
+# Exchanges and bindings.
+
+
+@click.group()
+def exchange() -> None:
+    """List, make and delete the exchanges of a running broker.
+
+    \b
+    dragoman exchange list
+    dragoman exchange add events topic
+    """
+
+
+EXCHANGE_COLUMNS = [("name", "exchange"), ("type", "type"), ("durable", "durable"), ("bindingCount", "bindings"),
+                    ("msgReceives", "in"), ("msgRoutes", "routed"), ("msgDrops", "dropped"),
+                    ("arguments", "arguments")]
+
+
+@exchange.command("list")
+@JSON_OPTION
+@_broker_options
+def list_exchanges(url: str, ca: str | None, as_json: bool) -> None:
+    """List the exchanges."""
+    async def work(console: Console) -> None:
+        _show(sorted(await console.objects("exchange"), key=_by_name), EXCHANGE_COLUMNS, as_json)
+    _with_console(url, ca, work)
+
+
+@exchange.command("add")
+@click.argument("name")
+@click.argument("kind", metavar="TYPE")
+@DURABLE_OPTION
+@click.option("--auto-delete", is_flag=True, help="It goes with its last binding.")
+@ARGUMENT_OPTION
+@_broker_options
+def add_exchange(name: str, kind: str, durable: bool, auto_delete: bool, arguments: tuple[str, ...], url: str,
+                 ca: str | None) -> None:
+    """Make an exchange of a TYPE: direct, topic, fanout, headers and others."""
+    properties = {**_arguments(arguments), "exchange-type": kind, "durable": durable, "auto-delete": auto_delete}
+    _with_console(url, ca, lambda console: _method(console, "create", {
+        "type": "exchange", "name": name, "properties": properties, "strict": True}))
+
+
+@exchange.command("delete")
+@click.argument("name")
+@click.option("--if-unused", is_flag=True, help="Only if nothing is bound to it.")
+@_broker_options
+def delete_exchange(name: str, if_unused: bool, url: str, ca: str | None) -> None:
+    """Delete an exchange, with its bindings."""
+    _with_console(url, ca, lambda console: _method(console, "delete", {
+        "type": "exchange", "name": name, "options": {"if_unused": if_unused}}))
+
+
+@click.group()
+def binding() -> None:
+    """List, make and delete the bindings of a running broker.
+
+    \b
+    dragoman binding list
+    dragoman binding add events orders "order.#"
+    """
+
+
+@binding.command("list")
+@JSON_OPTION
+@_broker_options
+def list_bindings(url: str, ca: str | None, as_json: bool) -> None:
+    """List the bindings of queues to exchanges, those to the nameless exchange left out."""
+    async def work(console: Console) -> None:
+        rows = [{**row, "exchange": name_in(row["exchangeRef"]), "queue": name_in(row["queueRef"])}
+                for row in await console.objects("binding")]
+        rows = [row for row in rows if row["exchange"]]
+        _show(sorted(rows, key=lambda row: (row["exchange"], row["queue"], row["bindingKey"])), [
+            ("exchange", "exchange"), ("queue", "queue"), ("bindingKey", "key"), ("arguments", "arguments")], as_json)
+    _with_console(url, ca, work)
+
+
+@binding.command("add")
+@click.argument("source", metavar="EXCHANGE")
+@click.argument("name", metavar="QUEUE")
+@click.argument("key", default="")
+@ARGUMENT_OPTION
+@_broker_options
+def bind(source: str, name: str, key: str, arguments: tuple[str, ...], url: str, ca: str | None) -> None:
+    """Bind a queue to an exchange, with a routing key or a pattern."""
+    _with_console(url, ca, lambda console: _method(console, "create", {
+        "type": "binding", "name": f"{source}/{name}/{key}", "properties": _arguments(arguments), "strict": True}))
+
+
+@binding.command("delete")
+@click.argument("source", metavar="EXCHANGE")
+@click.argument("name", metavar="QUEUE")
+@click.argument("key", default="")
+@_broker_options
+def unbind(source: str, name: str, key: str, url: str, ca: str | None) -> None:
+    """Remove a binding."""
+    _with_console(url, ca, lambda console: _method(console, "delete", {
+        "type": "binding", "name": f"{source}/{name}/{key}", "options": {}}))
+
+
+# All of it.
+
+
+_TOTALS = [("connections", ""), ("sessions", ""), ("exchanges", ""), ("queueCount", "queues"),
+           ("msgDepth", "messages in queues"), ("byteDepth", "bytes in queues"), ("msgTotalEnqueues", "messages in"),
+           ("msgTotalDequeues", "messages out"), ("acquires", "deliveries"), ("releases", "given back"),
+           ("discardsTtl", "expired"), ("discardsRing", "dropped for want of room"),
+           ("discardsOverflow", "refused for want of room"), ("discardsSubscriber", "rejected"),
+           ("discardsPurge", "purged"), ("discardsNoRoute", "went nowhere"), ("malloc_uordblks", "memory of messages")]
+
+
+@click.command()
+@click.argument("what", type=click.Choice(["broker", "connections", "subscriptions"]), default="broker")
+@JSON_OPTION
+@_broker_options
+def stat(what: str, url: str, ca: str | None, as_json: bool) -> None:
+    """Show what a running broker has done, who is connected or who consumes.
+
+    \b
+    dragoman stat
+    dragoman stat connections
+    """
+    work = {"broker": _stat_broker, "connections": _stat_connections, "subscriptions": _stat_subscriptions}[what]
+    _with_console(url, ca, lambda console: work(console, as_json))
+
+
+async def _stat_broker(console: Console, as_json: bool) -> None:
+    broker = (await console.objects("broker"))[0]
+    broker |= {"malloc_uordblks": (await console.objects("memory"))[0]["malloc_uordblks"],
+               **{f"{kind}s": len(await console.objects(kind)) for kind in ("connection", "session", "exchange")}}
+    if as_json:
+        click.echo(json.dumps(broker, indent=2, default=str))
+        return
+    click.echo(f"Dragoman {broker['version']}, up for {_duration(broker['uptime'] / 1e9)}")
+    for key, name in _TOTALS:
+        click.echo(f"{name or key:26}{broker[key]:>16,}")
+
+
+async def _stat_connections(console: Console, as_json: bool) -> None:
+    rows = [{**row, "since": _duration(time.time() - row["_created"])} for row in await console.objects("connection")]
+    _show(rows, [("address", "client"), ("protocol", "protocol"), ("authIdentity", "user"),
+                 ("saslMechanism", "mechanism"), ("remoteProcessName", "program"), ("since", "connected"),
+                 ("msgsFromClient", "messages in"), ("msgsToClient", "out"), ("bytesFromClient", "bytes in"),
+                 ("bytesToClient", "out")], as_json)
+
+
+async def _stat_subscriptions(console: Console, as_json: bool) -> None:
+    clients = {row["name"]: name_in(row["connectionRef"]) for row in await console.objects("session")}
+    rows = [{**row, "queue": name_in(row["queueRef"]), "client": clients.get(name_in(row["sessionRef"]), "")}
+            for row in await console.objects("subscription") if name_in(row["queueRef"]) != console.queue]
+    _show(rows, [("queue", "queue"), ("client", "client"), ("name", "name"), ("browsing", "browses"),
+                 ("acknowledged", "settles"), ("exclusive", "exclusive"), ("delivered", "delivered")], as_json)
+
+
+def _duration(seconds: float) -> str:
+    minutes, second = divmod(int(max(0, seconds)), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    parts = [(days, "d"), (hour, "h"), (minute, "min"), (second, "s")]
+    first = next((at for at, (value, _) in enumerate(parts) if value), 3)
+    return " ".join(f"{value} {unit}" for value, unit in parts[first:first + 2])
+
+
+@click.command()
+@click.option("--count", "-n", type=click.IntRange(0), default=0, help="Stop after so many events; 0: never.")
+@JSON_OPTION
+@_broker_options
+def events(count: int, url: str, ca: str | None, as_json: bool) -> None:
+    """Print what happens in a running broker: clients that come and go, queues made and deleted, and so on.
+
+    With --json, an object a line.
+    """
+    async def work(console: Console) -> None:
+        await console.listen()
+        shown = 0
+        while not count or shown < count:
+            _, content = await console.next(None)
+            for event in content:
+                _print_event(event, as_json)
+            shown += 1
+    _with_console(url, ca, work)
+
+
+def _short(value: Any) -> str:
+    """A value of an event on its line; of a map, what is not a map itself."""
+    if not isinstance(value, dict):
+        return _cell(value)
+    return "{" + ", ".join(f"{key}={each}" for key, each in value.items() if not isinstance(each, dict)) + "}"
+
+
+def _print_event(event: dict[str, Any], as_json: bool) -> None:
+    name, values = event["_schema_id"]["_class_name"], event["_values"]
+    at = event["_timestamp"] / 1e9
+    if as_json:
+        line = json.dumps({"time": at, "event": name, **values}, ensure_ascii=False, default=str)
+    else:
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+        line = " ".join([stamp, name, *(f"{key}={_short(value)}" for key, value in values.items() if value != {})])
+    try:
+        click.echo(line)
+        sys.stdout.flush()
+    except OSError:  # nobody reads what we print
+        sys.stdout = open(os.devnull, "w")
+        raise click.exceptions.Exit(1) from None
