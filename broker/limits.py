@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from broker.alerts import alerts_of
 from broker.arguments import DROP_HEAD, REJECT_PUBLISH_DLX, RING_STRICT, SELF_DESTRUCT
+from broker.lifetime import goes_when_empty
 from broker.message import Message
 from broker.queue_settings import QueueSettings
 
@@ -130,6 +131,8 @@ class Limits:
         """The queue has fewer messages than before."""
         if self.alerts is not None:
             self.alerts.left()
+        if self.queue.lifetime is not None:
+            self.queue.lifetime.message_left()
         if self.stopped and not self._above(self.resume_count, self.resume_size):
             self.let_go()
 
@@ -169,4 +172,5 @@ def limits_of(queue: Queue, settings: QueueSettings) -> Limits | None:
     """None for a queue without limits and marks, which then has no work with them."""
     limits = Limits(queue, settings)
     limited = settings.max_length >= 0 or settings.max_bytes >= 0
-    return limits if limited or limits.marked or limits.alerts is not None else None
+    watched = limits.marked or limits.alerts is not None or goes_when_empty(settings)
+    return limits if limited or watched else None

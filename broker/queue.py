@@ -20,6 +20,7 @@ from broker.errors import AccessRefused, ResourceLocked
 from broker.groups import groups_of
 from broker.lane import Lane
 from broker.last_value import LastValues
+from broker.lifetime import lifetime_of
 from broker.limits import limits_of
 from broker.message import Amendment, Message, amended, restore
 from broker.ordered import OrderedLane
@@ -97,6 +98,7 @@ class Queue:
         self.consumers = Consumers(self)
         self.groups = groups_of(self, settings)
         self.limits = limits_of(self, settings)
+        self.lifetime = lifetime_of(self, auto_delete, settings)
         self.expiry_timer: Timer | None = None
         self.idle_timer: Timer | None = None
         self.last_used = 0  # ms since the epoch, where that matters
@@ -586,8 +588,8 @@ class Queue:
         if self.settings.single_active and self.consumers.all:
             self.wake(self.consumers.all[0])
         self.used()
-        if self.auto_delete and not self.consumers.all:
-            self.host.delete_queue(self)
+        if self.lifetime is not None:
+            self.lifetime.consumer_left()
 
     def wake(self, consumer: Consumer) -> None:
         """A parked consumer may be ready again."""
@@ -609,11 +611,21 @@ class Queue:
 
     def used(self) -> None:
         """Somebody uses the queue: it does not expire for another while (x-expires)."""
+        if self.lifetime is not None:
+            self.lifetime.used()
         if self.settings.expires < 0:
             return
         self.last_used = self.clock.now
         if self.idle_timer is None and not self.consumers.all:
             self.idle_timer = self.host.broker.timers.after(self.settings.expires, self._expire)
+
+    def orphaned(self) -> None:
+        """Who had the queue for himself is gone, and it goes too: at once, or when its timeout is over."""
+        self.owner = None
+        if self.lifetime is not None and self.lifetime.timeout:
+            self.lifetime.begin()
+        else:
+            self.host.delete_queue(self)
 
     def _expire(self) -> None:
         self.idle_timer = None
@@ -653,6 +665,8 @@ class Queue:
             self.ready_bytes = 0
         if self.limits is not None:
             self.limits.close()
+        if self.lifetime is not None:
+            self.lifetime.close()
         for consumer in self.consumers.clear():
             consumer.cancelled()
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 from broker.broker import Broker
 from broker.management import ManagedSession
 from broker.message import AMQP010, AMQP010_JMS
+from broker.queue import Queue
 from broker.virtualhost import VirtualHost
 from protocols.amqp010.codec import Malformed
 from protocols.amqp010.errors import (
@@ -96,6 +97,7 @@ class Connection(FrontEnd):
         self.heartbeat = 0  # s
         self.form = AMQP010  # that messages of other dialects are translated into
         self.sessions: dict[int, Session] = {}
+        self.own_queues: dict[Queue, None] = {}  # those that go with the connection
         self.starved: list[Subscription] = []  # those that had to wait for the socket
         self.flushing = False  # the outlet knows that there is output
         self.holding = False  # the client tried to publish while an alarm was raised
@@ -430,6 +432,9 @@ class Connection(FrontEnd):
         self.sessions.clear()
         for session in sessions:
             session.disconnected()
+        for queue in self.own_queues:
+            queue.orphaned()
+        self.own_queues.clear()
         self.starved.clear()
         self._woken.clear()
         self._due.clear()

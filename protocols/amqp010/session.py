@@ -174,7 +174,7 @@ class Session(Publisher):
             if queue.owner is self:
                 queue.owner = None
             if goes:
-                self.host.delete_queue(queue)
+                queue.orphaned()
         self.exclusive_queues.clear()
 
     # Controls.

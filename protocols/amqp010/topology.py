@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from broker.argument_values import same
 from broker.errors import CommandInvalid, PreconditionFailed
 from broker.exchange import Binding, Exchange
+from broker.lifetime import WITH_CONNECTION, WITH_SESSION
 from broker.queue import Queue
 from protocols.amqp010.errors import (
     INVALID_ARGUMENT,
@@ -193,6 +194,12 @@ def queue_declare(session: Session, number: int, m: Arguments) -> bool:
                                                  arguments, session)
     except PreconditionFailed as error:
         raise SessionError(INVALID_ARGUMENT, str(error)) from None
+    lifetime = queue.settings.lifetime
+    if lifetime == WITH_CONNECTION and session.connection is not None:
+        session.connection.own_queues[queue] = None
+        goes_with_session = False
+    elif lifetime in WITH_SESSION:
+        session.exclusive_queues[queue] = goes_with_session = True
     if m["exclusive"]:
         _own(session, queue, goes_with_session)
     return session.when_durable(number, wait)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from broker.errors import AccessRefused, NotFound, PreconditionFailed
 from broker.exchange import Exchange
 from broker.filters import wanted
+from broker.lifetime import WITH_CONNECTION, WITH_SESSION
 from broker.message import AMQP091
 from broker.queue import Queue
 from broker.transaction import Transaction
@@ -146,9 +147,12 @@ def queue_declare(channel: Channel, m: Arguments) -> None:
         queue = channel.host.queue(name)
         queue.check_access(channel.connection)
     else:
+        is_new = name not in channel.host.queues
         queue, wait = channel.host.declare_queue(name, m["durable"], m["exclusive"], m["auto-delete"],
                                                  m["arguments"], channel.connection)
-        if queue.exclusive:
+        if is_new and queue.settings.lifetime in WITH_SESSION:
+            channel.own_queues[queue] = None
+        elif queue.exclusive or is_new and queue.settings.lifetime == WITH_CONNECTION:
             channel.connection.exclusive_queues[queue] = None
     channel.last_queue = queue.name
     if not m["nowait"]:
@@ -199,6 +203,7 @@ def queue_delete(channel: Channel, m: Arguments) -> None:
             raise PreconditionFailed(f"{queue!r} not empty")
         count = queue.ready
         channel.connection.exclusive_queues.pop(queue, None)
+        channel.own_queues.pop(queue, None)
         wait = channel.host.delete_queue(queue)
     if not m["nowait"]:
         channel.reply_when_durable(wait, "queue.delete-ok", message_count=count)

@@ -353,7 +353,7 @@ class Connection(FrontEnd):
             if not channel.closing:
                 channel.close()
         for queue in list(self.exclusive_queues):
-            queue.host.delete_queue(queue)
+            queue.orphaned()
         self.exclusive_queues.clear()
         self.starved.clear()
         self._woken.clear()

@@ -59,6 +59,7 @@ class Channel(Publisher):
         self.outstanding = 0
         self.limit = 0  # deliveries of all consumers that may be unacknowledged; 0 for any number
         self.consumer_limit = 0  # the same for each consumer that is yet to come
+        self.own_queues: dict[Queue, None] = {}  # those that go with the channel
         self.consumers: dict[str, BasicConsumer] = {}
         self.reply_queue: Queue | None = None  # where replies to `amq.rabbitmq.reply-to` come in
         # The publish that is under way.
@@ -445,6 +446,9 @@ class Channel(Publisher):
         self.unacked = {}
         self.held = None
         give_back(entries, self.broker.chores)
+        for queue in self.own_queues:
+            queue.orphaned()
+        self.own_queues.clear()
 
 
 def _copies(headers: dict[str, Any]) -> list[str]:
