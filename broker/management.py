@@ -36,6 +36,8 @@ UNBOUND = "unbound"
 SUBSCRIBED = "subscribed"
 UNSUBSCRIBED = "unsubscribed"
 THRESHOLD = "threshold crossed"
+REDIRECTED = "redirected"
+REDIRECT_ENDED = "redirect ended"
 """Kinds of events."""
 
 
@@ -176,6 +178,12 @@ class Management:
     def unsubscribed(self, queue: Queue, consumer: Consumer) -> None:
         if self.observers:
             self._tell(UNSUBSCRIBED, queue.host.name, self.actor, {"queue": queue.name, "tag": consumer.tag})
+
+    def redirected(self, source: Queue, target: str, begun: bool) -> None:
+        """What goes to one queue goes to another from now on; or no more."""
+        if self.observers:
+            self._tell(REDIRECTED if begun else REDIRECT_ENDED, source.host.name, self.actor,
+                       {"queue": source.name, "target": target})
 
     def threshold(self, queue: Queue, measure: str, value: int, up: bool) -> None:
         """A queue has crossed a mark of its alerts (broker/alerts.py), upward or downward. measure: of which kind."""

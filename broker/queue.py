@@ -85,7 +85,6 @@ class Queue:
         self.created = self.clock.now  # ms since the epoch; after a restart, the time of that
         self.enqueued = 0  # messages that have come in since the broker was started, recovered ones included
         self.enqueued_bytes = 0
-        self.dequeued_bytes = 0  # their number is `dequeued()`
         self.persisted = 0  # those of them that the journal keeps for safety
         self.persisted_bytes = 0
         self.unpersisted = 0
@@ -234,11 +233,13 @@ class Queue:
         logger.error("%r: %d entries are missing from the store; run 'dragoman store check' on it", self, count)
         self.ready -= count
         self.ready_bytes -= size
-        self.dequeued_bytes += size
 
     def dequeued(self) -> int:
         """Messages that have gone, for whatever reason, since the broker was started."""
         return self.enqueued - self.ready - self.unsettled
+
+    def dequeued_bytes(self) -> int:
+        return self.enqueued_bytes - self.ready_bytes - self.unsettled_bytes
 
     # Entries go out.
 
@@ -469,7 +470,6 @@ class Queue:
     def forget(self, entry: Entry) -> None:
         """The entry is gone: from the journal and from memory."""
         entry.state = GONE
-        self.dequeued_bytes += entry.size
         message = entry.message
         if entry.stored:
             if not entry.flags:
@@ -522,11 +522,8 @@ class Queue:
         self.discards["purged"] = self.discards.get("purged", 0) + count
         as_one = self.log.paging and not self.unsettled  # they must be gone from the journal together
         if as_one:
-            self.dequeued_bytes, self.unpersisted = self.enqueued_bytes, self.persisted
-            self.unpersisted_bytes = self.persisted_bytes
+            self.unpersisted, self.unpersisted_bytes = self.persisted, self.persisted_bytes
         for lane in self.lanes:
-            if not as_one and self.ordered is None:
-                self.dequeued_bytes += lane.tail_size
             entries = lane.clear(self.log)
             if as_one:
                 self.log.discard(self.queue_id, lane.number, 1, self.log.last_id)

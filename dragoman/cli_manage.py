@@ -95,7 +95,7 @@ def _number_or_text(value: str) -> int | str:
 
 @click.group()
 def queue() -> None:
-    """List, make, empty and delete the queues of a running broker.
+    """List, make, empty and delete the queues of a running broker; move their messages.
 
     \b
     dragoman queue list
@@ -147,10 +147,32 @@ def delete_queue(name: str, if_unused: bool, if_empty: bool, url: str, ca: str |
 
 @queue.command("purge")
 @click.argument("name")
+@click.option("--count", "-n", type=click.IntRange(0), default=0, help="At most so many messages; 0: all.")
 @_broker_options
-def purge_queue(name: str, url: str, ca: str | None) -> None:
+def purge_queue(name: str, count: int, url: str, ca: str | None) -> None:
     """Drop the messages of a queue that no consumer has."""
-    _with_console(url, ca, lambda console: _method(console, "purge", {"request": 0, "filter": {}}, "queue", name))
+    _with_console(url, ca, lambda console: _method(console, "purge", {"request": count, "filter": {}}, "queue", name))
+
+
+@queue.command("move")
+@click.argument("source")
+@click.argument("target")
+@click.option("--count", "-n", type=click.IntRange(0), default=0, help="At most so many messages; 0: all.")
+@_broker_options
+def move_messages(source: str, target: str, count: int, url: str, ca: str | None) -> None:
+    """Move the messages of a queue that no consumer has to the end of another one."""
+    _with_console(url, ca, lambda console: _method(console, "queueMoveMessages", {
+        "srcQueue": source, "destQueue": target, "qty": count}))
+
+
+@queue.command("redirect")
+@click.argument("source")
+@click.argument("target", default="")
+@_broker_options
+def redirect(source: str, target: str, url: str, ca: str | None) -> None:
+    """From now on, what is for one of two queues goes to the other; without a TARGET, no more."""
+    _with_console(url, ca, lambda console: _method(console, "queueRedirect", {
+        "sourceQueue": source, "targetQueue": target}))
 
 
 async def _method(console: Console, name: str, arguments: dict[str, Any], *target: str) -> None:

@@ -26,7 +26,7 @@ from broker.view import BYTES, VALUE, View
 from broker.virtualhost import VirtualHost
 from protocols.nodes import find as find_node
 from protocols.qmf import binary
-from protocols.qmf.events import event_map
+from protocols.qmf.events import event_maps
 from protocols.qmf.methods import MethodError, call
 from protocols.qmf.objects import OBJECTS, Facts, find
 from protocols.qmf.schema import PACKAGE
@@ -196,9 +196,13 @@ class Agent(Observer):
             raise MethodError(1, "No object found with that ID")
         self.management.actor = actor
         try:
-            results, wait = call(self.host, self.facts, target, str(request["_method_name"]), arguments)
+            done = call(self.host, self.facts, target, str(request["_method_name"]), arguments,
+                        lambda: self._reply(view, "_method_response", {"_arguments": {}}, {}))
         finally:
             self.management.actor = None
+        if done is None:
+            return
+        results, wait = done
         if wait:
             self.host.broker.log.commit(lambda: self._reply(view, "_method_response", {"_arguments": results}, {}))
         else:
@@ -269,13 +273,11 @@ class Agent(Observer):
         self._send(TOPIC, key, view)
 
     def _tell(self, event: Event) -> None:
-        told = event_map(event, self.host.broker.clock.now)
-        if told is None:
-            return
-        name, severity = told["_schema_id"]["_class_name"], _SEVERITIES[told["_severity"]]
-        key = f"agent.ind.event.{PACKAGE.replace('.', '_')}.{name}.{severity}.{self._suffix}"
-        if self._wanted(key):
-            self._indicate(key, self._view("_data_indication", [told], {"qmf.content": "_event"}))
+        for told in event_maps(event, self.host.broker.clock.now):
+            name, severity = told["_schema_id"]["_class_name"], _SEVERITIES[told["_severity"]]
+            key = f"agent.ind.event.{PACKAGE.replace('.', '_')}.{name}.{severity}.{self._suffix}"
+            if self._wanted(key):
+                self._indicate(key, self._view("_data_indication", [told], {"qmf.content": "_event"}))
 
     def _publish_later(self) -> None:
         self.host.broker.timers.after(self.facts.interval * 1000, self._publish)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from broker import management as m
+from broker.alerts import COUNT, SIZE
 from broker.management import Event
 from broker.values import UByte, ULong
 from protocols.qmf.schema import EVENTS
@@ -18,7 +19,8 @@ _KINDS: dict[str, tuple[str, int]] = {
     m.DISCONNECTED: ("clientDisconnect", INFO), m.QUEUE_DECLARED: ("queueDeclare", INFO),
     m.QUEUE_DELETED: ("queueDelete", INFO), m.EXCHANGE_DECLARED: ("exchangeDeclare", INFO),
     m.EXCHANGE_DELETED: ("exchangeDelete", INFO), m.BOUND: ("bind", INFO), m.UNBOUND: ("unbind", INFO),
-    m.SUBSCRIBED: ("subscribe", INFO), m.UNSUBSCRIBED: ("unsubscribe", INFO)}
+    m.SUBSCRIBED: ("subscribe", INFO), m.UNSUBSCRIBED: ("unsubscribe", INFO),
+    m.REDIRECTED: ("queueRedirect", INFO), m.REDIRECT_ENDED: ("queueRedirectCancelled", INFO)}
 
 _NAMES = {"queue": "qName", "exchange": "exName", "kind": "exType", "destination": "qName", "key": "key",
           "arguments": "args", "durable": "durable", "exclusive": "excl", "auto_delete": "autoDel",
@@ -26,12 +28,24 @@ _NAMES = {"queue": "qName", "exchange": "exName", "kind": "exType", "destination
           "messages": "msgDepth", "bytes": "byteDepth", "target": "qTarget"}
 
 
-def event_map(event: Event, now: int) -> dict[str, Any] | None:
-    """An event as a message has it, or None for one that QMF does not know. now: ms since the epoch."""
-    known = _KINDS.get(event.kind)
-    if known is None:
-        return None
-    name, severity = known
+def event_maps(event: Event, now: int) -> list[dict[str, Any]]:
+    """An event as messages have it; none for one that QMF does not know. now: ms since the epoch.
+
+    Of a mark that was crossed, consoles hear by the old name and, of a queue's depth, by the new one.
+    """
+    kinds: list[tuple[str, int]] = []
+    if event.kind != m.THRESHOLD:
+        kinds = [_KINDS[event.kind]] if event.kind in _KINDS else []
+    elif not event.values["up"]:
+        kinds = [("queueThresholdCrossedDownward", INFO)]
+    elif event.values["measure"] in (COUNT, SIZE):
+        kinds = [("queueThresholdCrossedUpward", INFO), ("queueThresholdExceeded", WARN)]
+    else:
+        kinds = [("queueThresholdExceeded", WARN)]
+    return [_event_map(event, name, severity, now) for name, severity in kinds]
+
+
+def _event_map(event: Event, name: str, severity: int, now: int) -> dict[str, Any]:
     schema = EVENTS[name]
     values: dict[str, Any] = {}
     if "rhost" in schema.types:

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from broker import arguments as options
+from broker import moving
 from broker.errors import NotFound, PreconditionFailed
 from broker.exchange import Exchange
 from broker.management import ManagedConnection
+from broker.moving import Choice
 from broker.queue import Queue
 from broker.values import UInt
 from broker.virtualhost import VirtualHost
@@ -32,11 +34,13 @@ class MethodError(Exception):
         self.code = code
 
 
-def call(host: VirtualHost, facts: Facts, target: ManagedObject, name: str, arguments: Arguments) -> Done:
-    """Call a method of an object. Raises: MethodError, BrokerError."""
+def call(host: VirtualHost, facts: Facts, target: ManagedObject, name: str, arguments: Arguments,
+         finished: Callable[[], None]) -> Done | None:
+    """Call a method of an object. None: it takes its time, and `finished` will be called. Raises: MethodError,
+    BrokerError."""
     if name not in CLASSES[target.kind].methods:
         raise MethodError(UNKNOWN_METHOD, f"{target.kind} has no method {name}")
-    given = _Given(arguments)
+    given = _Given(arguments, finished)
     if target.kind == "broker":
         method = _BROKER.get(name)
         if method is not None:
@@ -50,10 +54,15 @@ def call(host: VirtualHost, facts: Facts, target: ManagedObject, name: str, argu
 
 
 class _Given:
-    """A method's arguments. All methods raise MethodError."""
+    """A method's arguments, and whom to tell that it has come to its end. All methods raise MethodError."""
 
-    def __init__(self, values: Arguments) -> None:
+    def __init__(self, values: Arguments, finished: Callable[[], None]) -> None:
         self.values = values
+        self._finished = finished
+
+    def done(self, number: int) -> None:
+        """What was to be done to so many messages is done."""
+        self._finished()
 
     def text(self, name: str) -> str:
         value = self.values.get(name)
@@ -77,6 +86,20 @@ class _Given:
         if not isinstance(value, dict):
             raise MethodError(PARAMETER_INVALID, f"argument {name} is no map")
         return dict(value)
+
+
+    def choice(self, count: str) -> Choice:
+        """Which messages are meant: the first so many (0: all), of those that `filter` is for."""
+        number, wanted = self.number(count), self.map("filter")
+        if not wanted:
+            return Choice(number)
+        params = wanted.get("filter_params")
+        if wanted.get("filter_type") != "header_match_str" or not isinstance(params, dict):
+            raise MethodError(PARAMETER_INVALID, "a filter has filter_type header_match_str, and filter_params")
+        key, value = params.get("header_key"), params.get("header_value")
+        if not isinstance(key, str) or not key or not isinstance(value, str):
+            raise MethodError(PARAMETER_INVALID, "filter_params has header_key and header_value, both text")
+        return Choice(number, None, key, value)
 
 
 def truth(name: str, value: Any) -> bool:
@@ -209,7 +232,28 @@ def _never(result: str, what: str) -> dict[str, Callable[[VirtualHost, Facts, _G
 _STAMPS = _never("receive", "timestamps in messages received")
 _HIRES = _never("logHires", "high resolution timestamps")
 
-_BROKER: dict[str, Callable[[VirtualHost, Facts, _Given], Done]] = {
+
+def _move(host: VirtualHost, facts: Facts, given: _Given) -> None:
+    source, target = host.queue(given.text("srcQueue")), host.queue(given.text("destQueue"))
+    moving.move(source, target, given.choice("qty"), given.done)
+
+
+def _redirect(host: VirtualHost, facts: Facts, given: _Given) -> Done | None:
+    """An empty target ends the redirect, and brings the messages back."""
+    source, target = host.queue(given.text("sourceQueue")), given.text("targetQueue")
+    management = host.broker.management
+    if target:
+        moving.redirect(source, host.queue(target))
+        management.redirected(source, target, True)
+        return {}, False
+    peer = source.peer
+    moving.undo_redirect(source, given.done)
+    management.redirected(source, "" if peer is None else peer.name, False)
+    return None
+
+
+_BROKER: dict[str, Callable[[VirtualHost, Facts, _Given], Done | None]] = {
+    "queueMoveMessages": _move, "queueRedirect": _redirect,
     "create": _create, "delete": _delete, "echo": _echo, "query": _query, "getLogLevel": _get_log_level,
     "setLogLevel": _set_log_level, "getTimestampConfig": _STAMPS["get"], "setTimestampConfig": _STAMPS["set"],
     "getLogHiresTimestamp": _HIRES["get"], "setLogHiresTimestamp": _HIRES["set"]}
@@ -218,13 +262,19 @@ _BROKER: dict[str, Callable[[VirtualHost, Facts, _Given], Done]] = {
 # Queues and connections.
 
 
-def _purge(host: VirtualHost, queue: Queue, given: _Given) -> Done:
+def _purge(host: VirtualHost, queue: Queue, given: _Given) -> Done | None:
     if given.number("request") or given.map("filter"):
-        raise MethodError(NOT_IMPLEMENTED, "to purge some of the messages is not implemented")
+        moving.delete(queue, given.choice("request"), given.done)
+        return None
     return {}, queue.purge() > 0 and queue.durable
 
 
-_QUEUE: dict[str, Callable[[VirtualHost, Queue, _Given], Done]] = {"purge": _purge}
+def _reroute(host: VirtualHost, queue: Queue, given: _Given) -> None:
+    exchange = None if given.flag("useAltExchange") else host.exchange(given.text("exchange"))
+    moving.reroute(queue, exchange, given.choice("request"), given.done)
+
+
+_QUEUE: dict[str, Callable[[VirtualHost, Queue, _Given], Done | None]] = {"purge": _purge, "reroute": _reroute}
 
 
 def _connection(host: VirtualHost, key: str) -> ManagedConnection:

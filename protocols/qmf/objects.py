@@ -111,14 +111,15 @@ def _queues(host: VirtualHost, facts: Facts) -> Iterator[ManagedObject]:
 
 def queue_object(queue: Queue) -> ManagedObject:
     host = queue.host
-    alternate = queue.settings.dead_letter_exchange
+    alternate = queue.settings.alternate
+    limits, peer = queue.limits, queue.peer
     values: dict[str, Any] = {
         "vhostRef": reference("vhost", _host_key(host)), "name": plain_text(queue.name), "durable": queue.durable,
         "autoDelete": queue.auto_delete, "exclusive": queue.exclusive or queue.owner is not None,
         "arguments": model_map(queue.arguments),
         **_totals(queue), "consumerCount": len(queue.consumers), "bindingCount": len(host.bound_to.get(queue, ())) + 1,
-        "unackedMessages": queue.unsettled, "flowStopped": False, "flowStoppedCount": 0, "redirectPeer": "",
-        "redirectSource": False, "creator": ""}
+        "unackedMessages": queue.unsettled, "flowStopped": limits is not None and limits.stopped,
+        "redirectPeer": "" if peer is None else plain_text(peer.name), "redirectSource": queue.redirects}
     if alternate is not None:
         values["altExchange"] = reference("exchange", plain_text(alternate))
     return ManagedObject("queue", plain_text(queue.name), values, queue.created, host.broker.clock.now)
@@ -132,19 +133,19 @@ def _totals(queue: Queue) -> dict[str, int]:
     dequeued = queue.dequeued()
     discards = queue.discards
     expired, ring = discards.get("expired", 0), discards.get("maxlen", 0)
-    purged, replaced = discards.get("purged", 0), discards.get("replaced", 0)
+    purged, replaced, moved = discards.get("purged", 0), discards.get("replaced", 0), discards.get("moved", 0)
     totals = dict.fromkeys(_QUEUE_TOTALS, 0)
     totals.update({
         "msgTotalEnqueues": queue.enqueued, "msgTotalDequeues": dequeued, "byteTotalEnqueues": queue.enqueued_bytes,
-        "byteTotalDequeues": queue.dequeued_bytes, "msgDepth": queue.ready + queue.unsettled,
-        "byteDepth": queue.enqueued_bytes - queue.dequeued_bytes, "msgPersistEnqueues": queue.persisted,
+        "byteTotalDequeues": queue.dequeued_bytes(), "msgDepth": queue.ready + queue.unsettled,
+        "byteDepth": queue.ready_bytes + queue.unsettled_bytes, "msgPersistEnqueues": queue.persisted,
         "msgPersistDequeues": queue.unpersisted, "bytePersistEnqueues": queue.persisted_bytes,
         "bytePersistDequeues": queue.unpersisted_bytes, "releases": queue.releases,
         # What was taken is what has gone by a consumer's hand, was given back or is still taken.
-        "acquires": dequeued - expired - ring - purged - replaced + queue.releases + queue.unsettled,
+        "acquires": dequeued - expired - ring - purged - replaced - moved + queue.releases + queue.unsettled,
         "discardsTtl": expired, "discardsRing": ring, "discardsLvq": replaced, "discardsOverflow": queue.overflows,
         "discardsSubscriber": discards.get("rejected", 0) + discards.get("delivery_limit", 0),
-        "discardsPurge": purged, "reroutes": discards.get("rerouted", 0)})
+        "discardsPurge": purged, "reroutes": moved})
     return totals
 
 

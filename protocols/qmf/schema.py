@@ -131,8 +131,7 @@ _CLASSES = [
         Property("altExchange", "objId", READ_ONLY, optional=True, refers_to="Exchange")], [
         *_statistics("count64", f"{_TOTALS} releases acquires {_DISCARDS}"),
         *_statistics("hilo32", "consumerCount bindingCount unackedMessages"), Property("flowStopped", "bool"),
-        Property("flowStoppedCount", "count32"), Property("redirectPeer", "sstr"), Property("redirectSource", "bool"),
-        Property("creator", "sstr")],
+        Property("flowStoppedCount", "count32"), Property("redirectPeer", "sstr"), Property("redirectSource", "bool")],
         _methods(purge="request:uint32:I filter:map:I",
                  reroute="request:uint32:I useAltExchange:bool:I exchange:sstr:I filter:map:I")),
     SchemaClass("exchange", False, [

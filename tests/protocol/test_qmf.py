@@ -227,6 +227,9 @@ def test_the_broker_answers(console: Console) -> None:
     ("query", {"type": "nonsense", "name": "q"}, 4),
     ("setLogLevel", {"level": "loud"}, 4),
     ("setTimestampConfig", {"receive": True}, 3),
+    ("queueMoveMessages", {"srcQueue": "nonsense", "destQueue": "nonsense", "qty": 0}, 7),
+    ("queueMoveMessages", {"srcQueue": "nonsense", "qty": -1}, 7),
+    ("queueRedirect", {"sourceQueue": "nonsense", "targetQueue": "nonsense"}, 7),
     ("nonsense", {}, 2)])
 def test_a_method_that_fails_says_why(console: Console, name: str, arguments: dict[str, Any], code: int) -> None:
     assert console.fails(name, arguments)[0] == code
@@ -259,6 +262,75 @@ def test_a_long_answer_comes_in_parts(console: Console) -> None:
     assert set(names) <= set(found) and len(found) == len(set(found))
     for name in names:
         console.delete("queue", name)
+
+
+def depths(console: Console, *names: str) -> list[int]:
+    return [found["msgDepth"] for found in (console.find(f"queue:{name}") for name in names) if found is not None]
+
+
+def test_messages_are_moved_rerouted_and_purged_in_part(console: Console, queue: str) -> None:
+    other = f"{queue}.other"
+    console.create("queue", other, **{"alternate-exchange": "amq.fanout"})
+    sender = console.connection.create_sender(queue)
+    for number in range(10):
+        sender.send(Message(b"12345", properties={"colour": "red" if number % 2 else "blue"}))
+    source, target = f"org.apache.qpid.broker:queue:{queue}", f"org.apache.qpid.broker:queue:{other}"
+    red = {"filter_type": "header_match_str", "filter_params": {"header_key": "colour", "header_value": "red"}}
+    console.does("queueMoveMessages", {"srcQueue": queue, "destQueue": other, "qty": 3, "filter": red})
+    assert depths(console, queue, other) == [7, 3]
+    console.does("purge", {"request": 2, "filter": {}}, source)
+    assert depths(console, queue, other) == [5, 3]
+    console.does("queueMoveMessages", {"srcQueue": queue, "destQueue": other, "qty": 1})
+    assert depths(console, queue, other) == [4, 4]
+    console.create("binding", f"amq.fanout/{queue}/")
+    console.does("reroute", {"request": 0, "useAltExchange": True, "exchange": "", "filter": {}}, target)
+    assert depths(console, queue, other) == [8, 0]
+    console.create("binding", f"amq.direct/{other}/{queue}")
+    console.does("reroute", {"request": 1, "useAltExchange": False, "exchange": "amq.direct"}, source)
+    assert depths(console, queue, other) == [7, 1]
+    found = console.find(f"queue:{queue}")
+    assert found is not None
+    assert (found["reroutes"], found["discardsPurge"], found["acquires"]) == (5, 2, 0)
+    for wrong in ({"filter_type": "nonsense"}, {"filter_type": "header_match_str", "filter_params": {}}, []):
+        assert console.fails("purge", {"request": 0, "filter": wrong}, source)[0] == 4
+    assert console.fails("reroute", {"request": 0, "exchange": "nonsense"}, source)[0] == 7
+    assert console.fails("reroute", {"request": 0, "useAltExchange": True}, source)[0] == 7
+    console.delete("queue", other)
+
+
+def test_a_queue_is_redirected(console: Console, queue: str) -> None:
+    other = f"{queue}.other"
+    console.create("queue", other)
+    console.does("queueRedirect", {"sourceQueue": queue, "targetQueue": other})
+    console.connection.create_sender(queue).send(Message(b"12345"))
+    assert depths(console, queue, other) == [0, 1]
+    found = console.find(f"queue:{queue}")
+    assert found is not None and (found["redirectPeer"], found["redirectSource"]) == (other, True)
+    assert console.fails("queueRedirect", {"sourceQueue": queue, "targetQueue": other})[0] == 7
+    console.does("queueRedirect", {"sourceQueue": queue, "targetQueue": ""})
+    assert depths(console, queue, other) == [1, 0]
+    console.delete("queue", other)
+
+
+def test_marks_that_are_crossed_are_told(console: Console) -> None:
+    name = f"qmf.{uuid.uuid4()}"
+    console.create("queue", name, **{"qpid.alert_count": 2, "qpid.alert_count_down": 1, "qpid.alert_repeat_gap": 0})
+    events = console.connection.create_receiver(
+        "qmf.default.topic/agent.ind.event.org_apache_qpid_broker.*.*.#", credit=100)
+    sender = console.connection.create_sender(name)
+    for _ in range(2):
+        sender.send(Message(b"12345"))
+    console.does("purge", {"request": 0}, f"org.apache.qpid.broker:queue:{name}")
+    found = []
+    while not found or found[-1][0] != "queueThresholdCrossedDownward":
+        event, = events.receive(timeout=10).body
+        events.accept()
+        if event["_schema_id"]["_class_name"].startswith("queueThreshold"):
+            found.append((event["_schema_id"]["_class_name"], event["_severity"], event["_values"]["msgDepth"]))
+            assert event["_values"]["qName"] == name
+    assert found == [("queueThresholdCrossedUpward", 6, 2), ("queueThresholdExceeded", 4, 2),
+                     ("queueThresholdCrossedDownward", 6, 0)]
+    console.delete("queue", name)
 
 
 def test_agents_are_located(console: Console) -> None:
