@@ -190,7 +190,8 @@ EXCHANGE_OPTIONS: Final = [
     Option("hash_property", TEXT, "The property that it looks at.", rabbit=("hash-property",)),
     Option("initial_value", FLAG, "A new binding gets the last message that came here, if it fits.",
            qpid=("qpid.ive",), default=False),
-    Option("sequence", FLAG, "Messages get their number as the header `qpid.msg_sequence`.",
+    Option("sequence", FLAG, "Messages get their number as the header (in 1.0 the message annotation) "
+           "`qpid.msg_sequence`.",
            qpid=("qpid.msg_sequence",), default=False),
     Option("sequence_counter", NUMBER, "The number before the first.", qpid=("qpid.sequence_counter",), high=1 << 62,
            default=0),
@@ -198,16 +199,16 @@ EXCHANGE_OPTIONS: Final = [
 ]
 
 BINDING: Final = [
-    Option("match", WORD, "Of a headers exchange: whether all of the arguments must fit, or any.",
-           rabbit=("x-match",), words={word: word for word in ("all", "any", "all-with-x", "any-with-x")},
-           rabbit_words=("all", "any", "all-with-x", "any-with-x"), default="all"),
+    Option("match", KIND, "Of a headers exchange: whether all of the arguments must fit, or any: `all` `any` "
+           "`all-with-x` `any-with-x`.",
+           rabbit=("x-match",), default_text="`all`"),
     Option("selector", TEXT, "Only messages that this JMS selector fits go this way.",
            rabbit=("x-filter-jms-selector",)),
     Option("not_from", TEXT, "The container whose messages do not go this way.", rabbit=("x-filter-no-local",)),
-    Option("no_local", FLAG, "What the owner of the queue publishes itself does not go this way.",
-           qpid=("x-qpid-no-local",), default=False),
-    Option("replacement_key", TEXT, "The routing key that messages have from here on.",
+    Option("replacement_key", IGNORED, "A message keeps the routing key that its publisher gave it.",
            qpid=("x-replacement-routing-key",)),
+    Option("no_local", IGNORED, "Who publishes a message is told apart for `x-filter-no-local` alone.",
+           qpid=("x-qpid-no-local",)),
     Option("exclusive", FLAG, "Of a direct exchange: this binding takes the place of all others of its routing key.",
            qpid=("qpid.exclusive-binding",), default=False),
     Option("federation", IGNORED, "Belongs to qpidd's federation.",

@@ -10,7 +10,9 @@ from typing import Any
 
 from mypy_extensions import mypyc_attr
 
+from broker.arguments import BINDING_NAMES, given
 from broker.errors import PreconditionFailed
+from broker.extras import Extras
 from broker.message import Message
 from broker.queue import Queue
 from broker.selector import Selector, SelectorError
@@ -39,7 +41,7 @@ class Binding:
     """From an exchange to a queue or another exchange."""
 
     __slots__ = ("source", "queue", "exchange", "routing_key", "arguments", "identity", "setting", "selector",
-                 "no_local")
+                 "no_local", "exclusive")
 
     def __init__(self, source: Exchange, queue: Queue | None, exchange: Exchange | None, routing_key: str,
                  arguments: dict[str, Any], identity: str) -> None:
@@ -51,6 +53,11 @@ class Binding:
         self.arguments = arguments
         self.identity = identity  # what makes it different from the others of its exchange
         self.setting = ""  # its key in the store, when it is durable
+        if source.kind != "headers":  # there, all but a few are headers of messages
+            given(arguments, BINDING_NAMES, f"binding of exchange '{source.name}'")
+        exclusive = arguments.get("qpid.exclusive-binding")
+        self.exclusive = exclusive is not None and source.kind == "direct" and bool(
+            BINDING_NAMES["qpid.exclusive-binding"].read("qpid.exclusive-binding", exclusive, "binding"))
         self.selector = selector_argument(arguments)
         no_local = arguments.get(NO_LOCAL)
         self.no_local = no_local if isinstance(no_local, str) else ""  # whose messages it is not for
@@ -92,6 +99,7 @@ class Exchange:
         self.alternate: str | None = alternate if isinstance(alternate, str) else None
         self.bindings: dict[str, Binding] = {}
         self.dynamic = self.by_message  # or one of its bindings does
+        self.extras: Extras | None = None  # what it does beside routing
         self.deleted = False
         self.received = 0  # messages that were published to it
         self.received_bytes = 0
@@ -108,7 +116,8 @@ class Exchange:
     def unbind(self, binding: Binding) -> None:
         del self.bindings[binding.identity]
         if self.dynamic and binding.picky():
-            self.dynamic = self.by_message or any(other.picky() for other in self.bindings.values())
+            picky = any(other.picky() for other in self.bindings.values())
+            self.dynamic = picky or self.by_message or self.extras is not None
 
     def count_copies(self, queues: int, size: int) -> None:
         """A message of so many bytes goes to so many queues, and not just to one as most do."""

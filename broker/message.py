@@ -101,6 +101,13 @@ class Message(StoredMessage):
                 CONVERTERS[self.dialect].model(self), self)
         return message
 
+    def become(self, other: Message) -> None:
+        """Say what another one says; only before it is in any queue."""
+        self.native = other.native
+        self.body = other.body
+        self._view = None
+        self._translations = None
+
     def settle_pending(self) -> None:
         """One entry that the publisher waited for is safe, or needs to be no more."""
         self.pending -= 1

@@ -19,8 +19,8 @@ WORD: Final = "one of some words"
 EXCHANGE: Final = "name of an exchange"
 ALTERNATE: Final = "name of an exchange or a queue"
 MAP: Final = "map"
-KIND: Final = "a type of exchange"
-"""Checked where exchanges are made."""
+KIND: Final = "word"
+"""Checked where it is used."""
 IGNORED: Final = "ignored"
 
 LONGEST: Final = 315_360_000_000

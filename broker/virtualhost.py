@@ -20,6 +20,7 @@ from broker.errors import (
     ResourceLocked,
 )
 from broker.exchange import Binding, DefaultExchange, DirectExchange, Exchange, FanoutExchange, TopicExchange
+from broker.extras import extras_of
 from broker.hashing import ConsistentHashExchange, RandomExchange
 from broker.headers import HeadersExchange
 from broker.message import CONVERTERS, Address, Amendment, Message, address_of, amended
@@ -118,6 +119,8 @@ class VirtualHost:
             if isinstance(exchange, DelayedExchange) and exchange.delay(message) > 0:
                 exchange.keep(message)
                 return ROUTED
+            if exchange.extras is not None:
+                exchange.extras.published(message)
             queues = self._destinations(exchange, message, copies_to or [])
         elif route.queue is not None:
             return ROUTED if route.queue.enqueue(message) else REFUSED
@@ -269,11 +272,14 @@ class VirtualHost:
 
     def _make_exchange(self, name: str, kind: str, durable: bool, auto_delete: bool, internal: bool,
                        arguments: dict[str, Any], queue_id: int = 0) -> Exchange:
-        given(arguments, EXCHANGE_NAMES, f"exchange '{name}' in vhost '{self.name}'")
+        found = given(arguments, EXCHANGE_NAMES, f"exchange '{name}' in vhost '{self.name}'")
         if arguments.get("alternate-exchange") == "":
             self.nameless_is_alternate = True
         if kind != "x-delayed-message":
-            return EXCHANGE_KINDS[kind](name, kind, durable, auto_delete, internal, arguments)
+            exchange = EXCHANGE_KINDS[kind](name, kind, durable, auto_delete, internal, arguments)
+            exchange.extras = extras_of(found, self.broker.memory)
+            exchange.dynamic = exchange.dynamic or exchange.extras is not None
+            return exchange
         within_kind = arguments.get("x-delayed-type")
         if within_kind not in EXCHANGE_KINDS or within_kind == "x-delayed-message":
             raise PreconditionFailed("Invalid argument, 'x-delayed-type' must be an existing exchange type")
@@ -304,6 +310,8 @@ class VirtualHost:
             self.broker.store.delete(topology.key(topology.EXCHANGE, self.name, exchange.name))
         if isinstance(exchange, DelayedExchange):
             exchange.close()
+        if exchange.extras is not None:
+            exchange.extras.close()
         for binding in list(exchange.bindings.values()):
             self._drop(binding, False)
         for binding in list(self.bound_to.pop(exchange, {}).values()):
@@ -428,6 +436,10 @@ class VirtualHost:
         self._add(binding)
         self.routes.clear()
         self.broker.management.bound(self, binding)
+        if binding.exclusive:
+            self._drop_others(binding)
+        if source.extras is not None:
+            source.extras.bound(source, binding, self.broker.clock.now)
         if not (source.durable and destination.durable):
             return False
         binding.setting = topology.key(topology.BINDING, self.name, topology.binding_name(identity, source.name))
@@ -435,6 +447,12 @@ class VirtualHost:
                       {"source": source.name, "to": "queue" if queue is not None else "exchange",
                        "destination": destination.name, "routing_key": routing_key, "arguments": arguments})
         return True
+
+    def _drop_others(self, binding: Binding) -> None:
+        """A binding has its routing key for itself."""
+        for other in list(binding.source.bindings.values()):
+            if other is not binding and other.routing_key == binding.routing_key:
+                self.unbind(other.source, other.destination(), other.routing_key, other.arguments)
 
     def unbind(self, source: Exchange, destination: Queue | Exchange, routing_key: str,
                arguments: dict[str, Any]) -> bool:
