@@ -116,7 +116,8 @@ QUEUE: Final = [
     Option("lifetime", WORD, "When the queue goes by itself. `delete-on-close` is with the link or the session that "
            "made it.", qpid=("qpid.lifetime_policy", "qpid.lifetime-policy"), model=("lifetimePolicy",),
            words=LIFETIME, default="manual"),
-    Option("exclusivity", WORD, "Whose the queue is: who else wants to use it is refused.",
+    Option("exclusivity", WORD, "Whose the queue is: who else wants to use it is refused. `link` is one consumer at a "
+           "time; `session` is `connection` but in 0-10; `shared-subscription` refuses nobody.",
            qpid=("qpid.exclusivity_policy",), model=("exclusivityPolicy",), words=EXCLUSIVITY, default="none"),
     # Messages in it.
     Option("message_ttl", NUMBER, "The longest that a message stays.", rabbit=("x-message-ttl",),

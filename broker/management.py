@@ -72,6 +72,14 @@ class ManagedConnection:
         self.bytes_in = 0
         self.bytes_out = 0
 
+    def container(self) -> str:
+        """The name by which a client's connections are known to belong together; "" when it has told none."""
+        for name in ("clientName", "instance"):
+            value = self.properties.get(name)
+            if isinstance(value, str):
+                return value
+        return ""
+
     def managed_sessions(self) -> list[ManagedSession]:
         """Its sessions, as they are now."""
         return []

@@ -24,6 +24,7 @@ from broker.lifetime import lifetime_of
 from broker.limits import limits_of
 from broker.message import Amendment, Message, amended, restore
 from broker.ordered import OrderedLane
+from broker.ownership import claim_of
 from broker.priorities import Levels
 from broker.queue_settings import QueueSettings
 from broker.sorted import SortedLane
@@ -97,6 +98,7 @@ class Queue:
         self.consumers = Consumers(self)
         self.groups = groups_of(self, settings)
         self.limits = limits_of(self, settings)
+        self.claim = claim_of(self, settings.exclusivity)
         self.lifetime = lifetime_of(self, auto_delete, settings)
         self.expiry_timer: Timer | None = None
         self.idle_timer: Timer | None = None
@@ -558,11 +560,15 @@ class Queue:
         """Raises: ResourceLocked when the queue belongs to somebody else."""
         if self.owner is not None and self.owner is not owner:
             raise ResourceLocked(LOCKED.format(repr(self)))
+        if self.claim is not None and owner is not None and not self.claim.admits():
+            raise ResourceLocked(LOCKED.format(repr(self)))
 
     def add(self, consumer: Consumer) -> None:
         """Let a consumer take entries from now on. Raises: AccessRefused when one has the queue for itself."""
         if self.groups is not None:
             consumer.choosy = True
+        if self.settings.exclusivity == "link":
+            consumer.exclusive = True
         if self.settings.browse_only:
             consumer.browses = consumer.choosy = True
         filters = self.settings.filters

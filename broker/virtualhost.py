@@ -355,9 +355,12 @@ class VirtualHost:
                       arguments, settings, owner if exclusive else None)
         self.queues[name] = queue
         self._forget_default_route(name)
+        queue.check_access(owner)  # so that it is his, if it is to be anybody's
         if queue.durable:
-            topology.save(self.broker.store, topology.key(topology.QUEUE, self.name, name),
-                          {"id": queue.queue_id, "auto_delete": auto_delete, "arguments": arguments})
+            value = {"id": queue.queue_id, "auto_delete": auto_delete, "arguments": arguments}
+            if queue.claim is not None and queue.claim.name():
+                value["holder"] = queue.claim.name()
+            topology.save(self.broker.store, topology.key(topology.QUEUE, self.name, name), value)
         self.broker.management.queue_declared(queue, True)
         return queue, queue.durable
 
@@ -500,6 +503,8 @@ class VirtualHost:
         arguments = saved.value["arguments"]
         queue = Queue(self, saved.name, saved.value["id"], True, False, saved.value["auto_delete"], arguments,
                       _settings(saved.name, arguments, saved.name), None)
+        if queue.claim is not None:
+            queue.claim.holder = saved.value.get("holder")
         self.queues[saved.name] = queue
         return queue
 

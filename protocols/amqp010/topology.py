@@ -200,8 +200,10 @@ def queue_declare(session: Session, number: int, m: Arguments) -> bool:
         goes_with_session = False
     elif lifetime in WITH_SESSION:
         session.exclusive_queues[queue] = goes_with_session = True
-    if m["exclusive"]:
+    if m["exclusive"] and queue.settings.exclusivity in ("none", "session"):
         _own(session, queue, goes_with_session)
+    elif goes_with_session:
+        session.exclusive_queues[queue] = True
     return session.when_durable(number, wait)
 
 

@@ -495,6 +495,9 @@ class Connection(FrontEnd):
             self.close_with(ProtocolError(LIMIT_EXCEEDED, "local-idle-timeout expired", CONNECTION))
             self._finish()
 
+    def container(self) -> str:
+        return self.container_id
+
     def managed_sessions(self) -> list[ManagedSession]:
         return [ManagedSession(f"{self.peer}/{number}", number, len(session.unsettled),
                                [link.consumer for link in session.links.values() if isinstance(link, Outgoing)])

@@ -10,7 +10,8 @@ import pytest
 from broker_kit import Reader, Running, body_of
 
 from broker import alternate as alternate_module
-from broker.management import THRESHOLD, Event, Observer
+from broker.errors import ResourceLocked
+from broker.management import THRESHOLD, Event, ManagedConnection, Observer
 from broker.message import AMQP091, Message, address_of
 from broker.queue import Queue
 from protocols.amqp091.frames import BODY, HEADER, frame
@@ -229,3 +230,26 @@ def test_alerts_of_size_and_age(one: Running) -> None:
     one.clock.now += 100_000
     one.broker.timers.run()
     assert len(notes.heard) == 3
+
+
+# Whose a queue is
+
+def test_a_users_queue_is_his_after_a_restart(one: Running, tmp_path: Path) -> None:
+    alice, bob = ManagedConnection(), ManagedConnection()
+    alice.user, bob.user = "alice", "bob"
+    one.broker.management.actor = alice
+    queue = one.queue("q", {"qpid.exclusivity_policy": "PRINCIPAL"})
+    one.broker.management.actor = bob
+    with pytest.raises(ResourceLocked):
+        queue.check_access(bob)
+    one.broker.management.actor = None
+    one.close()
+    again = Running(tmp_path / "one", keep=5)
+    for who, may in ((bob, False), (alice, True), (None, True)):
+        again.broker.management.actor = who
+        if may:
+            again.host.queues["q"].check_access(who)
+        else:
+            with pytest.raises(ResourceLocked):
+                again.host.queues["q"].check_access(who)
+    one.loop, one.broker = again.loop, again.broker
