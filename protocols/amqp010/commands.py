@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from broker.transaction import Transaction
-from protocols.amqp010 import messages, topology
+from protocols.amqp010 import dtx, messages, topology
 from protocols.amqp010.errors import ILLEGAL_STATE, LIMIT_EXCEEDED, SessionError
 
 if TYPE_CHECKING:
@@ -29,14 +29,14 @@ def nothing(session: Session, number: int, m: Arguments) -> bool:
 
 
 def tx_select(session: Session, number: int, m: Arguments) -> bool:
-    if session.transaction is not None:
+    if session.transaction is not None or session.distributed:
         raise SessionError(ILLEGAL_STATE, "the session is transactional already")
     session.transaction = Transaction(session.host)
     return True
 
 
 def _transaction(session: Session) -> Transaction:
-    if session.transaction is None:
+    if session.transaction is None or session.distributed:
         raise SessionError(ILLEGAL_STATE, "the session is not transactional: tx.select is required")
     return session.transaction
 
@@ -67,6 +67,9 @@ COMMANDS: dict[str, Callable[[Session, int, Arguments], bool]] = {
     "message.cancel": messages.cancel, "message.set-flow-mode": messages.set_flow_mode, "message.flow": messages.flow,
     "message.flush": messages.flush, "message.stop": messages.stop,
     "tx.select": tx_select, "tx.commit": tx_commit, "tx.rollback": tx_rollback,
+    "dtx.select": dtx.select, "dtx.start": dtx.start, "dtx.end": dtx.end, "dtx.commit": dtx.commit,
+    "dtx.forget": dtx.forget, "dtx.get-timeout": dtx.get_timeout, "dtx.prepare": dtx.prepare,
+    "dtx.recover": dtx.recover, "dtx.rollback": dtx.rollback, "dtx.set-timeout": dtx.set_timeout,
     "exchange.declare": topology.exchange_declare, "exchange.delete": topology.exchange_delete,
     "exchange.query": topology.exchange_query, "exchange.bind": topology.exchange_bind,
     "exchange.unbind": topology.exchange_unbind, "exchange.bound": topology.exchange_bound,

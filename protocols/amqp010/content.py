@@ -31,13 +31,14 @@ _REDELIVERED = 4
 
 
 def build(header: bytes, pieces: list[bytes], size: int) -> tuple[bytes, list[bytes] | None]:
-    """`native` and `body` of a message with this header segment and this body, whose pieces have `size` bytes."""
-    last = 0 if size else LAST_SEGMENT
+    """`native` and `body` of a message with this header segment and this body, whose pieces have `size` bytes. With no
+    pieces there is no body, which is not the same as an empty one."""
+    last = 0 if pieces else LAST_SEGMENT
     if len(header) <= MOST:
         head = frame_head(len(header), HEADER, 0, last | FIRST_FRAME | LAST_FRAME) + header
     else:
         head = _long_header(header, last)
-    if not size:
+    if not pieces:
         return head, None
     if size > MOST:
         return head, pieces
@@ -98,9 +99,9 @@ def content_frames(message: Message, channel: int, frame_max: int) -> list[bytes
     native = message.native
     if message.body is None and len(native) <= frame_max and native[0] & LAST_FRAME:
         return [for_channel(native, channel)]
-    last = 0 if message.size else LAST_SEGMENT
+    last = native[0] & LAST_SEGMENT
     found = frames(header_segment(message), HEADER, channel, last, frame_max)
-    if not message.size:
+    if last:
         return found
     most = frame_max - FRAME_HEADER
     pieces = body_pieces(message)

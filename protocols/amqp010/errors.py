@@ -7,6 +7,8 @@ from broker.errors import (
     AccessRefused,
     BrokerError,
     CommandInvalid,
+    IllegalState,
+    InvalidArgument,
     NotAllowed,
     NotFound,
     NotImplementedHere,
@@ -35,7 +37,7 @@ CONNECTION_FORCED, INVALID_PATH, FRAMING_ERROR = 320, 402, 501
 _CODES: dict[type[BrokerError], int] = {
     NotFound: NOT_FOUND, AccessRefused: NOT_ALLOWED, ResourceLocked: RESOURCE_LOCKED,
     PreconditionFailed: PRECONDITION_FAILED, CommandInvalid: COMMAND_INVALID, NotAllowed: NOT_ALLOWED,
-    NotImplementedHere: NOT_IMPLEMENTED,
+    NotImplementedHere: NOT_IMPLEMENTED, IllegalState: ILLEGAL_STATE, InvalidArgument: INVALID_ARGUMENT,
 }
 
 

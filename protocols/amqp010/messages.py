@@ -23,6 +23,7 @@ from protocols.amqp010.errors import (
 )
 from protocols.amqp010.ids import Ranges, add, extend_all, on_wire
 from protocols.amqp010.subscription import BYTES, CREDIT, MESSAGES, WINDOW, Subscription
+from protocols.amqp010.topology import named
 
 if TYPE_CHECKING:
     from protocols.amqp010.session import Session
@@ -34,7 +35,7 @@ def subscribe(session: Session, number: int, m: Arguments) -> bool:
     destination = m.get("destination", "")
     if destination in session.subscriptions:
         raise SessionError(NOT_ALLOWED, f"there is a subscription '{destination}' already")
-    queue = session.host.queue(m.get("queue", ""))
+    queue = session.host.queue(named(m, "queue"))
     queue.check_access(session)
     for mode, most in (("accept_mode", 1), ("acquire_mode", 1)):
         if m.get(mode, 0) > most:
@@ -129,7 +130,8 @@ def accept(session: Session, number: int, m: Arguments) -> bool:
     if session.transaction is not None:
         for transfer, entry in taken.items():
             session.transaction.settle(entry, ACCEPT)
-            session.in_transaction[transfer] = entry
+            if not session.distributed:
+                session.in_transaction[transfer] = entry
         return True
     stored = False
     for entry in taken.values():

@@ -58,6 +58,7 @@ class Session(Publisher):
     def __init__(self, connection: Connection, name: bytes) -> None:
         self.host = connection.host
         self.broker = connection.broker
+        self.registry = connection.registry
         self.user = connection.user
         self.name = name
         self.connection: Connection | None = None
@@ -88,7 +89,8 @@ class Session(Publisher):
         self.unsettled: dict[int, Entry] = {}  # acquired, by the id of their transfer
         self.delivered: dict[int, Delivered] = {}  # what the client's completion will give back as credit
         self.browsed: dict[int, Delivered] = {}  # not acquired, and may be yet
-        self.transaction: Transaction | None = None
+        self.transaction: Transaction | None = None  # or the branch that it works on
+        self.distributed = False  # its transactions are branches of distributed ones
         self.in_transaction: dict[int, Entry] = {}  # accepted within the transaction
         self.exclusive_queues: dict[Queue, bool] = {}  # and whether they go with the session
 
@@ -148,10 +150,9 @@ class Session(Publisher):
         if self.ended:
             return
         self.ended = True
-        connection = self.connection
-        if connection is not None:
-            connection.forget(self)
-            connection.registry.remove(self)
+        if self.connection is not None:
+            self.connection.forget(self)
+        self.registry.remove(self)
         self.let_go()
         self.connection = None
 
@@ -160,8 +161,11 @@ class Session(Publisher):
         for subscription in list(self.subscriptions.values()):
             subscription.queue.remove(subscription)
         self.subscriptions.clear()
-        if self.transaction is not None:
+        if self.distributed:
+            self.host.branches.session_ended(self)
+        elif self.transaction is not None:
             self.transaction.rollback()
+        self.transaction = None
         entries = {**self.unsettled, **self.in_transaction}
         self.unsettled = {}
         self.in_transaction = {}
@@ -466,7 +470,7 @@ class Session(Publisher):
                       command_code=command & 0xFF, field_index=0, description=short(text, 65535), error_info={})
             connection.control("session.detach", self.channel, name=self.name)
             self.failed = True
-            connection.registry.remove(self)
+            self.registry.remove(self)
             self.let_go()
         else:
             self.failed = True

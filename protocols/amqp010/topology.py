@@ -13,6 +13,7 @@ from broker.exchange import Binding, Exchange
 from broker.lifetime import WITH_CONNECTION, WITH_SESSION
 from broker.queue import Queue
 from protocols.amqp010.errors import (
+    ILLEGAL_ARGUMENT,
     INVALID_ARGUMENT,
     NOT_ALLOWED,
     NOT_FOUND,
@@ -29,10 +30,12 @@ Arguments = dict[str, Any]
 _ALTERNATE = "alternate-exchange"
 
 
-def _named(m: Arguments, field: str) -> str:
+def named(m: Arguments, field: str) -> str:
+    """A name that must be there. Raises: SessionError."""
     name: str = m.get(field, "")
     if not name:
-        raise SessionError(INVALID_ARGUMENT, f"{field.replace('_', '-')}: a name is required")
+        code = INVALID_ARGUMENT if field == "exchange" else ILLEGAL_ARGUMENT
+        raise SessionError(code, f"{field}: a name is required")
     return name
 
 
@@ -55,7 +58,7 @@ def _alternate(session: Session, m: Arguments) -> str | None:
 
 
 def exchange_declare(session: Session, number: int, m: Arguments) -> bool:
-    name = _named(m, "exchange")
+    name = named(m, "exchange")
     kind = m.get("type", "")
     known = session.host.exchanges.get(name)
     if m["passive"] and known is None:
@@ -81,7 +84,7 @@ def exchange_declare(session: Session, number: int, m: Arguments) -> bool:
 
 
 def exchange_delete(session: Session, number: int, m: Arguments) -> bool:
-    name = _named(m, "exchange")
+    name = named(m, "exchange")
     exchange = _exchange(session, name)
     host = session.host
     if any(other.alternate == name for other in host.exchanges.values() if other is not exchange) or any(
@@ -107,9 +110,8 @@ def _bindings(exchange: Exchange, queue: Queue, key: str) -> list[Binding]:
 
 def exchange_bind(session: Session, number: int, m: Arguments) -> bool:
     """Bind; of one queue and one key there is one binding, and its arguments are the newest."""
-    queue = session.host.queue(_named(m, "queue"))
-    exchange = _exchange(session, _named(m, "exchange"))
-    queue.check_access(session)
+    queue = _own_queue(session, m)
+    exchange = _exchange(session, named(m, "exchange"))
     key = m.get("binding_key", "")
     before = _bindings(exchange, queue, key)
     wait = session.host.bind(exchange, queue, key, m.get("arguments", {}))
@@ -120,8 +122,8 @@ def exchange_bind(session: Session, number: int, m: Arguments) -> bool:
 
 
 def exchange_unbind(session: Session, number: int, m: Arguments) -> bool:
-    queue = session.host.queue(_named(m, "queue"))
-    exchange = _exchange(session, _named(m, "exchange"))
+    queue = _own_queue(session, m)
+    exchange = _exchange(session, named(m, "exchange"))
     key = m.get("binding_key", "")
     bindings = _bindings(exchange, queue, key)
     if not bindings:
@@ -167,11 +169,14 @@ def _not_matched(exchange: Exchange, queue: Queue | None, m: Arguments) -> dict[
 
 
 def queue_declare(session: Session, number: int, m: Arguments) -> bool:
-    name = _named(m, "queue")
+    name = named(m, "queue")
     known = session.host.queues.get(name)
     alternate = _alternate(session, m)
     if known is not None:
-        known.check_access(session)
+        if m["exclusive"] or not m["passive"]:  # others may ask whether it is there
+            known.check_access(session)
+        if m["exclusive"] and m["passive"] and known.owner is not session:
+            raise SessionError(RESOURCE_LOCKED, f"{known!r} does not belong to this session")
         if alternate and known.settings.alternate != alternate:
             raise SessionError(NOT_ALLOWED, f"queue '{name}' has alternate exchange "
                                             f"'{known.settings.alternate or ''}', not '{alternate}'")
@@ -214,7 +219,7 @@ def _own(session: Session, queue: Queue, goes_with_session: bool) -> None:
 
 
 def _own_queue(session: Session, m: Arguments) -> Queue:
-    queue = session.host.queue(_named(m, "queue"))
+    queue = session.host.queue(named(m, "queue"))
     queue.check_access(session)
     return queue
 
@@ -240,7 +245,7 @@ def queue_purge(session: Session, number: int, m: Arguments) -> bool:
 
 
 def queue_query(session: Session, number: int, m: Arguments) -> bool:
-    queue = session.host.queues.get(_named(m, "queue"))
+    queue = session.host.queues.get(named(m, "queue"))
     if queue is None:
         session.result(number, "queue-query-result")
         return True
