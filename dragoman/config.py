@@ -149,7 +149,7 @@ class Amqp010:
                           "silent for two of them is gone.", maximum=65535, restart=True)
     session_seconds: int = _key(600, Kind.SECONDS, "The longest time that a session is kept for a client whose "
                                 "connection broke, if it asks for that.", restart=True)
-    xa_seconds: int = _key(0, Kind.SECONDS, "A distributed transaction that is not prepared in this time is "
+    xa_seconds: int = _key(60, Kind.SECONDS, "A distributed transaction that is not prepared in this time is "
                            "rolled back, unless its client sets another. 0 for no time-out.", restart=True)
     xa_max_seconds: int = _key(0, Kind.SECONDS, "The longest such time that a client may set. 0 for any.",
                                restart=True)
