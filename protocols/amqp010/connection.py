@@ -209,13 +209,13 @@ class Connection(FrontEnd):
                 if size < FRAME_HEADER or size > self.frame_max:
                     raise ConnectionError010(FRAMING_ERROR, f"a frame of {size} bytes: it must have {FRAME_HEADER} to "
                                                             f"{self.frame_max}")
-                if stop > end:
-                    return at
                 flags = data[at]
                 kind = data[at + 1]
                 if flags & 0xF0 or kind > 3 or (data[at + 5] & 15 == 0) is not (kind == CONTROL):
                     raise ConnectionError010(FRAMING_ERROR, f"a frame with flags {flags:#x}, segment type {kind}, "
                                                             f"track {data[at + 5]}")
+                if stop > end:
+                    return at
                 channel = data[at + 6] << 8 | data[at + 7]
                 if kind == CONTROL:
                     self._control_frame(flags, channel, data, at + FRAME_HEADER, stop)

@@ -17,6 +17,7 @@ from pamqp.commands import Exchange, Queue
 
 from tests import peers
 from tests.wire import Channel, Client, Peer, Refusal
+from tests.wire010 import Client010
 from tests.wire10 import Client10
 
 PEER = os.environ.get("DRAGOMAN_PEER", "")
@@ -93,6 +94,20 @@ def connect10(peer: Peer) -> Iterator[Callable[..., Client10]]:
 
 
 @pytest.fixture
+def connect010(peer: Peer) -> Iterator[Callable[..., Client010]]:
+    """Makes connections of AMQP 0-10 with a session; the arguments are those of `Client010`."""
+    clients: list[Client010] = []
+
+    def connect010(session: bytes = b"", **options: Any) -> Client010:
+        clients.append(Client010(peer.host, peer.port, session or uuid.uuid4().bytes, **options))
+        return clients[-1]
+
+    yield connect010
+    for client in clients:
+        client.vanish()
+
+
+@pytest.fixture
 def name(peer: Peer, request: pytest.FixtureRequest) -> Iterator[Callable[..., str]]:
     """Makes names that nobody else has; queues and exchanges of these names are deleted at the end."""
     names: list[str] = []
@@ -143,3 +158,10 @@ def queue(ch: Channel, name: Callable[..., str]) -> str:
 def wire(connect10: Callable[..., Client10]) -> Client10:
     """A connection of AMQP 1.0 with a session."""
     return connect10("wire")
+
+
+@pytest.fixture
+def c010(name: object, connect010: Callable[..., Client010]) -> Client010:
+    """A connection of AMQP 0-10 with a session. (It takes `name` so that it is closed before the names are cleaned
+    up.)"""
+    return connect010()
