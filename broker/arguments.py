@@ -127,7 +127,8 @@ QUEUE: Final = [
     Option("message_durability", WORD, "Whether messages survive the broker: as they say, all or none.",
            qpid=("qpid.message_durability",), model=("messageDurability",), words=MESSAGE_DURABILITY,
            default="default"),
-    Option("no_local", FLAG, "What the owner of the queue publishes itself does not go there.", qpid=("no-local",),
+    Option("no_local", FLAG, "What is published by the connection that declared the queue, or that consumes "
+           "from it, does not go there.", qpid=("no-local",),
            model=("noLocal",), default=False),
     Option("single_active", FLAG, "One consumer gets all messages, until it goes.",
            rabbit=("x-single-active-consumer",), default=False),

@@ -17,6 +17,7 @@ from broker.message import Message
 from broker.queue_settings import QueueSettings
 
 if TYPE_CHECKING:
+    from broker.management import ManagedConnection
     from broker.queue import Queue
 
 _AT_ONCE = 1000
@@ -27,7 +28,8 @@ class Limits:
     """The limits and marks of one queue that has any. The queue tells what comes and goes."""
 
     __slots__ = ("queue", "overflow", "max_length", "max_bytes", "counts_unsettled", "stop_count", "resume_count",
-                 "stop_size", "resume_size", "marked", "stopped", "held", "lifted", "alerts")
+                 "stop_size", "resume_size", "marked", "stopped", "held", "lifted", "alerts",
+                 "no_local", "local")
 
     def __init__(self, queue: Queue, settings: QueueSettings) -> None:
         self.queue = queue
@@ -43,6 +45,8 @@ class Limits:
         self.stopped = False  # publishers are held
         self.held: list[Message] = []  # what they wait for
         self.alerts = alerts_of(queue, settings)
+        self.no_local = settings.no_local
+        self.local: ManagedConnection | None = queue.host.broker.management.actor if self.no_local else None
         self.lifted = False  # for now, nothing is refused: it was promised a place
 
     def full(self, count: int, size: int) -> bool:
@@ -62,6 +66,16 @@ class Limits:
         if self.overflow == DROP_HEAD or self.overflow == RING_STRICT:
             return self.counts_unsettled and not self._could_drop_for(count, size)
         return True
+
+    def is_own(self) -> bool:
+        """Whether the message that comes is from the connection that declared the queue or consumes from it, and is
+        not to be seen there (no-local)."""
+        return self.no_local and self.local is not None and self.queue.host.broker.management.actor is self.local
+
+    def consumer_came(self) -> None:
+        """The client whose input is being dealt with consumes from the queue from now on."""
+        if self.no_local:
+            self.local = self.queue.host.broker.management.actor
 
     def admits(self, message: Message) -> bool:
         """Whether the queue takes a message; makes room for it, where that is what the queue does."""
@@ -172,5 +186,5 @@ def limits_of(queue: Queue, settings: QueueSettings) -> Limits | None:
     """None for a queue without limits and marks, which then has no work with them."""
     limits = Limits(queue, settings)
     limited = settings.max_length >= 0 or settings.max_bytes >= 0
-    watched = limits.marked or limits.alerts is not None or goes_when_empty(settings)
+    watched = limits.no_local or limits.marked or limits.alerts is not None or goes_when_empty(settings)
     return limits if limited or watched else None

@@ -113,9 +113,12 @@ class Queue:
     def enqueue(self, message: Message) -> bool:
         """Put a message in the queue, and deliver it if a consumer is ready. False: refused, the queue is full."""
         limits = self.limits
-        if limits is not None and not limits.admits(message):
-            self.overflows += 1
-            return False
+        if limits is not None:
+            if limits.is_own():
+                return True
+            if not limits.admits(message):
+                self.overflows += 1
+                return False
         self.enqueued += 1
         self.enqueued_bytes += message.size
         log = self.log
@@ -576,6 +579,8 @@ class Queue:
             consumer.choose(filters.selector if consumer.selector is None else None,
                             -1 if consumer.since else filters.replay_period)
         self.consumers.add(consumer)
+        if self.limits is not None:
+            self.limits.consumer_came()
         self.used()
         self.host.broker.management.subscribed(self, consumer)
         self.wake(consumer)

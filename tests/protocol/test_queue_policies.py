@@ -262,3 +262,19 @@ def test_marks_after_a_restart(tmp_path: Any) -> None:
                     channel.basic_publish("", "q", b"x", pika.BasicProperties(delivery_mode=2))
             with pytest.raises(pika.exceptions.NackError):
                 channel.basic_publish("", "q", b"x", pika.BasicProperties(delivery_mode=2))
+
+
+# No-local
+
+@pytest.mark.parametrize("value", [True, "true", 1])
+def test_no_local(ch: Channel, other: Channel, name: Name, value: Any) -> None:
+    queue = name()
+    ch.queue(queue, arguments={"no-local": value})
+    ch.put("", queue, b"of the declarer")
+    other.put("", queue, b"of another")
+    assert bodies(ch, queue) == [b"of another"]
+    other.consume(queue, no_ack=True)
+    ch.put("", queue, b"of the declarer, who does not consume")
+    other.put("", queue, b"of the consumer")
+    ch.put("", queue, b"last")
+    assert other.deliveries(2) == [b"of the declarer, who does not consume", b"last"]
