@@ -12,7 +12,7 @@ from broker_kit import Reader, Running, body_of
 from broker import alternate as alternate_module
 from broker.errors import ResourceLocked
 from broker.management import THRESHOLD, Event, ManagedConnection, Observer
-from broker.message import AMQP091, Message, address_of
+from broker.message import AMQP091, Message, Publisher, address_of
 from broker.queue import Queue
 from protocols.amqp091.frames import BODY, HEADER, frame
 
@@ -144,6 +144,50 @@ def test_dead_letter_queue(one: Running, tmp_path: Path) -> None:
     assert again.host.exchanges["q_DLE"].kind == "fanout"
     assert bodies(again.host.queues["q_DLQ"]) == [b"x"]
     one.loop, one.broker = again.loop, again.broker
+
+
+def test_what_a_queue_that_destroys_itself_leaves(one: Running) -> None:
+    letters = one.queue("letters", {})
+    one.queue("q", {"qpid.max_count": 3, "qpid.policy_type": "self-destruct", "alternate-exchange": "letters"})
+    for number in range(6):
+        one.publish("", "q", b"%d" % number, True, 0)
+    assert list(one.host.queues) == ["letters"]
+    assert bodies(letters) == [b"0", b"1", b"2", b"3"]
+
+
+# Publishers that are held
+
+class Waiting(Publisher):
+    def __init__(self) -> None:
+        self.told: list[int] = []
+
+    def confirmed(self, sequence: int) -> None:
+        self.told.append(sequence)
+
+
+@pytest.mark.parametrize("end", ["consumed", "purged", "deleted"])
+@pytest.mark.parametrize("count", [10, 2500])
+def test_held_publishers(one: Running, end: str, count: int) -> None:
+    """Those that wait are told in their order, and nothing of those that do not is kept."""
+    queue = one.queue("q", {"qpid.flow_stop_count": 2, "qpid.flow_resume_count": 0})
+    waiting = Waiting()
+    for number in range(count):
+        put(one, "q")
+        message = put(one, "q")
+        if message.pending:
+            message.publisher, message.sequence = waiting, number
+    one.loop.settle()
+    assert waiting.told == [0]
+    assert queue.limits is not None and len(queue.limits.held) <= count
+    if end == "consumed":
+        bodies(queue)
+    elif end == "purged":
+        queue.purge()
+    else:
+        one.host.delete_queue(queue)
+    one.loop.settle()
+    assert waiting.told == list(range(count))
+    assert one.broker.memory.used == 0
 
 
 # Times to live and durability
