@@ -224,8 +224,8 @@ CONSUMER: Final = [
            rabbit=("x-filter-jms-selector",), qpid=("x-apache-selector",)),
     Option("replay_period", NUMBER, "Begin with the messages of the last so many seconds.",
            qpid=("x-qpid-replay-period",), unit="s", high=LONGEST // 1000, default=-1, default_text="with all"),
-    Option("no_local", FLAG, "Not what was published by the consumer's own connection.",
-           qpid=("no-local", "x-qpid-no-local"), default=False),
+    Option("no_local", IGNORED, "A queue has this option, and in 1.0 a consumer; here it is left alone, as RabbitMQ "
+           "does.", qpid=("no-local", "x-qpid-no-local")),
     Option("synchronisation", IGNORED, "Completions are told as they are due.", qpid=("qpid.sync_frequency",)),
 ]
 

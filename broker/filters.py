@@ -12,13 +12,12 @@ from broker.selector import Selector, SelectorError
 class Wanted:
     """What a subscription's arguments ask for (the table CONSUMER of broker.arguments)."""
 
-    __slots__ = ("priority", "selector", "replay_period", "no_local")
+    __slots__ = ("priority", "selector", "replay_period")
 
     def __init__(self) -> None:
         self.priority = 0
         self.selector: Selector | None = None
         self.replay_period = -1  # s; -1 for "from the first message on"
-        self.no_local = False
 
 
 def wanted(arguments: dict[str, Any], what: str) -> Wanted:
@@ -30,8 +29,6 @@ def wanted(arguments: dict[str, Any], what: str) -> Wanted:
             found.priority = one.value
         elif name == "replay_period":
             found.replay_period = one.value
-        elif name == "no_local":
-            found.no_local = one.value
         elif name == "selector" and one.value:
             try:
                 found.selector = Selector(one.value)
