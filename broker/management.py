@@ -84,6 +84,10 @@ class ManagedConnection:
         """Its sessions, as they are now."""
         return []
 
+    def end_session_by_order(self, channel: int, text: str) -> None:
+        """The same for one of its sessions, which was there a moment ago."""
+        raise NotImplementedError
+
     def close_by_order(self, text: str) -> None:
         """An operator wants the client gone: say so in the dialect's way, and close."""
         raise NotImplementedError
@@ -226,6 +230,13 @@ class Management:
             raise NotFound(f"no connection {connection.peer}")
         logger.warning("%s: the connection is closed by order of an operator", connection.peer)
         connection.close_by_order("closed by management")
+
+    def close_session(self, connection: ManagedConnection, session: ManagedSession) -> None:
+        """End one session or channel of a client. Raises: NotFound, when it is gone already."""
+        if connection not in self.connections:
+            raise NotFound(f"no session {session.name}")
+        logger.warning("%s: session %s is ended by order of an operator", connection.peer, session.name)
+        connection.end_session_by_order(session.channel, "ended by management")
 
     def bindings(self, host: VirtualHost) -> Iterator[Binding]:
         """All bindings of a virtual host between what users can see."""

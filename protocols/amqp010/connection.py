@@ -19,6 +19,7 @@ from protocols.amqp010.errors import (
     CONNECTION_FORCED,
     FRAMING_ERROR,
     INVALID_PATH,
+    NORMAL,
     NOT_ATTACHED,
     SESSION_BUSY,
     TRANSPORT_BUSY,
@@ -487,6 +488,11 @@ class Connection(FrontEnd):
             self._say_close(CONNECTION_FORCED, text)
         elif self.state != _CLOSING:
             self._finish()
+
+    def end_session_by_order(self, channel: int, text: str) -> None:
+        session = self.sessions[channel]
+        session.end()
+        self.control("session.detached", channel, name=session.name, code=NORMAL)
 
     def managed_sessions(self) -> list[ManagedSession]:
         return [ManagedSession(session.name.decode("utf-8", "replace"), number, len(session.unsettled),

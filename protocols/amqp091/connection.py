@@ -526,6 +526,13 @@ class Connection(FrontEnd):
             self._let_go()
             self._finish()
 
+    def end_session_by_order(self, channel: int, text: str) -> None:
+        ended = self.channels[channel]
+        if not ended.closing:
+            ended.close()
+            self.write(self.variant.encode("channel.close", channel, reply_code=320, class_id=0, method_id=0,
+                                           reply_text=_short(f"CONNECTION_FORCED - {text}")))
+
     def managed_sessions(self) -> list[ManagedSession]:
         return [ManagedSession(f"{self.peer}/{channel.number}", channel.number, len(channel.unacked),
                                list(channel.consumers.values())) for channel in self.channels.values()]

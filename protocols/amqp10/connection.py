@@ -25,6 +25,7 @@ from protocols.amqp10.errors import (
     LIMIT_EXCEEDED,
     LINK,
     NOT_ALLOWED,
+    SESSION,
     UNAUTHORIZED,
     ProtocolError,
     link_error,
@@ -498,10 +499,13 @@ class Connection(FrontEnd):
     def container(self) -> str:
         return self.container_id
 
+    def end_session_by_order(self, channel: int, text: str) -> None:
+        self.sessions[channel].fail(ProtocolError(FORCED, text, SESSION))
+
     def managed_sessions(self) -> list[ManagedSession]:
         return [ManagedSession(f"{self.peer}/{number}", number, len(session.unsettled),
                                [link.consumer for link in session.links.values() if isinstance(link, Outgoing)])
-                for number, session in self.sessions.items()]
+                for number, session in self.sessions.items() if not session.ending]
 
     def shut_down(self, text: str) -> None:
         if self.state in (_OPENING, _RUNNING):

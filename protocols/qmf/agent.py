@@ -28,7 +28,7 @@ from protocols.nodes import find as find_node
 from protocols.qmf import binary
 from protocols.qmf.events import event_maps
 from protocols.qmf.methods import MethodError, call
-from protocols.qmf.objects import OBJECTS, Facts, find
+from protocols.qmf.objects import OBJECTS, Facts, Objects, find
 from protocols.qmf.schema import PACKAGE
 
 logger = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ class Agent(Observer):
         self._do(Request(message, self.management.actor))
 
     def happened(self, event: Event) -> None:
-        if event.host in ("", self.host.name) and self.topic.bindings:
+        if event.host in ("", self.host.name) and len(self.topic.bindings) > 1:  # one is the agent's
             self._do(event)
 
     def _do(self, what: Request | Event) -> None:
@@ -167,17 +167,14 @@ class Agent(Observer):
         content = {"qmf.content": "_data"}
         identity = query.get("_object_id")
         if isinstance(identity, dict):
-            found = find(self.host, self.facts, str(identity.get("_object_name")))
-            self._reply(view, "_query_response", [] if found is None else [found.as_map(self.name)], content)
-            return
-        schema = query.get("_schema_id")
-        schema = schema if isinstance(schema, dict) else {}
-        makes = OBJECTS.get(str(schema.get("_class_name")).lower())
-        if makes is None or schema.get("_package_name", PACKAGE) != PACKAGE:
-            self._reply(view, "_query_response", [], content)
-            return
+            makes = find(self.host, self.facts, str(identity.get("_object_name")))
+        else:
+            makes = self._objects(query.get("_schema_id"))
         objects: list[Any] = []
-        for found in makes(self.host, self.facts):
+        for found in makes:
+            if found is None:
+                yield
+                continue
             if len(objects) == OBJECTS_A_MESSAGE:
                 self._reply(view, "_query_response", objects, {**content, "partial": None})
                 objects = []
@@ -185,19 +182,24 @@ class Agent(Observer):
             objects.append(found.as_map(self.name))
         self._reply(view, "_query_response", objects, content)
 
+    def _objects(self, schema: Any) -> Objects:
+        """The objects of the class that a query names."""
+        if isinstance(schema, dict) and schema.get("_package_name", PACKAGE) == PACKAGE:
+            makes = OBJECTS.get(str(schema.get("_class_name")).lower())
+            if makes is not None:
+                return makes(self.host, self.facts)
+        return iter(())
+
     def _call(self, view: View, actor: ManagedConnection | None) -> None:
         """Raises: MethodError, BrokerError."""
         request = _map_of(view)
         identity, arguments = request.get("_object_id"), request.get("_arguments", {})
         if not isinstance(identity, dict) or not isinstance(arguments, dict) or "_method_name" not in request:
             raise MethodError(4, "a method request has _object_id, _method_name and _arguments")
-        target = find(self.host, self.facts, str(identity.get("_object_name")))
-        if target is None:
-            raise MethodError(1, "No object found with that ID")
         self.management.actor = actor
         try:
-            done = call(self.host, self.facts, target, str(request["_method_name"]), arguments,
-                        lambda: self._reply(view, "_method_response", {"_arguments": {}}, {}))
+            done = call(self.host, self.facts, str(identity.get("_object_name")), str(request["_method_name"]),
+                        arguments, lambda: self._reply(view, "_method_response", {"_arguments": {}}, {}))
         finally:
             self.management.actor = None
         if done is None:
@@ -301,6 +303,9 @@ class Agent(Observer):
         for kind in kinds:
             objects: list[Any] = []
             for found in OBJECTS[kind](self.host, self.facts):
+                if found is None:
+                    yield
+                    continue
                 if len(objects) == OBJECTS_A_MESSAGE:
                     self._indicate(self._data_key(kind), self._view("_data_indication", objects,
                                                                     {"qmf.content": "_data"}))

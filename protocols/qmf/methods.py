@@ -8,14 +8,14 @@ from typing import Any
 
 from broker import arguments as options
 from broker import moving
-from broker.errors import NotFound, PreconditionFailed
+from broker.errors import NotFound
 from broker.exchange import Exchange
-from broker.management import ManagedConnection
+from broker.management import ManagedConnection, ManagedSession
 from broker.moving import Choice
 from broker.queue import Queue
 from broker.values import UInt
 from broker.virtualhost import VirtualHost
-from protocols.qmf.objects import OBJECTS, Facts, ManagedObject, connection_key
+from protocols.qmf.objects import BROKER_KEY, OBJECTS, Facts, connection_key, find, kind_and_key, object_name
 from protocols.qmf.schema import CLASSES
 
 UNKNOWN_OBJECT, UNKNOWN_METHOD, NOT_IMPLEMENTED, PARAMETER_INVALID = 1, 2, 3, 4
@@ -34,23 +34,36 @@ class MethodError(Exception):
         self.code = code
 
 
-def call(host: VirtualHost, facts: Facts, target: ManagedObject, name: str, arguments: Arguments,
+def call(host: VirtualHost, facts: Facts, target: str, name: str, arguments: Arguments,
          finished: Callable[[], None]) -> Done | None:
-    """Call a method of an object. None: it takes its time, and `finished` will be called. Raises: MethodError,
-    BrokerError."""
-    if name not in CLASSES[target.kind].methods:
-        raise MethodError(UNKNOWN_METHOD, f"{target.kind} has no method {name}")
+    """Call a method of the object with this full name. None: it takes its time, and `finished` will be called.
+
+    Raises: MethodError, BrokerError.
+    """
+    kind, key = kind_and_key(target)
+    connection = session = None
+    if kind == "connection":
+        connection = _connection(host, key)
+    elif kind == "session":
+        connection, session = _session(host, key)
+    if not ((kind == "broker" and key == BROKER_KEY) or (kind == "queue" and key in host.queues)
+            or (kind == "exchange" and key in host.exchanges) or connection is not None):
+        raise MethodError(UNKNOWN_OBJECT, "No object found with that ID")
+    if name not in CLASSES[kind].methods:
+        raise MethodError(UNKNOWN_METHOD, f"{kind} has no method {name}")
     given = _Given(arguments, finished)
-    if target.kind == "broker":
-        method = _BROKER.get(name)
-        if method is not None:
-            return method(host, facts, given)
-    elif target.kind == "queue":
-        return _QUEUE[name](host, host.queue(target.key), given)
-    elif target.kind == "connection":
-        host.broker.management.close_connection(_connection(host, target.key))
-        return {}, False
-    raise MethodError(NOT_IMPLEMENTED, f"{target.kind}.{name} is not implemented")
+    if kind == "broker":
+        return _BROKER[name](host, facts, given)
+    if kind == "queue":
+        return _QUEUE[name](host, host.queue(key), given)
+    assert connection is not None
+    if session is None:
+        host.broker.management.close_connection(connection)
+    elif name in ("close", "detach"):
+        host.broker.management.close_session(connection, session)
+    else:
+        raise MethodError(NOT_IMPLEMENTED, f"session.{name} is not implemented")
+    return {}, False
 
 
 class _Given:
@@ -192,8 +205,8 @@ def _query(host: VirtualHost, facts: Facts, given: _Given) -> Done:
     kind, name = given.text("type"), given.text("name")
     if kind not in OBJECTS:
         raise MethodError(PARAMETER_INVALID, f"there are no objects of type '{kind}'")
-    for found in OBJECTS[kind](host, facts):
-        if found.key == name:
+    for found in find(host, facts, object_name(kind, name)):
+        if found is not None:
             return {"results": CLASSES[kind].typed(found.values)}, False
     raise NotFound(f"no {kind} '{name}' in vhost '{host.name}'")
 
@@ -277,8 +290,16 @@ def _reroute(host: VirtualHost, queue: Queue, given: _Given) -> None:
 _QUEUE: dict[str, Callable[[VirtualHost, Queue, _Given], Done | None]] = {"purge": _purge, "reroute": _reroute}
 
 
-def _connection(host: VirtualHost, key: str) -> ManagedConnection:
+def _connection(host: VirtualHost, key: str) -> ManagedConnection | None:
     for connection in host.broker.management.connections_of(host):
         if connection_key(connection) == key:
             return connection
-    raise PreconditionFailed(f"no connection {key}")
+    return None
+
+
+def _session(host: VirtualHost, key: str) -> tuple[ManagedConnection | None, ManagedSession | None]:
+    for connection in host.broker.management.connections_of(host):
+        for session in connection.managed_sessions():
+            if session.name == key:
+                return connection, session
+    return None, None

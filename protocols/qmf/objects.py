@@ -1,6 +1,6 @@
 """The objects that the agent shows: the core's entities under the names that qpidd gives them.
 
-Each function gives the objects of one class, each as its key and the values of its properties and statistics.
+Each function gives the objects of one class, one by one: there may be very many.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from protocols.qmf.schema import CLASSES, PACKAGE
 from protocols.qmf.values import model_map, plain_text
 
 BROKER_KEY = "amqp-broker"
+
+PAUSE = 100
+"""Queues that are looked at in one go."""
 
 _NS = 1_000_000
 """Nanoseconds in a millisecond."""
@@ -45,6 +48,10 @@ class ManagedObject:
                 "_delete_ts": ULong(0)}
 
 
+Objects = Iterator[ManagedObject | None]
+"""None is no object: there, whoever asks may do something else for a while."""
+
+
 def object_name(kind: str, key: str) -> str:
     return f"{PACKAGE}:{kind}:{key}"
 
@@ -67,14 +74,14 @@ class Facts:
         self.data_folder = data_folder
 
 
-def _systems(host: VirtualHost, facts: Facts) -> Iterator[ManagedObject]:
+def _systems(host: VirtualHost, facts: Facts) -> Objects:
     name = os.uname()
     yield _lasting(host, "system", str(facts.uuid), {
         "systemId": facts.uuid, "osName": name.sysname, "nodeName": name.nodename, "release": name.release,
         "version": name.version, "machine": name.machine})
 
 
-def _memories(host: VirtualHost, facts: Facts) -> Iterator[ManagedObject]:
+def _memories(host: VirtualHost, facts: Facts) -> Objects:
     """Of the C library's numbers that qpidd has, those that this process can know: what it has, and what of that
     messages take."""
     memory = host.broker.memory
@@ -83,12 +90,14 @@ def _memories(host: VirtualHost, facts: Facts) -> Iterator[ManagedObject]:
                                                 "malloc_uordblks": memory.used})
 
 
-def _brokers(host: VirtualHost, facts: Facts) -> Iterator[ManagedObject]:
+def _brokers(host: VirtualHost, facts: Facts) -> Objects:
     broker = host.broker
     totals = dict.fromkeys(_QUEUE_TOTALS, 0)
-    for queue in list(host.queues.values()):
+    for number, queue in enumerate(list(host.queues.values())):
         for name, value in _totals(queue).items():
             totals[name] += value
+        if number % PAUSE == PAUSE - 1:
+            yield None
     now = broker.clock.now
     yield ManagedObject("broker", BROKER_KEY, {
         "name": BROKER_KEY, "systemRef": reference("system", str(facts.uuid)), "port": facts.port, "workerThreads": 1,
@@ -99,12 +108,12 @@ def _brokers(host: VirtualHost, facts: Facts) -> Iterator[ManagedObject]:
         "abandoned": 0, "abandonedViaAlt": 0}, broker.management.started, now)
 
 
-def _hosts(host: VirtualHost, facts: Facts) -> Iterator[ManagedObject]:
+def _hosts(host: VirtualHost, facts: Facts) -> Objects:
     yield _lasting(host, "vhost", _host_key(host), {"brokerRef": reference("broker", BROKER_KEY), "name": host.name,
                                                     "federationTag": str(facts.uuid)})
 
 
-def _queues(host: VirtualHost, facts: Facts) -> Iterator[ManagedObject]:
+def _queues(host: VirtualHost, facts: Facts) -> Objects:
     for queue in list(host.queues.values()):
         yield queue_object(queue)
 
@@ -149,7 +158,7 @@ def _totals(queue: Queue) -> dict[str, int]:
     return totals
 
 
-def _exchanges(host: VirtualHost, facts: Facts) -> Iterator[ManagedObject]:
+def _exchanges(host: VirtualHost, facts: Facts) -> Objects:
     for exchange in list(host.exchanges.values()):
         yield exchange_object(host, exchange)
 
@@ -170,7 +179,7 @@ def exchange_object(host: VirtualHost, exchange: Exchange) -> ManagedObject:
     return _lasting(host, "exchange", plain_text(exchange.name), values)
 
 
-def _bindings(host: VirtualHost, facts: Facts) -> Iterator[ManagedObject]:
+def _bindings(host: VirtualHost, facts: Facts) -> Objects:
     for queue in list(host.queues.values()):
         yield _binding(host, "", queue.name, queue.name, {})
     for binding in host.broker.management.bindings(host):
@@ -185,7 +194,7 @@ def _binding(host: VirtualHost, source: str, queue: str, key: str, arguments: di
         "arguments": model_map(arguments)})
 
 
-def _connections(host: VirtualHost, facts: Facts) -> Iterator[ManagedObject]:
+def _connections(host: VirtualHost, facts: Facts) -> Objects:
     for connection in host.broker.management.connections_of(host):
         properties = connection.properties
         values: dict[str, Any] = {
@@ -208,7 +217,7 @@ def connection_key(connection: ManagedConnection) -> str:
     return connection.peer
 
 
-def _sessions(host: VirtualHost, facts: Facts) -> Iterator[ManagedObject]:
+def _sessions(host: VirtualHost, facts: Facts) -> Objects:
     for connection in host.broker.management.connections_of(host):
         for session in connection.managed_sessions():
             yield ManagedObject("session", session.name, {
@@ -218,7 +227,7 @@ def _sessions(host: VirtualHost, facts: Facts) -> Iterator[ManagedObject]:
                 connection.opened_at, connection.last_input)
 
 
-def _subscriptions(host: VirtualHost, facts: Facts) -> Iterator[ManagedObject]:
+def _subscriptions(host: VirtualHost, facts: Facts) -> Objects:
     for connection in host.broker.management.connections_of(host):
         for session in connection.managed_sessions():
             for consumer in session.consumers:
@@ -231,35 +240,40 @@ def _subscriptions(host: VirtualHost, facts: Facts) -> Iterator[ManagedObject]:
                     "delivered": consumer.delivered}, connection.opened_at, connection.last_input)
 
 
-def _nothing(host: VirtualHost, facts: Facts) -> Iterator[ManagedObject]:
+def _nothing(host: VirtualHost, facts: Facts) -> Objects:
     yield from ()
 
 
-OBJECTS: dict[str, Callable[[VirtualHost, Facts], Iterator[ManagedObject]]] = {
+OBJECTS: dict[str, Callable[[VirtualHost, Facts], Objects]] = {
     "system": _systems, "memory": _memories, "broker": _brokers, "vhost": _hosts, "queue": _queues,
     "exchange": _exchanges, "binding": _bindings, "subscription": _subscriptions, "connection": _connections,
     "session": _sessions, "link": _nothing, "bridge": _nothing}
 """The objects of each class of the schema."""
 
 
-def find(host: VirtualHost, facts: Facts, name: str) -> ManagedObject | None:
-    """The object with this full name; a bare key is taken for a broker's, as old tools write it."""
+def find(host: VirtualHost, facts: Facts, name: str) -> Objects:
+    """The object with this full name, if there is one."""
+    kind, key = kind_and_key(name)
+    if kind == "queue":
+        if key in host.queues:
+            yield queue_object(host.queues[key])
+    elif kind == "exchange":
+        if key in host.exchanges:
+            yield exchange_object(host, host.exchanges[key])
+    elif kind in OBJECTS:
+        for number, found in enumerate(OBJECTS[kind](host, facts)):
+            if found is not None and found.key == key:
+                yield found
+                return
+            if found is None or number % PAUSE == PAUSE - 1:
+                yield None
+
+
+def kind_and_key(name: str) -> tuple[str, str]:
+    """The parts of an object's full name; "" for a name of another package."""
     package, _, rest = name.partition(":")
     kind, _, key = rest.partition(":")
-    if package != PACKAGE or kind not in OBJECTS:
-        return None
-    if kind == "queue":
-        queue = host.queues.get(key)
-        return None if queue is None else queue_object(queue)
-    if kind == "exchange":
-        exchange = host.exchanges.get(key)
-        return None if exchange is None else exchange_object(host, exchange)
-    for found in OBJECTS[kind](host, facts):
-        if found.key == key:
-            return found
-    return None
-
-
+    return (kind, key) if package == PACKAGE else ("", "")
 
 
 def _lasting(host: VirtualHost, kind: str, key: str, values: dict[str, Any]) -> ManagedObject:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pika
 import pytest
-from proton import Message
+from proton import Endpoint, Message
 from proton.utils import BlockingConnection, SendException
 
 from protocols import maps010
@@ -197,6 +197,37 @@ def test_a_connection_is_closed_by_order(console: Console, peer: Peer) -> None:
     with pytest.raises(pika.exceptions.ConnectionClosedByBroker, match="management"):
         other.process_data_events(5)
     assert console.find(f"connection:{address}") is None
+
+
+@pytest.mark.parametrize("method", ["close", "detach"])
+def test_sessions_are_ended_by_order(console: Console, peer: Peer, method: str) -> None:
+    name = "org.apache.qpid.broker:session:" + console.values("session")[0]["name"]
+    assert console.fails("solicitAck", {}, name)[0] == 3
+    assert console.fails(method, {}, "org.apache.qpid.broker:session:nonsense")[0] == 1
+    other = pika.BlockingConnection(pika.ConnectionParameters(peer.host, peer.port))
+    channel = other.channel()
+    address, = [each["address"] for each in console.values("connection") if "0-9-1" in each["protocol"]]
+    name, = [each["name"] for each in console.values("session")
+             if each["connectionRef"]["_object_name"].endswith(":connection:" + address)]
+    console.does(method, {}, f"org.apache.qpid.broker:session:{name}")
+    with pytest.raises(pika.exceptions.ChannelClosedByBroker, match="management"):
+        channel.queue_declare("", exclusive=True)
+    other.channel().queue_declare("", exclusive=True)  # the connection lives
+    other.close()
+
+
+def test_a_session_of_1_0_is_ended_by_order(console: Console, peer: Peer) -> None:
+    before = {each["name"] for each in console.values("session")}
+    other = BlockingConnection(f"amqp://{peer.host}:{peer.port}", user="guest", password="guest", timeout=10)
+    other.create_sender("amq.fanout")
+    name, = {each["name"] for each in console.values("session")} - before
+    console.does("close", {}, f"org.apache.qpid.broker:session:{name}")
+    session = other.conn.session_head(Endpoint.REMOTE_CLOSED)
+    while session is None:
+        other.container.process()
+        session = other.conn.session_head(Endpoint.REMOTE_CLOSED)
+    assert session.remote_condition.description == "ended by management"
+    assert {each["name"] for each in console.values("session")} == before
 
 
 def test_the_broker_answers(console: Console) -> None:
