@@ -245,6 +245,8 @@ class _Reader:
             return None
         if code == 0xF1:
             return True
+        if 0xB0 <= code < 0xC0:
+            raise ValueError(f"a value has type {code:#04x}, which 0-10 does not have")
         data = self.take(_width(code) if code < 0x80 or code >= 0xC0 else self.number(_LENGTHS[(code >> 4) - 8]))
         number = int.from_bytes(data[:8], "big")
         if code == 0x08 and number < 2:

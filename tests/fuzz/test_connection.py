@@ -25,6 +25,7 @@ from protocols.amqp091.frames import PROTOCOL_HEADERS, V091
 from protocols.detect import Unknown, protocol_header
 from protocols.sasl import SaslServer, Success
 from tests.fuzz.session import Client, Session
+from tests.fuzz.session010 import Session010
 from tests.fuzz.session10 import Session10
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
@@ -41,7 +42,7 @@ def quiet() -> Iterator[None]:
 
 
 @pytest.mark.timeout(120 + 2 * SECONDS)
-@pytest.mark.parametrize("kind", [Session, Session10])
+@pytest.mark.parametrize("kind", [Session, Session010, Session10])
 def test_no_client_brings_down_the_broker(kind: type[Session], capsys: pytest.CaptureFixture[str]) -> None:
     if "FUZZ_SEED" in os.environ:
         kind(int(os.environ["FUZZ_SEED"])).run()
