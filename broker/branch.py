@@ -17,8 +17,9 @@ from broker.clock import Timer
 from broker.entry import ACQUIRED, Entry
 from broker.message import Message
 from broker.outcome import Outcome
-from broker.queue import Queue, give_back
+from broker.queue import Queue
 from broker.queue_settings import QueueSettings
+from broker.returns import give_back
 from broker.transaction import Publication, Transaction
 from broker.virtualhost import VirtualHost
 from store.journal import StoreDamaged

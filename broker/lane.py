@@ -22,8 +22,6 @@ from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from mypy_extensions import mypyc_attr
-
 from broker.entry import AVAILABLE, GONE, Entry
 from store.journal import ShardLog
 
@@ -36,7 +34,6 @@ CHUNK = 1000
 """Entries that are read from the journal at a time."""
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class Lane:
     """Available entries of one priority."""
 

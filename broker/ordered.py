@@ -13,8 +13,6 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from mypy_extensions import mypyc_attr
-
 from broker.entry import AVAILABLE, Entry
 from broker.lane import Lane
 from broker.message import Message
@@ -104,7 +102,6 @@ class Ordered:
             yield from block
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class OrderedLane(Lane):
     """The one lane of a queue that has an order of its own."""
 
@@ -265,6 +262,10 @@ class OrderedCursor(Cursor):
         if self.consumer.browses or entry.id in self._behind_ids:
             return
         self.arrived(self._lane.rank(entry), entry)
+
+    def purged(self) -> None:
+        self._behind.clear()
+        self._behind_ids.clear()
 
     def go_back(self, passed: list[int]) -> None:
         if not self.consumer.browses:

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from broker.alternate import bequeath, to_alternate
-from broker.chores import Chores
 from broker.clock import Timer
 from broker.consumer import Consumer
 from broker.consumers import Consumers
@@ -539,6 +538,8 @@ class Queue:
             self.host.broker.chores.add(self._forget_bit_by_bit(entries, as_one))
         self.ready = 0
         self.ready_bytes = 0
+        for cursor in self.consumers.cursors:
+            cursor.purged()
         if self.limits is not None:
             self.limits.left()
         return count
@@ -689,34 +690,3 @@ def ordered_lane(queue: Queue, settings: QueueSettings) -> OrderedLane | None:
     if settings.last_value_key is not None:
         return LastValues(queue, settings.last_value_key)
     return None if settings.sort_key is None else SortedLane(queue, settings.sort_key)
-
-
-AT_ONCE = 1000
-"""Entries that are given back in one go."""
-
-
-def give_back(entries: list[Entry], chores: Chores, failed: bool = True) -> None:
-    """Release entries, in the order in which they were delivered, as deliveries that failed or not; then dispatch.
-    When they are many, bit by bit, while their queues rest: nobody is to get a later entry before an earlier one."""
-    queues: dict[Queue, None] = {}
-    for entry in entries:
-        queues[entry.queue] = None
-    if len(entries) <= AT_ONCE:
-        for entry in entries:
-            entry.queue.release(entry, failed)
-        for queue in queues:
-            queue.dispatch()
-        return
-    for queue in queues:
-        queue.returning += 1
-    chores.add(_give_back_bit_by_bit(entries, list(queues), failed))
-
-
-def _give_back_bit_by_bit(entries: list[Entry], queues: list[Queue], failed: bool) -> Iterator[None]:
-    for at in range(0, len(entries), AT_ONCE):
-        for entry in entries[at:at + AT_ONCE]:
-            entry.queue.release(entry, failed)
-        yield
-    for queue in queues:
-        queue.returning -= 1
-        queue.dispatch()

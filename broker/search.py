@@ -106,6 +106,13 @@ class Cursor:
             heapq.heappush(self._again[number], (entry_id, entry))
             self._again_ids[number].add(entry_id)
 
+    def purged(self) -> None:
+        """All that was available is being dropped, if only bit by bit."""
+        for number in range(len(self._again)):
+            self._again[number].clear()
+            self._again_ids[number].clear()
+        self._rows.clear()
+
     def go_back(self, passed: list[int]) -> None:
         """Look again at entries from these ids on, by lane; 0: at none of that lane. (Who browses has seen them.)"""
         if self.consumer.browses:

@@ -11,7 +11,8 @@ from broker.entry import Entry
 from broker.errors import AccessRefused
 from broker.filters import wanted
 from broker.outcome import ACCEPT
-from broker.queue import Queue, give_back
+from broker.queue import Queue
+from broker.returns import give_back
 from broker.search import claim
 from protocols.amqp010.errors import (
     ILLEGAL_ARGUMENT,

@@ -15,7 +15,8 @@ from broker.clock import Timer
 from broker.entry import Entry
 from broker.errors import BrokerError
 from broker.message import Message, Publisher
-from broker.queue import Queue, give_back
+from broker.queue import Queue
+from broker.returns import give_back
 from broker.transaction import Transaction
 from protocols.amqp010.codec import RESULTS, write_struct
 from protocols.amqp010.commands import COMMANDS

@@ -14,7 +14,8 @@ from broker.argument_values import kind
 from broker.entry import Entry
 from broker.message import AMQP091, Amendment, Message, Publisher, amended
 from broker.outcome import ACCEPT, REJECT, REQUEUE, Outcome
-from broker.queue import Queue, give_back
+from broker.queue import Queue
+from broker.returns import give_back
 from broker.transaction import Publication, Transaction
 from broker.virtualhost import REFUSED, UNROUTED, Route
 from protocols.amqp091 import properties

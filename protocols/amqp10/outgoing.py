@@ -10,7 +10,8 @@ from broker.consumer import Consumer
 from broker.entry import Entry
 from broker.message import AMQP10, Message
 from broker.outcome import RELEASE
-from broker.queue import Queue, give_back
+from broker.queue import Queue
+from broker.returns import give_back
 from broker.search import claim
 from broker.values import UInt
 from protocols.amqp10 import frames as f

@@ -17,7 +17,8 @@ from broker import queue as queue_module
 from broker.entry import Entry
 from broker.errors import PreconditionFailed
 from broker.message import Message
-from broker.queue import Queue, give_back
+from broker.queue import Queue
+from broker.returns import give_back
 
 GROUPS = ["", "a", "b", "c"]
 EVERYTHING = 1_000_000

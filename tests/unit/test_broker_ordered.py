@@ -9,6 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import pytest
 from broker_kit import Reader, Running, body_of
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -20,7 +21,8 @@ from broker import queue as queue_module
 from broker.entry import Entry
 from broker.message import Message
 from broker.ordered import Ordered
-from broker.queue import Queue, give_back
+from broker.queue import Queue
+from broker.returns import give_back
 from broker.search import claim
 from broker.selector import Selector
 
@@ -309,4 +311,28 @@ def test_many_keys_after_a_restart(tmp_path: Path) -> None:
     queue.add(reader)
     assert [body_of(entry.message) for entry in reader.entries if entry.message] == [
         b"%d again" % number for number in range(2500)]
+    one.close()
+
+
+@pytest.mark.parametrize("arguments", [{}, {"qpid.last_value_queue_key": "group"}, {"qpid.queue_sort_key": "group"}])
+def test_what_was_given_back_and_purged_is_gone(tmp_path: Path, arguments: dict[str, str]) -> None:
+    """Though it is dropped bit by bit, nobody gets it any more."""
+    one = Running(tmp_path, keep=5)
+    queue = one.queue("q", arguments)
+    choosy = Reader(queue, "choosy")
+    choosy.choosy, choosy.selector = True, Selector("group = 'a'")
+    choosy.room = 2
+    queue.add(choosy)
+    for number in range(2):
+        one.publish("", "q", b"%d" % number, False, 0, "a")
+    for entry in choosy.entries:
+        queue.release(entry, False)
+    had = len(choosy.entries)
+    queue.purge()
+    one.publish("", "q", b"other", False, 0, "b")
+    choosy.room = 5
+    queue.wake(choosy)
+    assert len(choosy.entries) == had and queue.ready == 1
+    one.loop.settle()
+    assert queue.ready == 1 and queue.unsettled == 0
     one.close()

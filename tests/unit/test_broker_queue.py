@@ -14,8 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from broker import lane as lane_module
 from broker import queue as queue_module
+from broker import returns
 from broker.entry import Entry
-from broker.queue import give_back
+from broker.returns import give_back
 
 PRIORITIES = 2
 
@@ -113,7 +114,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(at_once=st.sampled_from([1, 1000]), room=st.integers(0, 4))
     def give_everything_back(self, at_once: int = 1000, room: int = 0) -> None:
         """As when a channel closes: all at once, or bit by bit when they are many. Who waits gets the oldest first."""
-        before, queue_module.AT_ONCE = queue_module.AT_ONCE, at_once
+        before, returns.AT_ONCE = returns.AT_ONCE, at_once
         entries, self.reader.entries = self.reader.entries, []
         self.seen = 0
         for entry in entries:
@@ -124,7 +125,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.reader.room = room
         self.queue.wake(self.reader)
         self.one.loop.settle()
-        queue_module.AT_ONCE = before
+        returns.AT_ONCE = before
         self.check_delivered(room)
 
     @rule()
