@@ -20,6 +20,7 @@ from broker.outcome import Outcome
 from broker.queue import Queue
 from broker.queue_settings import QueueSettings
 from broker.returns import give_back
+from broker.totals import published_in_transaction, settled_in_transaction
 from broker.transaction import Publication, Transaction
 from broker.virtualhost import VirtualHost
 from store.journal import StoreDamaged
@@ -165,6 +166,7 @@ class Branch(Transaction):
         if commits:
             for entry, outcome in settlements.items():
                 outcome.apply(entry)
+                settled_in_transaction(entry)
                 touched[entry.queue] = None
         if heuristic:
             self.state = HEURISTICALLY_COMMITTED if commits else HEURISTICALLY_ROLLED_BACK
@@ -185,8 +187,9 @@ class Branch(Transaction):
         route = host.current_route(message.address)
         if route is None:
             return
-        limits = [queue.limits for queue in host.destinations(route, message, kept.copies_to)
-                  if queue.limits is not None]
+        queues = host.destinations(route, message, kept.copies_to)
+        published_in_transaction(queues, message)
+        limits = [queue.limits for queue in queues if queue.limits is not None]
         for limit in limits:
             limit.lifted = True
         try:

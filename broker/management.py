@@ -153,7 +153,8 @@ class Management:
         if self.observers:
             self._tell(QUEUE_DECLARED, queue.host.name, self.actor, {
                 "queue": queue.name, "durable": queue.durable, "exclusive": queue.exclusive,
-                "auto_delete": queue.auto_delete, "arguments": queue.arguments, "created": created})
+                "auto_delete": queue.auto_delete, "alternate": queue.settings.alternate or "",
+                "arguments": queue.arguments, "created": created})
 
     def queue_deleted(self, queue: Queue) -> None:
         if self.observers:

@@ -81,6 +81,7 @@ class Queue:
         self.returning = 0  # chores that give entries back: until they have, nothing goes out
         self.suspect_id = 0  # entries up to this id were here before a crash: somebody may have seen them
         self.deleted = False
+        self.goes_with_owner = False
         self.hidden = False  # it is the broker's own: users do not see it
         self.created = self.clock.now  # ms since the epoch; after a restart, the time of that
         self.enqueued = 0  # messages that have come in since the broker was started, recovered ones included
@@ -89,6 +90,10 @@ class Queue:
         self.persisted_bytes = 0
         self.unpersisted = 0
         self.unpersisted_bytes = 0
+        self.transacted = 0  # messages that came in within transactions
+        self.transacted_bytes = 0
+        self.settled = 0  # entries that were settled within transactions
+        self.settled_bytes = 0
         self.releases = 0  # entries that were given back
         self.overflows = 0  # messages that were refused for want of room
         self.peer: Queue | None = None  # that new messages go to instead, and whose new ones come here

@@ -11,6 +11,7 @@ from broker.entry import Entry
 from broker.message import Message
 from broker.outcome import Outcome
 from broker.queue import Queue
+from broker.totals import published_in_transaction, settled_in_transaction
 from broker.virtualhost import UNROUTED, Route, VirtualHost
 
 
@@ -80,11 +81,16 @@ class Transaction:
                 self.host.postpone(publication.message)
                 continue
             route = self.host.current_route(publication.message.address)  # bindings may have come and gone
-            result = UNROUTED if route is None else self.host.publish(route, publication.message, publication.copies_to)
+            result = UNROUTED
+            if route is not None:
+                queues = self.host.destinations(route, publication.message, publication.copies_to)
+                published_in_transaction(queues, publication.message)
+                result = self.host.publish(route, publication.message, publication.copies_to)
             if result == UNROUTED and publication.mandatory:
                 returned.append(publication)
         for entry, outcome in settlements.items():
             outcome.apply(entry)
+            settled_in_transaction(entry)
             touched[entry.queue] = None
         broker.log.commit(done)
         for queue in touched:

@@ -26,6 +26,7 @@ from broker.headers import HeadersExchange
 from broker.message import CONVERTERS, Address, Amendment, Message, address_of, amended
 from broker.queue import LOCKED, Queue
 from broker.queue_settings import QueueSettings, check_properties, check_same_arguments, queue_settings
+from broker.totals import Totals
 
 if TYPE_CHECKING:
     from broker.broker import Broker
@@ -72,6 +73,7 @@ class VirtualHost:
         self.bindings = 0
         self.nameless_is_alternate = False  # messages may reach the nameless exchange by another's route
         self.postponed: Hold | None = None  # messages whose delivery time has not come
+        self.totals = Totals()  # of queues that are deleted
         self.system_exchanges: set[str] = set()  # that nobody may delete, beside those called amq.
         self.exchanges[""] = DefaultExchange(self.queues)
         for exchange, kind in _PREDECLARED:
@@ -390,6 +392,7 @@ class VirtualHost:
         if queue.deleted:
             return False
         del self.queues[queue.name]
+        self.totals.retire(queue)
         inherited = queue.settings.alternate is not None and queue.ready > 0
         if queue.durable and not inherited:
             self.broker.store.delete(topology.key(topology.QUEUE, self.name, queue.name))

@@ -215,6 +215,7 @@ def queue_declare(session: Session, number: int, m: Arguments) -> bool:
 def _own(session: Session, queue: Queue, goes_with_session: bool) -> None:
     """The session has the queue for itself, until it ends."""
     queue.owner = session
+    queue.goes_with_owner = goes_with_session
     session.exclusive_queues[queue] = goes_with_session
 
 

@@ -9,7 +9,7 @@ from broker.alerts import COUNT, SIZE
 from broker.management import Event
 from broker.values import UByte, ULong
 from protocols.qmf.schema import EVENTS
-from protocols.qmf.values import model_map, plain_text
+from protocols.qmf.values import plain_text, shown_arguments
 
 WARN, INFO = 4, 6
 """Severities, as syslog numbers them."""
@@ -59,7 +59,7 @@ def _event_map(event: Event, name: str, severity: int, now: int) -> dict[str, An
     for given, value in event.values.items():
         name_here = _NAMES.get(given)
         if name_here in schema.types:
-            values[name_here] = (model_map(value) if isinstance(value, dict)
+            values[name_here] = (shown_arguments(value) if isinstance(value, dict)
                                  else plain_text(value) if isinstance(value, str) else value)
     return {"_schema_id": schema.identity(), "_values": schema.typed(values), "_timestamp": ULong(now * 1_000_000),
             "_severity": UByte(severity)}

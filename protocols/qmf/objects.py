@@ -13,10 +13,11 @@ from typing import Any
 from broker.exchange import Exchange
 from broker.management import ManagedConnection
 from broker.queue import Queue
+from broker.totals import Totals
 from broker.values import ULong
 from broker.virtualhost import VirtualHost
 from protocols.qmf.schema import CLASSES, PACKAGE
-from protocols.qmf.values import model_map, plain_text
+from protocols.qmf.values import model_map, plain_text, shown_arguments
 
 BROKER_KEY = "amqp-broker"
 
@@ -92,10 +93,9 @@ def _memories(host: VirtualHost, facts: Facts) -> Objects:
 
 def _brokers(host: VirtualHost, facts: Facts) -> Objects:
     broker = host.broker
-    totals = dict.fromkeys(_QUEUE_TOTALS, 0)
+    totals = host.totals.copy()
     for number, queue in enumerate(list(host.queues.values())):
-        for name, value in _totals(queue).items():
-            totals[name] += value
+        totals.add(queue)
         if number % PAUSE == PAUSE - 1:
             yield None
     now = broker.clock.now
@@ -103,9 +103,9 @@ def _brokers(host: VirtualHost, facts: Facts) -> Objects:
         "name": BROKER_KEY, "systemRef": reference("system", str(facts.uuid)), "port": facts.port, "workerThreads": 1,
         "maxConns": 65535, "connBacklog": 100, "stagingThreshold": 0, "mgmtPublish": True,
         "mgmtPubInterval": facts.interval, "version": facts.version, "dataDir": facts.data_folder,
-        "uptime": (now - broker.management.started) * _NS, "queueCount": len(host.queues), **totals,
+        "uptime": (now - broker.management.started) * _NS, "queueCount": len(host.queues), **_counters(totals),
         "discardsNoRoute": sum(exchange.dropped for exchange in host.exchanges.values()),
-        "abandoned": 0, "abandonedViaAlt": 0}, broker.management.started, now)
+        "abandoned": totals.abandoned, "abandonedViaAlt": 0}, broker.management.started, now)
 
 
 def _hosts(host: VirtualHost, facts: Facts) -> Objects:
@@ -122,11 +122,14 @@ def queue_object(queue: Queue) -> ManagedObject:
     host = queue.host
     alternate = queue.settings.alternate
     limits, peer = queue.limits, queue.peer
+    totals = Totals()
+    totals.add(queue)
     values: dict[str, Any] = {
         "vhostRef": reference("vhost", _host_key(host)), "name": plain_text(queue.name), "durable": queue.durable,
-        "autoDelete": queue.auto_delete, "exclusive": queue.exclusive or queue.owner is not None,
-        "arguments": model_map(queue.arguments),
-        **_totals(queue), "consumerCount": len(queue.consumers), "bindingCount": len(host.bound_to.get(queue, ())) + 1,
+        "autoDelete": queue.auto_delete or queue.goes_with_owner,
+        "exclusive": queue.exclusive or queue.owner is not None,
+        "arguments": shown_arguments(queue.arguments), **_counters(totals), "consumerCount": len(queue.consumers),
+        "bindingCount": len(host.bound_to.get(queue, ())) + 1,
         "unackedMessages": queue.unsettled, "flowStopped": limits is not None and limits.stopped,
         "redirectPeer": "" if peer is None else plain_text(peer.name), "redirectSource": queue.redirects}
     if alternate is not None:
@@ -134,28 +137,29 @@ def queue_object(queue: Queue) -> ManagedObject:
     return ManagedObject("queue", plain_text(queue.name), values, queue.created, host.broker.clock.now)
 
 
-_QUEUE_TOTALS = [each.name for each in CLASSES["queue"].statistics if each.kind == "count64"]
-
-
-def _totals(queue: Queue) -> dict[str, int]:
-    """The counters of a queue, which the broker has the sums of."""
-    dequeued = queue.dequeued()
-    discards = queue.discards
+def _counters(totals: Totals) -> dict[str, int]:
+    """Counters that queues and brokers both have."""
+    gone = totals.enqueued - totals.depth
+    discards = totals.discards
     expired, ring = discards.get("expired", 0), discards.get("maxlen", 0)
     purged, replaced, moved = discards.get("purged", 0), discards.get("replaced", 0), discards.get("moved", 0)
-    totals = dict.fromkeys(_QUEUE_TOTALS, 0)
-    totals.update({
-        "msgTotalEnqueues": queue.enqueued, "msgTotalDequeues": dequeued, "byteTotalEnqueues": queue.enqueued_bytes,
-        "byteTotalDequeues": queue.dequeued_bytes(), "msgDepth": queue.ready + queue.unsettled,
-        "byteDepth": queue.ready_bytes + queue.unsettled_bytes, "msgPersistEnqueues": queue.persisted,
-        "msgPersistDequeues": queue.unpersisted, "bytePersistEnqueues": queue.persisted_bytes,
-        "bytePersistDequeues": queue.unpersisted_bytes, "releases": queue.releases,
+    unread = expired + ring + purged + replaced + moved + totals.abandoned
+    return {
+        **dict.fromkeys(_DEPRECATED, 0), "msgTotalEnqueues": totals.enqueued, "msgTotalDequeues": gone,
+        "byteTotalEnqueues": totals.enqueued_bytes, "byteTotalDequeues": totals.enqueued_bytes - totals.depth_bytes,
+        "msgDepth": totals.depth, "byteDepth": totals.depth_bytes, "msgPersistEnqueues": totals.persisted,
+        "msgPersistDequeues": totals.unpersisted, "bytePersistEnqueues": totals.persisted_bytes,
+        "bytePersistDequeues": totals.unpersisted_bytes, "msgTxnEnqueues": totals.transacted,
+        "byteTxnEnqueues": totals.transacted_bytes, "msgTxnDequeues": totals.settled,
+        "byteTxnDequeues": totals.settled_bytes, "releases": totals.releases,
         # What was taken is what has gone by a consumer's hand, was given back or is still taken.
-        "acquires": dequeued - expired - ring - purged - replaced - moved + queue.releases + queue.unsettled,
-        "discardsTtl": expired, "discardsRing": ring, "discardsLvq": replaced, "discardsOverflow": queue.overflows,
+        "acquires": gone - unread + totals.releases + totals.unsettled, "discardsTtl": expired, "discardsRing": ring,
+        "discardsLvq": replaced, "discardsOverflow": totals.overflows,
         "discardsSubscriber": discards.get("rejected", 0) + discards.get("delivery_limit", 0),
-        "discardsPurge": purged, "reroutes": moved})
-    return totals
+        "discardsPurge": purged, "reroutes": moved}
+
+
+_DEPRECATED = ("msgFtdEnqueues", "msgFtdDequeues", "byteFtdEnqueues", "byteFtdDequeues", "msgFtdDepth", "byteFtdDepth")
 
 
 def _exchanges(host: VirtualHost, facts: Facts) -> Objects:
@@ -169,8 +173,9 @@ def exchange_object(host: VirtualHost, exchange: Exchange) -> ManagedObject:
         bound = len(host.queues)
     values: dict[str, Any] = {
         "vhostRef": reference("vhost", _host_key(host)), "name": plain_text(exchange.name), "type": exchange.kind,
-        "durable": exchange.durable, "autoDelete": exchange.auto_delete, "arguments": model_map(exchange.arguments),
-        "producerCount": 0, "bindingCount": bound, "msgReceives": exchange.received, "msgDrops": exchange.dropped,
+        "durable": exchange.durable, "autoDelete": exchange.auto_delete,
+        "arguments": shown_arguments(exchange.arguments), "producerCount": 0, "bindingCount": bound,
+        "msgReceives": exchange.received, "msgDrops": exchange.dropped,
         "msgRoutes": exchange.received - exchange.dropped + exchange.copies, "byteReceives": exchange.received_bytes,
         "byteDrops": exchange.dropped_bytes,
         "byteRoutes": exchange.received_bytes - exchange.dropped_bytes + exchange.copies_bytes}

@@ -16,6 +16,11 @@ def model_map(values: dict[str, Any]) -> dict[str, Any]:
     return {plain_text(str(key))[:255]: model_value(value) for key, value in values.items()}
 
 
+def shown_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a declaration without what has a property of its own."""
+    return {key: value for key, value in model_map(arguments).items() if key != "alternate-exchange"}
+
+
 def model_value(value: Any) -> Any:
     if isinstance(value, dict):
         return model_map(value)

@@ -319,6 +319,9 @@ def test_messages_are_moved_rerouted_and_purged_in_part(console: Console, queue:
     console.create("binding", f"amq.direct/{other}/{queue}")
     console.does("reroute", {"request": 1, "useAltExchange": False, "exchange": "amq.direct"}, source)
     assert depths(console, queue, other) == [7, 1]
+    found = console.find(f"queue:{other}")
+    assert found is not None and found["arguments"] == {}
+    assert found["altExchange"] == {"_object_name": "org.apache.qpid.broker:exchange:amq.fanout"}
     found = console.find(f"queue:{queue}")
     assert found is not None
     assert (found["reroutes"], found["discardsPurge"], found["acquires"]) == (5, 2, 0)

@@ -13,7 +13,9 @@ from broker import management as m
 from broker.errors import NotFound, PreconditionFailed, ResourceLocked
 from broker.management import Event, ManagedConnection, Observer
 from broker.message import AMQP10, CONVERTERS, Message, address_of
+from broker.outcome import ACCEPT
 from broker.queue import Queue
+from broker.transaction import Publication, Transaction
 from broker.view import VALUE, View
 from protocols.amqp10 import convert as _convert10  # noqa: F401 - registers itself
 from protocols.qmf.agent import Agent
@@ -217,3 +219,37 @@ def test_indications_reach_who_listens(running: Running) -> None:
         found.append((view.headers["qmf.opcode"], view.headers.get("qmf.content")))
     assert found[0] == ("_agent_heartbeat_indication", None)
     assert set(found[1:]) == {("_data_indication", "_data")} and len(found) >= 7
+
+
+def test_what_deleted_queues_have_counted_stays_counted(running: Running) -> None:
+    host = running.host
+    queue = running.queue("q", {})
+    for number in range(4):
+        running.publish("", "q", b"12345", number == 0, 0)
+    entry = queue.get()
+    assert entry is not None
+    queue.accept(entry)
+    host.delete_queue(queue)
+    totals = host.totals
+    assert (totals.enqueued, totals.enqueued_bytes, totals.depth, totals.abandoned) == (4, 20, 0, 3)
+    assert (totals.persisted, totals.unpersisted) == (1, 1)
+    more = totals.copy()
+    running.publish("", running.queue("r", {}).name, b"1", False, 0)
+    more.add(host.queue("r"))
+    assert (more.enqueued, more.depth, totals.enqueued, totals.depth) == (5, 1, 4, 0)
+
+
+def test_transactions_are_counted(running: Running) -> None:
+    queue = running.queue("q", {})
+    running.publish("", "q", b"12345", False, 0)
+    entry = queue.get()
+    assert entry is not None and entry.message is not None
+    transaction = Transaction(running.host)
+    address = address_of("", "q")
+    route = running.host.route(address.short_strings, "", "q")
+    message = Message(route.address, AMQP10, b"\x00\x53\x75\xa0\x02ab", None, 7, False, 4, 0, running.clock.now)
+    transaction.publish(Publication(route, message, None, False))
+    transaction.settle(entry, ACCEPT)
+    assert (queue.transacted, queue.settled) == (0, 0)
+    transaction.commit(lambda: None)
+    assert (queue.transacted, queue.transacted_bytes, queue.settled, queue.settled_bytes) == (1, 7, 1, 5)
