@@ -235,6 +235,7 @@ BINDING_NAMES: Final = {name: option for option in BINDING for name in option.na
 CONSUMER_NAMES: Final = {name: option for option in CONSUMER for name in option.names()}
 """The options by each of their names."""
 
+_KNOWN_BEFORE: Final = ("qpid.group_header_key", "qpid.shared_msg_group")
 _OURS: Final = ("qpid.", "x-qpid-")
 
 
@@ -270,6 +271,13 @@ def given(arguments: dict[str, Any], table: dict[str, Option], what: str) -> dic
         elif not same(known.value, value):
             raise PreconditionFailed(f"invalid arg '{key}' for {what}: it contradicts '{known.key}'")
     return found
+
+
+def without_qpids(arguments: dict[str, Any], table: dict[str, Option]) -> dict[str, Any]:
+    """What version 0.1.0, which knew two of Qpid's names, had looked at: what a store of its time has otherwise may be
+    anything."""
+    return {key: value for key, value in arguments.items() if key in _KNOWN_BEFORE
+            or (key in table[key].rabbit if key in table else not key.startswith(_OURS))}
 
 
 def fairshare_level(key: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from broker import argument_values as args
 from broker import topology
 from broker.alternate import dead_letter_names, make_dead_letter_queue
-from broker.arguments import EXCHANGE_NAMES, given, inequivalent
+from broker.arguments import BINDING_NAMES, EXCHANGE_NAMES, QUEUE_NAMES, given, inequivalent, without_qpids
 from broker.deadletter import copies, dead_letter, goes_round
 from broker.delayed import DelayedExchange, Hold
 from broker.errors import (
@@ -24,6 +25,7 @@ from broker.extras import extras_of
 from broker.hashing import ConsistentHashExchange, RandomExchange
 from broker.headers import HeadersExchange
 from broker.message import CONVERTERS, Address, Amendment, Message, address_of, amended
+from broker.option import Option
 from broker.queue import LOCKED, Queue
 from broker.queue_settings import QueueSettings, check_properties, check_same_arguments, queue_settings
 from broker.totals import Totals
@@ -31,6 +33,8 @@ from broker.totals import Totals
 if TYPE_CHECKING:
     from broker.broker import Broker
     from broker.xa import Branches
+
+logger = logging.getLogger(__name__)
 
 UNROUTED = 0
 ROUTED = 1
@@ -498,12 +502,12 @@ class VirtualHost:
 
     def recover_exchange(self, saved: topology.Saved) -> None:
         value = saved.value
+        arguments = _recovered(value["arguments"], EXCHANGE_NAMES, f"exchange '{saved.name}' in vhost '{self.name}'")
         self.exchanges[saved.name] = self._make_exchange(saved.name, value["kind"], True, value["auto_delete"],
-                                                         value["internal"], value["arguments"],
-                                                         value.get("queue_id", 0))
+                                                         value["internal"], arguments, value.get("queue_id", 0))
 
     def recover_queue(self, saved: topology.Saved) -> Queue:
-        arguments = saved.value["arguments"]
+        arguments = _recovered(saved.value["arguments"], QUEUE_NAMES, f"queue '{saved.name}' in vhost '{self.name}'")
         queue = Queue(self, saved.name, saved.value["id"], True, False, saved.value["auto_delete"], arguments,
                       _settings(saved.name, arguments, saved.name), None)
         if queue.claim is not None:
@@ -519,9 +523,23 @@ class VirtualHost:
         source = self.exchange(value["source"])
         binding = Binding(source, destination if isinstance(destination, Queue) else None,
                           destination if isinstance(destination, Exchange) else None, value["routing_key"],
-                          value["arguments"], identity)
+                          _recovered(value["arguments"], BINDING_NAMES, f"binding of exchange '{source.name}'")
+                          if source.kind != "headers" else value["arguments"], identity)
         binding.setting = saved.key
         self._add(binding)
+
+
+def _recovered(arguments: dict[str, Any], table: dict[str, Option], what: str) -> dict[str, Any]:
+    """The arguments of something that is in the store, but for what was no error when it was declared and is one."""
+    try:
+        if table is QUEUE_NAMES:
+            queue_settings(arguments, what)
+        else:
+            given(arguments, table, what)
+    except PreconditionFailed as error:
+        logger.warning("%s; an earlier version has taken that, and this one leaves its Qpid options alone", error)
+        return without_qpids(arguments, table)
+    return arguments
 
 
 def _settings(name: str, arguments: dict[str, Any], what: str) -> QueueSettings:

@@ -10,6 +10,7 @@ import pytest
 from broker_kit import Reader, Running, body_of
 
 from broker import alternate as alternate_module
+from broker import argument_values, topology
 from broker.errors import ResourceLocked
 from broker.management import THRESHOLD, Event, ManagedConnection, Observer
 from broker.message import AMQP091, Message, Publisher, address_of
@@ -296,4 +297,27 @@ def test_a_users_queue_is_his_after_a_restart(one: Running, tmp_path: Path) -> N
         else:
             with pytest.raises(ResourceLocked):
                 again.host.queues["q"].check_access(who)
+    one.loop, one.broker = again.loop, again.broker
+
+
+# What an earlier version has left
+
+def test_arguments_that_were_no_error_once(one: Running, tmp_path: Path, caplog: Any) -> None:
+    queue = one.queue("q", {"x-max-length": 2})
+    one.host.declare_exchange("x", "direct", True, False, False, {})
+    one.host.bind(one.host.exchange("x"), queue, "k", {})
+    one.publish("", "q", b"kept", True, 0)
+    store = one.broker.store
+    for setting, value, _ in list(store.load()):
+        content = argument_values.load(value)
+        content["arguments"] |= {"qpid.max_cuont": 5, "qpid.max_count": "many", "x-else": 1}
+        topology.save(store, setting, content)
+    one.close()
+    again = Running(tmp_path / "one", keep=5)
+    recovered = again.host.queues["q"]
+    assert recovered.settings.max_length == 2 and recovered.arguments == {"x-max-length": 2, "x-else": 1}
+    assert list(again.host.exchange("x").bindings) != []
+    for what in ("queue 'q'", "exchange 'x'", "binding of exchange 'x'"):
+        assert what in caplog.text
+    assert bodies(recovered) == [b"kept"]
     one.loop, one.broker = again.loop, again.broker
