@@ -43,6 +43,12 @@ VENDOR, PRODUCT = "apache.org", "qpidd"
 OBJECTS_A_MESSAGE = 50
 """Objects in one message of a reply, and objects that are made in one step."""
 
+MOST_REQUESTS = 100
+"""Requests that the agent takes ahead; the others wait in its queue."""
+
+MOST_EVENTS = 10_000
+"""Events that wait to be told; what comes then is not told."""
+
 _SEVERITIES = ("emerg", "alert", "crit", "error", "warn", "note", "info", "debug")
 
 EXCEPTION = 7
@@ -67,7 +73,7 @@ class Inbox(Consumer):
         self.agent = agent
 
     def ready(self) -> bool:
-        return True
+        return self.agent.waiting < MOST_REQUESTS
 
     def deliver(self, entry: Entry, message: Message) -> None:
         self.agent.take(message)
@@ -85,6 +91,7 @@ class Agent(Observer):
         self.management = host.broker.management
         self.name = f"{VENDOR}:{PRODUCT}:{facts.uuid}"
         self._suffix = f"apache_org.{PRODUCT}.{facts.uuid}"  # of the keys of what it tells unasked
+        self.waiting = 0  # requests in _todo
         self._todo: deque[Request | Event] = deque()
         self._busy = False
         self.direct = host.system_exchange(DIRECT, "direct")
@@ -96,7 +103,8 @@ class Agent(Observer):
         for exchange, key in ((self.direct, "broker"), (self.direct, self.name), (self.old, "broker"),
                               (self.topic, "console.request.agent_locate")):
             host.bind(exchange, queue, key, {})
-        queue.add(Inbox(self, queue))
+        self._inbox = Inbox(self, queue)
+        queue.add(self._inbox)
         self.management.observers.append(self)
         self._publish_later()
 
@@ -104,10 +112,12 @@ class Agent(Observer):
 
     def take(self, message: Message) -> None:
         """A request; it is dealt with in a turn of its own."""
+        self.waiting += 1
         self._do(Request(message, self.management.actor))
 
     def happened(self, event: Event) -> None:
-        if event.host in ("", self.host.name) and len(self.topic.bindings) > 1:  # one is the agent's
+        listened = len(self.topic.bindings) > 1  # one is the agent's
+        if event.host in ("", self.host.name) and listened and len(self._todo) < MOST_EVENTS:
             self._do(event)
 
     def _do(self, what: Request | Event) -> None:
@@ -123,10 +133,13 @@ class Agent(Observer):
                 if isinstance(what, Event):
                     self._tell(what)
                 else:
+                    self.waiting -= 1
                     yield from self._answer(what)
             except Exception as error:  # must never happen; if it does, it is not to cost the others their answers
                 logger.error("the management agent of vhost '%s' fails at something: %s: %s", self.host.name,
                              type(error).__name__, error)
+            if self._inbox.parked and self.waiting < MOST_REQUESTS // 2:
+                self._inbox.queue.wake(self._inbox)
             yield
         self._busy = False
 

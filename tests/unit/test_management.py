@@ -253,3 +253,25 @@ def test_transactions_are_counted(running: Running) -> None:
     assert (queue.transacted, queue.settled) == (0, 0)
     transaction.commit(lambda: None)
     assert (queue.transacted, queue.transacted_bytes, queue.settled, queue.settled_bytes) == (1, 7, 1, 5)
+
+
+def test_a_flood_of_requests_waits_in_the_queue(running: Running) -> None:
+    agent = Agent(running.host, Facts("1", uuid.uuid4(), 10, 5672, ""))
+    answers = running.queue("answers", {})
+    for _ in range(500):
+        ask(running, "_nonsense", {})
+    assert agent.waiting == 100 and agent._inbox.queue.ready == 400
+    running.loop.settle()
+    assert answers.ready == 500 and agent.waiting == 0
+
+
+def test_a_reply_to_the_agent_itself_ends_there(running: Running) -> None:
+    agent = Agent(running.host, Facts("1", uuid.uuid4(), 10, 5672, ""))
+    view = View()
+    view.app_id, view.reply_to, view.kind, view.value = "qmf2", "qmf.default.direct/broker", VALUE, {}
+    view.headers = {"qmf.opcode": "_nonsense"}
+    address = address_of("qmf.default.direct", "broker")
+    message = CONVERTERS[AMQP10].encode(view, Message(address, AMQP10, b"", None, 0, False, 4, 0, running.clock.now))
+    running.host.publish(running.host.route(address.short_strings, "qmf.default.direct", "broker"), message, None)
+    running.loop.settle()
+    assert agent.direct.received == 2
