@@ -12,8 +12,10 @@ import pytest
 from proton import Endpoint, Message
 from proton.utils import BlockingConnection, SendException
 
+from broker.values import UInt, ULong
 from protocols import maps010
 from tests.wire import Peer
+from tests.wire010 import NONE, Client010
 
 pytestmark = pytest.mark.dragoman_only(reason="QMF")
 
@@ -445,6 +447,36 @@ def test_over_0_9_1(peer: Peer) -> None:
     found, = maps010.read_list(answer)
     assert (found["_values"]["name"], found["_values"]["exclusive"]) == (queue, True)
     connection.close()
+
+
+def test_over_0_10_as_qpids_tools_do_it(c010: Client010) -> None:
+    c010.call("queue.declare", queue="answers.010", exclusive=True, auto_delete=True)
+    c010.call("exchange.bind", queue="answers.010", exchange="qmf.default.topic", binding_key="direct.xyz")
+    c010.subscribe("answers.010", accept=NONE)
+    properties = {"app_id": b"qmf2", "content_type": "amqp/map", "correlation_id": b"7",
+                  "reply_to": {"exchange": "qmf.default.topic", "routing_key": "direct.xyz"},
+                  "application_headers": {"method": "request", "qmf.opcode": "_query_request"}}
+    c010.transfer("qmf.default.direct", "broker", maps010.write_map({
+        "_what": "OBJECT", "_object_id": {"_object_name": "org.apache.qpid.broker:queue:answers.010"}}),
+        properties=properties)
+    arrived = c010.message()
+    assert (arrived.header["content_type"], arrived.header["correlation_id"]) == ("amqp/list", b"7")
+    assert arrived.header["app_id"] == b"qmf2"
+    headers = arrived.header["application_headers"]
+    assert headers["qmf.opcode"] == "_query_response" and headers["qmf.agent"].startswith("apache.org:qpidd:")
+    assert arrived.body is not None
+    found, = maps010.read_list(arrived.body)
+    values = found["_values"]
+    assert (values["exclusive"], values["autoDelete"], values["bindingCount"]) == (True, True, 2)
+    assert type(values["msgDepth"]) is ULong and type(values["bindingCount"]) is UInt
+    assert type(found["_create_ts"]) is ULong and type(found["_schema_id"]["_hash"]) is uuid.UUID
+    assert values["vhostRef"] == {"_object_name": "org.apache.qpid.broker:vhost:org.apache.qpid.broker:broker:"
+                                                  "amqp-broker,/"}
+    properties["application_headers"] = {"method": "request", "qmf.opcode": "_method_request"}
+    c010.transfer("qmf.default.direct", "broker", b"nonsense", properties=properties)
+    arrived = c010.message()
+    assert arrived.header["application_headers"]["qmf.opcode"] == "_exception"
+    assert arrived.body is not None and maps010.read_map(arrived.body)["_values"]["error_code"] == 7
 
 
 def test_old_consoles_learn_the_schema(console: Console) -> None:
