@@ -30,6 +30,7 @@ from protocols.qmf.events import event_maps
 from protocols.qmf.methods import MethodError, call
 from protocols.qmf.objects import OBJECTS, Facts, Objects, find
 from protocols.qmf.schema import PACKAGE
+from protocols.qmf.values import plain_text
 
 logger = logging.getLogger(__name__)
 
@@ -225,7 +226,7 @@ class Agent(Observer):
 
     def _refuse(self, view: View, code: int, text: str) -> None:
         logger.debug("the management agent of vhost '%s' refuses: %s", self.host.name, text)
-        self._reply(view, "_exception", {"_values": {"error_code": UInt(code), "error_text": text}}, {})
+        self._reply(view, "_exception", {"_values": {"error_code": UInt(code), "error_text": plain_text(text)}}, {})
 
     def _reply(self, request: View, opcode: str, content: Any, headers: dict[str, Any]) -> None:
         reply = self._view(opcode, content, headers)

@@ -449,6 +449,27 @@ def test_over_0_9_1(peer: Peer) -> None:
     connection.close()
 
 
+def test_nonsense_over_0_9_1_is_answered(peer: Peer) -> None:
+    connection = pika.BlockingConnection(pika.ConnectionParameters(peer.host, peer.port))
+    channel = connection.channel()
+    queue = channel.queue_declare("", exclusive=True).method.queue
+    answers: list[str] = []
+    channel.basic_consume(queue, lambda _c, _m, properties, _b: answers.append(properties.headers["qmf.opcode"]),
+                          auto_ack=True)
+    for headers, body, kind in (({"qmf.opcode": "_query_request"}, b"\xff\xff", "amqp/map"), ({}, b"", None),
+                                ({"qmf.opcode": 7}, b"{}", "application/json"),
+                                ({"qmf.opcode": "_method_request"}, maps010.write_map({
+                                    "_object_id": {"_object_name": 7}, "_method_name": None}), "amqp/map")):
+        channel.basic_publish("qmf.default.direct", "broker", body, pika.BasicProperties(
+            reply_to=queue, app_id="qmf2", content_type=kind, headers=headers))
+    channel.basic_publish("qmf.default.direct", "broker", b"nonsense")
+    end = time.monotonic() + 10
+    while len(answers) < 4 and time.monotonic() < end:
+        connection.process_data_events(0.1)
+    assert answers == ["_exception"] * 4
+    connection.close()
+
+
 def test_over_0_10_as_qpids_tools_do_it(c010: Client010) -> None:
     c010.call("queue.declare", queue="answers.010", exclusive=True, auto_delete=True)
     c010.call("exchange.bind", queue="answers.010", exchange="qmf.default.topic", binding_key="direct.xyz")
