@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from broker.entry import Entry
+from broker.entry import ACQUIRED, Entry
+from broker.message import Amendment, amended
+from store.journal import StoredEntry
 
 
 class Outcome:
@@ -32,10 +34,31 @@ class Outcome:
         else:
             consumer = entry.consumer
             if self.annotations:
-                entry.queue.annotate(entry, self.annotations)
+                annotate(entry, self.annotations)
             if self.undeliverable_here and consumer is not None:
                 entry.queue.refuse(entry, consumer)
             entry.queue.release(entry, self.failed)
+
+
+def annotate(entry: Entry, annotations: dict[str, Any]) -> None:
+    """Whoever has acquired the entry wants its message to have these annotations from now on."""
+    queue, message = entry.queue, entry.message
+    if entry.state != ACQUIRED or message is None or queue.deleted:
+        return
+    amendment = Amendment()
+    amendment.annotations = annotations
+    changed = amended(message, amendment, message.address, message.arrival)
+    changed.expiry = message.expiry
+    queue.memory.hold(changed)
+    entry.message = changed
+    if entry.stored:
+        before = StoredEntry(entry.queue_id, entry.lane, entry.id, entry.message_id, entry.size, entry.expiry,
+                             entry.deliveries, entry.flags)
+        if queue.log.dequeue(before) and not entry.flags:
+            queue.log.commit(message.settle_pending)  # the change is as safe then as the message would have been
+        changed.pending += 1
+        queue.store(entry, changed)
+    queue.memory.release(message)
 
 
 ACCEPT = Outcome(True, False, False)

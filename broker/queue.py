@@ -16,18 +16,17 @@ from broker.consumer import Consumer
 from broker.consumers import Consumers
 from broker.entry import ACQUIRED, AVAILABLE, GONE, Entry
 from broker.errors import AccessRefused, ResourceLocked
+from broker.expiry import Expiry, bounded
 from broker.groups import groups_of
 from broker.lane import Lane
-from broker.last_value import LastValues
 from broker.lifetime import lifetime_of
 from broker.limits import limits_of
-from broker.message import Amendment, Message, amended, restore
-from broker.ordered import OrderedLane
+from broker.message import Message, restore
 from broker.ownership import claim_of
 from broker.priorities import Levels
 from broker.queue_settings import QueueSettings
-from broker.sorted import SortedLane
-from store.journal import TRANSIENT, StoreDamaged, StoredEntry
+from broker.sorted import lane_in_order
+from store.journal import TRANSIENT, StoreDamaged
 
 if TYPE_CHECKING:
     from broker.virtualhost import VirtualHost
@@ -63,7 +62,7 @@ class Queue:
         self.clock = host.broker.clock
         self.keep_messages = host.broker.queue_memory_messages
         self.keep_bytes = host.broker.queue_memory_bytes
-        self.ordered = ordered_lane(self, settings)
+        self.ordered = lane_in_order(self, settings)
         levels = Levels(settings)
         self.lowest_priority = levels.lowest
         self.highest_level = levels.highest
@@ -104,7 +103,7 @@ class Queue:
         self.limits = limits_of(self, settings)
         self.claim = claim_of(self, settings.exclusivity)
         self.lifetime = lifetime_of(self, auto_delete, settings)
-        self.expiry_timer: Timer | None = None
+        self.expiry = Expiry(self)
         self.idle_timer: Timer | None = None
         self.last_used = 0  # ms since the epoch, where that matters
         self.used()
@@ -132,14 +131,14 @@ class Queue:
             lane = max(0, min(message.priority - self.lowest_priority, self.highest_level))
         expiry = message.expiry
         if self.bounds_expiry:
-            expiry = self._bounded(expiry)
+            expiry = bounded(expiry, self.settings, self.clock.now)
         entry = Entry(self, message, self.queue_id, lane, log.last_id, message.message_id, message.size, expiry, 0, 0)
         self.memory.hold(message)
         if self.keeps and (message.durable or self.keeps_all):
             message.pending += 1
             self.persisted += 1
             self.persisted_bytes += entry.size
-            self._store(entry, message)
+            self.store(entry, message)
         if self.ordered is not None:
             self.ordered.arrived(entry, message)
         if self.ready == 0 and not self.returning and not self.consumers.cursors \
@@ -155,19 +154,8 @@ class Queue:
             limits.added(message)
         return True
 
-    def _bounded(self, expiry: int) -> int:
-        """When a message expires here that expires then (0: never) by itself, ms since the epoch."""
-        settings = self.settings
-        now = self.clock.now
-        if settings.minimum_ttl >= 0 and expiry:
-            expiry = max(expiry, now + settings.minimum_ttl)
-        if settings.message_ttl >= 0:
-            own = now + settings.message_ttl
-            if not expiry or own < expiry:
-                expiry = own
-        return expiry
-
-    def _store(self, entry: Entry, message: Message) -> None:
+    def store(self, entry: Entry, message: Message) -> None:
+        """Have the journal keep an entry and its message."""
         if message.message_id == 0:
             message.message_id = self.log.new_message_id(message.shared)
         entry.message_id = message.message_id
@@ -180,15 +168,15 @@ class Queue:
         if self.log.paging and (lane.paged() or self._crowded(lane)):
             if not entry.stored:
                 entry.flags = TRANSIENT
-                self._store(entry, message)
+                self.store(entry, message)
             lane.append_paged(entry)
             self.host.broker.spilling[lane] = None
         else:
             lane.append(entry)
         self.ready += 1
         self.ready_bytes += entry.size
-        if entry.expiry and self.expiry_timer is None:
-            self.expiry_timer = self.host.broker.timers.at(entry.expiry, self._expire_heads)
+        if entry.expiry:
+            self.expiry.expect(entry.expiry)
         if self.limits is not None:
             self.limits.drop_heads()
         if self.consumers.available or self.consumers.searching:
@@ -206,7 +194,7 @@ class Queue:
         entry = self._take_any()
         if entry is None:
             return False
-        self._dead_letter(entry, "maxlen")
+        self.give_up(entry, "maxlen")
         return True
 
     def recovered(self) -> None:
@@ -215,7 +203,7 @@ class Queue:
         if self.limits is not None:
             self.limits.recovered()
         if self.ready:
-            self._expire_heads()
+            self.expiry.drop_heads()
 
     def oldest_arrival(self) -> int:
         """When the first of the available messages arrived, ms since the epoch; -1 when that cannot be told."""
@@ -357,7 +345,7 @@ class Queue:
             if entry is None:
                 return None
             if entry.expiry and entry.expiry <= self.clock.now:
-                self._dead_letter(entry, "expired")
+                self.give_up(entry, "expired")
             elif entry.message is not None or self.load(entry):
                 return entry
 
@@ -398,7 +386,7 @@ class Queue:
         if entry.state == ACQUIRED:
             self.unsettled -= 1
             self.unsettled_bytes -= entry.size
-            self._dead_letter(entry, "rejected")
+            self.give_up(entry, "rejected")
             if entry.group is not None:
                 self._leave_group(entry)
 
@@ -424,7 +412,7 @@ class Queue:
         if failed:
             entry.deliveries = min(entry.deliveries + 1, 65535)
             if 0 <= self.settings.delivery_limit < entry.deliveries:
-                self._dead_letter(entry, "delivery_limit")
+                self.give_up(entry, "delivery_limit")
                 return
             if entry.stored:
                 self.log.delivered(entry)
@@ -437,32 +425,13 @@ class Queue:
             cursor.given_back(entry)
         self.ready += 1
         self.ready_bytes += entry.size
-        if entry.expiry and self.expiry_timer is None:
-            self.expiry_timer = self.host.broker.timers.at(entry.expiry, self._expire_heads)
+        if entry.expiry:
+            self.expiry.expect(entry.expiry)
         if self.limits is not None:
             self.limits.drop_heads()
 
-    def annotate(self, entry: Entry, annotations: dict[str, Any]) -> None:
-        """Whoever has acquired the entry wants its message to have these annotations from now on."""
-        message = entry.message
-        if entry.state != ACQUIRED or message is None or self.deleted:
-            return
-        amendment = Amendment()
-        amendment.annotations = annotations
-        changed = amended(message, amendment, message.address, message.arrival)
-        changed.expiry = message.expiry
-        self.memory.hold(changed)
-        entry.message = changed
-        if entry.stored:
-            before = StoredEntry(entry.queue_id, entry.lane, entry.id, entry.message_id, entry.size, entry.expiry,
-                                 entry.deliveries, entry.flags)
-            if self.log.dequeue(before) and not entry.flags:
-                self.log.commit(message.settle_pending)  # the change is as safe then as the message would have been
-            changed.pending += 1
-            self._store(entry, changed)
-        self.memory.release(message)
-
-    def _dead_letter(self, entry: Entry, reason: str) -> None:
+    def give_up(self, entry: Entry, reason: str) -> None:
+        """An entry that was taken is gone, to be a dead letter if the queue has somewhere for those."""
         self.discards[reason] = self.discards.get(reason, 0) + 1
         if self.settings.dead_letter_exchange is not None and not self.deleted:
             if entry.message is None and not self.load(entry):
@@ -499,31 +468,6 @@ class Queue:
         self.ready -= 1
         self.ready_bytes -= entry.size
         self.forget(entry)
-
-    def _expire_heads(self) -> None:
-        """Drop what has expired at the head, and see when the next one will. (As in RabbitMQ, an entry expires when it
-        is the oldest; with a time to live of the queue's own that is always the first to expire.)"""
-        self.expiry_timer = None
-        if self.deleted:
-            return
-        now = self.clock.now
-        earliest = 0
-        for lane in self.lanes:
-            for _ in range(1000):
-                entry = lane.first(self.log)
-                if entry is None or not entry.expiry:
-                    break
-                if entry.expiry > now:
-                    earliest = entry.expiry if not earliest else min(earliest, entry.expiry)
-                    break
-                lane.take(self.log)
-                self.ready -= 1
-                self.ready_bytes -= entry.size
-                self._dead_letter(entry, "expired")
-            else:
-                earliest = now
-        if earliest and self.expiry_timer is None:
-            self.expiry_timer = self.host.broker.timers.at(earliest, self._expire_heads)
 
     def purge(self) -> int:
         """Drop all available entries. Gives their number."""
@@ -665,10 +609,10 @@ class Queue:
         self.deleted = True
         if self.peer is not None:
             self.end_redirect()
-        for timer in (self.expiry_timer, self.idle_timer):
-            if timer is not None:
-                timer.cancel()
-        self.expiry_timer = self.idle_timer = None
+        self.expiry.close()
+        if self.idle_timer is not None:
+            self.idle_timer.cancel()
+            self.idle_timer = None
         if inherited:
             bequeath(self)
         else:
@@ -688,10 +632,3 @@ class Queue:
         """The journal need not keep anything of the queue any more."""
         self.dropped = True
         self.log.drop(self.queue_id)
-
-
-def ordered_lane(queue: Queue, settings: QueueSettings) -> OrderedLane | None:
-    """The lane of a queue that has an order of its own."""
-    if settings.last_value_key is not None:
-        return LastValues(queue, settings.last_value_key)
-    return None if settings.sort_key is None else SortedLane(queue, settings.sort_key)

@@ -6,8 +6,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from broker.entry import Entry
+from broker.last_value import LastValues
 from broker.message import Message
 from broker.ordered import OrderedLane, Rank, header_text
+from broker.queue_settings import QueueSettings
 
 if TYPE_CHECKING:
     from broker.queue import Queue
@@ -29,3 +31,10 @@ class SortedLane(OrderedLane):
     def arrived(self, entry: Entry, message: Message) -> None:
         text = header_text(message, self.header)
         entry.key = None if text is None else "=" + text  # none at all comes before an empty one
+
+
+def lane_in_order(queue: Queue, settings: QueueSettings) -> OrderedLane | None:
+    """The lane of a queue that has an order of its own; None for most."""
+    if settings.last_value_key is not None:
+        return LastValues(queue, settings.last_value_key)
+    return None if settings.sort_key is None else SortedLane(queue, settings.sort_key)
