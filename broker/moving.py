@@ -15,10 +15,10 @@ from broker.alternate import publish_anew
 from broker.consumer import Consumer
 from broker.errors import NotAllowed, NotFound, PreconditionFailed
 from broker.message import Message
+from broker.ordered import header_text
 from broker.queue import Queue
 from broker.search import Cursor
 from broker.selector import Selector
-from broker.view import View
 
 if TYPE_CHECKING:
     from broker.entry import Entry
@@ -42,14 +42,9 @@ class Choice:
         self.value = value
 
     def fits(self, message: Message) -> bool:
-        if self.header and _text(message.view(), self.header) != self.value:
+        if self.header and (header_text(message, self.header) or "") != self.value:
             return False
         return self.selector is None or self.selector.matches(message)
-
-
-def _text(view: View, header: str) -> str:
-    value = view.headers.get(header)
-    return view.subject or "" if value is None and header == "qpid.subject" else "" if value is None else str(value)
 
 
 def move(source: Queue, target: Queue, choice: Choice, done: Done) -> None:
