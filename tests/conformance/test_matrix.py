@@ -14,6 +14,7 @@ import pytest
 from proton import Data
 
 from tests.conformance.matrix import page, sections10
+from tests.conformance.matrix.client010 import Raw010
 from tests.conformance.matrix.clients091 import Pika, Raw
 from tests.conformance.matrix.proton_client import Proton, message_of
 from tests.conformance.matrix.run import Runs, check_limits, ways
@@ -21,7 +22,7 @@ from tests.conformance.matrix.table import Row, load
 from tests.conformance.support import Target
 
 TABLE = load()
-CLIENTS = (Proton, Pika, Raw)
+CLIENTS = (Proton, Pika, Raw, Raw010)
 
 
 @pytest.fixture(scope="module")

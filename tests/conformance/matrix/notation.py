@@ -6,7 +6,8 @@ A value is a list `[type, content]`, and JSON can carry it:
     ["decimal32", "22500001"] ["timestamp", "-1"] ["uuid", "…"] ["binary", "00ff"] ["string", "…"] ["symbol", "…"]
     ["list", [value, …]] ["map", [[key, value], …]] ["array", [type, [value, …]]] ["described", [descriptor, value]]
 
-Integers are decimal text, bits and bytes are hexadecimal. Types of one letter are 0-9-1's; a `D` is [digits, scale].
+Integers are decimal text, bits and bytes are hexadecimal. Types of one letter are 0-9-1's, those with a width in their
+names 0-10's; a `D`, a `dec32` and a `dec64` are [digits, scale].
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ Side = dict[str, Any]
 by name."""
 
 INTEGERS = ("ubyte", "ushort", "uint", "ulong", "byte", "short", "int", "long", "timestamp",
-            "b", "B", "s", "u", "I", "i", "l", "L", "T", "number")
+            "b", "B", "s", "u", "I", "i", "l", "L", "T", "number",
+            "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "datetime")
 FLOATS = {"float": ">f", "double": ">d", "f": ">f", "d": ">d"}
-BYTES = ("binary", "x", "bytes", "data")
-TEXTS = ("string", "symbol", "S")
+BYTES = ("binary", "x", "bytes", "data", "vbin8", "vbin16", "vbin32", "bin8", "bin16", "bin32", "bin64", "bin128",
+         "bin256", "bin512", "bin1024", "bin40", "bin72", "struct32", "str8-latin", "str16-utf16")
+TEXTS = ("string", "symbol", "S", "str8", "str16")
 DECIMALS = {"decimal32": 8, "decimal64": 16, "decimal128": 32}
 
 _TOKEN = re.compile(r'\s*("(?:[^"\\]|\\.)*"|0x[0-9a-f]*|U\+[0-9A-F]+|[\[\]{}:,*]|[^\s\[\]{}:,*"]+)')
@@ -82,18 +85,18 @@ class _Parser:
         if kind == "array":
             of = self.take()
             return [kind, [of, self.items("[", "]", lambda: self.content(of))]]
-        if kind == "t":
+        if kind in ("t", "boolean"):
             return [kind, self.take() == "true"]
-        if kind == "V":
+        if kind in ("V", "void"):
             return [kind, None]
         return self.rare(kind)
 
     def rare(self, kind: str) -> Value:
-        if kind == "char":
+        if kind in ("char", "char-utf32"):
             return [kind, f"{int(self.take()[2:], 16):x}"]
         if kind == "uuid":
             return [kind, str(uuid.UUID(self.take()))]
-        if kind == "D":
+        if kind in ("D", "dec32", "dec64"):
             digits, _, scale = self.take().partition("e-")
             return [kind, [digits, scale or "0"]]
         if kind in ("described", "value"):

@@ -58,11 +58,11 @@ class Run:
     def expected(self, row: Row) -> Side:
         """What the reader sees."""
         side = row.side(self.reader.dialect)
-        if self.reader.dialect == self.sender.dialect or self.reader.dialect == "nine":
+        if self.reader.dialect == self.sender.dialect or self.reader.dialect != "ten":
             return side
         route = {"x-exchange": ["string", ""], "x-routing-key": ["string", self.queue], "x-opt-jms-dest": ["byte", "0"]}
         if "reply-to" in side:
-            route["x-opt-jms-reply-to"] = ["byte", "1" if "/" in side["reply-to"][1] else "0"]
+            route["x-opt-jms-reply-to"] = ["byte", "1" if _is_topic(side["reply-to"][1]) else "0"]
         return {**side, "annotations": {**side.get("annotations", {}), **route}}
 
     def check(self, row: Row) -> None:
@@ -110,9 +110,14 @@ class Runs:
         self.names.clean()
 
 
+def _is_topic(address: str) -> bool:
+    """Whether an answer goes to an exchange."""
+    return address == "amq.topic" or "/" in address and not address.startswith("/queues/")
+
+
 def plain(side: Side) -> Side:
     """A side without what makes no difference: what has passed of a time to live (by the hour), and that a priority is
     4, which it is anyway when it is absent from a 1.0 header."""
-    if "ttl" in side:
+    if side.get("ttl", ["number"])[0] == "uint":
         return {**side, "ttl": ["uint", str(-(-int(side["ttl"][1]) // HOUR))]}
     return {name: value for name, value in side.items() if (name, value) != ("priority", ["ubyte", "4"])}

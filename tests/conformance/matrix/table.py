@@ -1,10 +1,10 @@
-"""The table of expectations: what becomes of a message of one dialect for a reader of the other.
+"""The table of expectations: what becomes of a message of one dialect for a reader of another.
 
 It is in values.toml and messages.toml; clients.toml has what a client cannot say or read.
 
-A row has a 1.0 side, a way, and a 0-9-1 side. A side is all that a message says, by field; what it leaves out the
-message has not got. The way says who sends it: `->` 1.0 clients, `<-` 0-9-1 clients, `<->` either. A reader of the
-sender's dialect gets the sender's side, any other the other side.
+A row has a 1.0 side, a way, a 0-9-1 side and a 0-10 side. A side is all that a message says, by field; what it leaves
+out the message has not got. The way says who sends it: `->` 1.0 clients, `<-` 0-9-1 clients, `0>` 0-10 clients, `<->`
+any. A reader gets the side of his dialect.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ HERE = Path(__file__).parent
 
 MAPS = ("properties", "annotations", "headers")
 
-DEFAULTS = {"ten": {"body": 'data "m"'}, "nine": {"body": '"m"', "delivery-mode": "1"}}
+DIALECTS = ("ten", "nine", "zero")
+"""1.0, 0-9-1 and 0-10, as the table calls them."""
+
+DEFAULTS = {"ten": {"body": 'data "m"'}, "nine": {"body": '"m"', "delivery-mode": "1"},
+            "zero": {"body": '"m"', "delivery-mode": "1"}}
 """What a side says that does not say otherwise."""
 
 
@@ -31,18 +35,19 @@ class Row:
     way: str
     ten: Side
     nine: Side
-    said: tuple[list[str], list[str]]
-    """Both sides as the table has them: one value, or its fields."""
+    zero: Side
+    said: tuple[list[str], ...]
+    """The sides as the table has them: one value, or its fields."""
 
     @property
     def name(self) -> str:
         return f"{self.chapter} {self.number}"
 
     def sent_by(self, dialect: str) -> bool:
-        return self.way == "<->" or self.way == ("->" if dialect == "ten" else "<-")
+        return self.way in ("<->", {"ten": "->", "nine": "<-", "zero": "0>"}[dialect])
 
     def side(self, dialect: str) -> Side:
-        return self.ten if dialect == "ten" else self.nine
+        return {"ten": self.ten, "nine": self.nine, "zero": self.zero}[dialect]
 
 
 @dataclass(frozen=True)
@@ -110,28 +115,29 @@ def load() -> Table:
     return Table(chapters, [Limit(**each) for each in clients["limit"]], clients["shown"])
 
 
-def _row(chapter: dict[str, Any], number: int, ten: Any, way: str, nine: Any) -> Row:
-    assert way in ("->", "<-", "<->"), way
-    texts = [_texts(side, chapter[dialect]) for dialect, side in (("ten", ten), ("nine", nine))]
-    said = [[side] if isinstance(side, str) else [f"{name}: {each}" for name, each in text.items()]
-            for side, text in zip((ten, nine), texts, strict=True)]
-    return Row(chapter["title"], number, way, _side("ten", texts[0]), _side("nine", texts[1]), (said[0], said[1]))
+def _row(chapter: dict[str, Any], number: int, ten: Any, way: str, nine: Any, zero: Any) -> Row:
+    assert way in ("->", "<-", "<->", "0>"), way
+    sides = dict(zip(DIALECTS, (ten, nine, zero), strict=True))
+    texts = {dialect: _texts(side, chapter[dialect], "str16" if dialect == "zero" else "S") for dialect, side in sides.items()}
+    said = tuple([side] if isinstance(side, str) else [f"{name}: {each}" for name, each in texts[dialect].items()]
+                 for dialect, side in sides.items())
+    return Row(chapter["title"], number, way, *(_side(dialect, texts[dialect]) for dialect in DIALECTS), said)
 
 
-def _texts(side: Any, place: str) -> dict[str, str]:
-    """Texts by field of a side that is a table, several of them, or one value."""
+def _texts(side: Any, place: str, kind: str) -> dict[str, str]:
+    """Texts by field of a side that is a table, several of them, or one value. kind: the type of a marker."""
     if isinstance(side, list):
         return {name: text for table in side for name, text in table.items()}
-    return side if isinstance(side, dict) else _short(side, place)
+    return side if isinstance(side, dict) else _short(side, place, kind)
 
 
-def _short(text: str, place: str) -> dict[str, str]:
+def _short(text: str, place: str, kind: str) -> dict[str, str]:
     """A side that is one value, in the chapter's place for it: a field, or an entry of one as in `headers.v`."""
     name, _, key = place.partition(".")
     value, _, marker = text.partition(" marked ")
     if not key:
         return {name: value}
-    more = f', "x-opt-type-{key}": S "{marker}"' if marker else ""
+    more = f', "x-opt-type-{key}": {kind} "{marker}"' if marker else ""
     return {name: f'{{"{key}": {value}{more}}}'}
 
 
@@ -143,12 +149,14 @@ def _side(dialect: str, texts: dict[str, str]) -> Side:
         elif name == "body" and dialect == "ten":
             side[name] = [] if text == "none" else parse_all(text)
         else:
-            side[name] = _field(text) if dialect == "nine" else parse(text)
+            side[name] = parse(text) if dialect == "ten" else _field(text)
     return side
 
 
 def _field(text: str) -> Value:
-    """A property or the body of 0-9-1: bytes, or a number."""
+    """A property or the body of 0-9-1 or 0-10: bytes, a number, or a uuid."""
+    if text.startswith("uuid "):
+        return parse(text)
     kind = "bytes" if text.startswith(('"', "0x")) else "number"
     return parse(f"{kind} {text}")
 

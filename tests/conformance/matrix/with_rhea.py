@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.conformance.matrix.client010 import Raw010
 from tests.conformance.matrix.clients091 import Pika, Raw
 from tests.conformance.matrix.proton_client import Proton
 from tests.conformance.matrix.rhea_client import AGENT, Rhea
@@ -21,7 +22,7 @@ from tests.conformance.support import Target
 pytestmark = pytest.mark.interop
 
 TABLE = load()
-OTHERS = (Proton, Pika, Raw)
+OTHERS = (Proton, Pika, Raw, Raw010)
 
 
 @pytest.fixture(scope="module")
