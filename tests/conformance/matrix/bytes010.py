@@ -119,7 +119,7 @@ def read_message(header: bytes, body: bytes) -> tuple[Side, bytes, bytes]:
         assert not struct.data, "a struct is longer than its fields"
     assert "content-length" not in side or int(side.pop("content-length")[1]) == len(body)
     if "ttl" in side:
-        side.pop("expiration")  # when that ends
+        side.pop("expiration", None)  # when that ends
     return side, route[8], route[9]
 
 

@@ -118,7 +118,8 @@ def load() -> Table:
 def _row(chapter: dict[str, Any], number: int, ten: Any, way: str, nine: Any, zero: Any) -> Row:
     assert way in ("->", "<-", "<->", "0>"), way
     sides = dict(zip(DIALECTS, (ten, nine, zero), strict=True))
-    texts = {dialect: _texts(side, chapter[dialect], "str16" if dialect == "zero" else "S") for dialect, side in sides.items()}
+    texts = {dialect: _texts(side, chapter[dialect], "str16" if dialect == "zero" else "S")
+             for dialect, side in sides.items()}
     said = tuple([side] if isinstance(side, str) else [f"{name}: {each}" for name, each in texts[dialect].items()]
                  for dialect, side in sides.items())
     return Row(chapter["title"], number, way, *(_side(dialect, texts[dialect]) for dialect in DIALECTS), said)
