@@ -95,7 +95,7 @@ def _number_or_text(value: str) -> int | str:
 
 @click.group()
 def queue() -> None:
-    """List, make, empty and delete the queues of a running broker; move their messages.
+    """See and change the queues of a running broker.
 
     \b
     dragoman queue list
@@ -150,7 +150,10 @@ def delete_queue(name: str, if_unused: bool, if_empty: bool, url: str, ca: str |
 @click.option("--count", "-n", type=click.IntRange(0), default=0, help="At most so many messages; 0: all.")
 @_broker_options
 def purge_queue(name: str, count: int, url: str, ca: str | None) -> None:
-    """Drop the messages of a queue that no consumer has."""
+    """Drop the messages of a queue.
+
+    Those that a consumer has stay with it.
+    """
     _with_console(url, ca, lambda console: _method(console, "purge", {"request": count, "filter": {}}, "queue", name))
 
 
@@ -160,7 +163,10 @@ def purge_queue(name: str, count: int, url: str, ca: str | None) -> None:
 @click.option("--count", "-n", type=click.IntRange(0), default=0, help="At most so many messages; 0: all.")
 @_broker_options
 def move_messages(source: str, target: str, count: int, url: str, ca: str | None) -> None:
-    """Move the messages of a queue that no consumer has to the end of another one."""
+    """Move messages to the end of another queue.
+
+    Those that a consumer has stay with it.
+    """
     _with_console(url, ca, lambda console: _method(console, "queueMoveMessages", {
         "srcQueue": source, "destQueue": target, "qty": count}))
 
@@ -170,7 +176,10 @@ def move_messages(source: str, target: str, count: int, url: str, ca: str | None
 @click.argument("target", default="")
 @_broker_options
 def redirect(source: str, target: str, url: str, ca: str | None) -> None:
-    """From now on, what is for one of two queues goes to the other; without a TARGET, no more."""
+    """Let two queues stand in for each other.
+
+    What is for one of them goes to the other from now on; without a TARGET, no more.
+    """
     _with_console(url, ca, lambda console: _method(console, "queueRedirect", {
         "sourceQueue": source, "targetQueue": target}))
 
@@ -188,7 +197,7 @@ def _by_name(row: Row) -> str:
 
 @click.group()
 def exchange() -> None:
-    """List, make and delete the exchanges of a running broker.
+    """See and change the exchanges of a running broker.
 
     \b
     dragoman exchange list
@@ -220,7 +229,10 @@ def list_exchanges(url: str, ca: str | None, as_json: bool) -> None:
 @_broker_options
 def add_exchange(name: str, kind: str, durable: bool, auto_delete: bool, arguments: tuple[str, ...], url: str,
                  ca: str | None) -> None:
-    """Make an exchange of a TYPE: direct, topic, fanout, headers and others."""
+    """Make an exchange.
+
+    TYPE is direct, topic, fanout, headers or another kind.
+    """
     properties = {**_arguments(arguments), "exchange-type": kind, "durable": durable, "auto-delete": auto_delete}
     _with_console(url, ca, lambda console: _method(console, "create", {
         "type": "exchange", "name": name, "properties": properties, "strict": True}))
@@ -238,7 +250,7 @@ def delete_exchange(name: str, if_unused: bool, url: str, ca: str | None) -> Non
 
 @click.group()
 def binding() -> None:
-    """List, make and delete the bindings of a running broker.
+    """See and change the bindings of a running broker.
 
     \b
     dragoman binding list
@@ -250,7 +262,10 @@ def binding() -> None:
 @JSON_OPTION
 @_broker_options
 def list_bindings(url: str, ca: str | None, as_json: bool) -> None:
-    """List the bindings of queues to exchanges, those to the nameless exchange left out."""
+    """List the bindings of queues to exchanges.
+
+    Those to the nameless exchange, which every queue has, are left out.
+    """
     async def work(console: Console) -> None:
         rows = [{**row, "exchange": name_in(row["exchangeRef"]), "queue": name_in(row["queueRef"])}
                 for row in await console.objects("binding")]
@@ -299,7 +314,7 @@ _TOTALS = [("connections", ""), ("sessions", ""), ("exchanges", ""), ("queueCoun
 @JSON_OPTION
 @_broker_options
 def stat(what: str, url: str, ca: str | None, as_json: bool) -> None:
-    """Show what a running broker has done, who is connected or who consumes.
+    """Show what a running broker has done.
 
     \b
     dragoman stat
@@ -351,7 +366,9 @@ def _duration(seconds: float) -> str:
 @JSON_OPTION
 @_broker_options
 def events(count: int, url: str, ca: str | None, as_json: bool) -> None:
-    """Print what happens in a running broker: clients that come and go, queues made and deleted, and so on.
+    """Print what happens in a running broker.
+
+    Clients that come and go, queues that are made and deleted, and so on.
 
     With --json, an object a line.
     """
