@@ -126,6 +126,20 @@ def _take(session: Session, ranges: Ranges) -> dict[int, Entry]:
     return taken
 
 
+def _withdraw(session: Session, ranges: Ranges) -> dict[int, Entry]:
+    """Like `_take`, and what was accepted within the transaction too: it is not to be accepted after all. (That is how
+    clients of qpid.messaging roll back: they release all that they had, and then end the transaction.)"""
+    transaction = session.transaction
+    waiting = session.in_transaction
+    if transaction is not None and waiting:
+        for first, last in ranges:
+            for transfer in [each for each in waiting if first <= each <= last]:
+                entry = waiting.pop(transfer)
+                transaction.withdraw(entry)
+                session.unsettled[transfer] = entry
+    return _take(session, ranges)
+
+
 def accept(session: Session, number: int, m: Arguments) -> bool:
     taken = _take(session, _transfers(session, m))
     if session.transaction is not None:
@@ -142,7 +156,7 @@ def accept(session: Session, number: int, m: Arguments) -> bool:
 
 
 def reject(session: Session, number: int, m: Arguments) -> bool:
-    taken = _take(session, _transfers(session, m))
+    taken = _withdraw(session, _transfers(session, m))
     stored = False
     for entry in taken.values():
         stored = stored or entry.stored
@@ -152,7 +166,7 @@ def reject(session: Session, number: int, m: Arguments) -> bool:
 
 def release(session: Session, number: int, m: Arguments) -> bool:
     failed = m["set_redelivered"]
-    taken = _take(session, _transfers(session, m))
+    taken = _withdraw(session, _transfers(session, m))
     entries = [taken[transfer] for transfer in sorted(taken)]
     if failed:
         give_back(entries, session.broker.chores)

@@ -232,9 +232,8 @@ def queue_delete(session: Session, number: int, m: Arguments) -> bool:
     if m["if_empty"] and queue.ready:
         raise SessionError(PRECONDITION_FAILED, f"{queue!r} is not empty")
     session.exclusive_queues.pop(queue, None)
-    for subscription in list(session.subscriptions.values()):  # its own go quietly
+    for subscription in session.subscriptions.values():  # its own end quietly, and may still be cancelled
         if subscription.queue is queue:
-            del session.subscriptions[subscription.tag]
             queue.remove(subscription)
     return session.when_durable(number, session.host.delete_queue(queue))
 
