@@ -407,6 +407,8 @@ class Queue:
         if self.groups is not None:
             self.groups.settled(entry)
         if self.deleted or self.ordered is not None and self.ordered.outdated(entry):
+            if self.deleted and entry.message is not None:
+                to_alternate(self, entry.message)
             self.forget(entry)
             return
         if failed:

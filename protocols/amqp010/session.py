@@ -158,10 +158,9 @@ class Session(Publisher):
         self.connection = None
 
     def let_go(self) -> None:
+        """Give back what the session has before its subscriptions go, and perhaps queues with them."""
+        self.may_send = False  # or its own subscriptions would have it again
         self.assembly.abandon()
-        for subscription in list(self.subscriptions.values()):
-            subscription.queue.remove(subscription)
-        self.subscriptions.clear()
         if self.distributed:
             self.host.branches.session_ended(self)
         elif self.transaction is not None:
@@ -170,11 +169,14 @@ class Session(Publisher):
         entries = {**self.unsettled, **self.in_transaction}
         self.unsettled = {}
         self.in_transaction = {}
+        give_back([entries[number] for number in sorted(entries)], self.broker.chores)
+        for subscription in list(self.subscriptions.values()):
+            subscription.queue.remove(subscription)
+        self.subscriptions.clear()
         self.delivered.clear()
         self.browsed.clear()
         self.sent.clear()
         self.incomplete.clear()
-        give_back([entries[number] for number in sorted(entries)], self.broker.chores)
         for queue, goes in self.exclusive_queues.items():
             if queue.owner is self:
                 queue.owner = None

@@ -244,9 +244,9 @@ def _redelivered(message: Message) -> Message:
 
 
 def _with_delivery_count(entry: Entry, message: Message) -> Message:
-    """The message with its `x-delivery-count` header, when the reader is to know: from the second failure on, and in a
-    queue that counts deliveries from the first."""
-    if entry.deliveries < 2 and not entry.queue.settings.counts_deliveries:
+    """The message with its `x-delivery-count` header, in a queue that counts deliveries. (Not elsewhere: Qpid's clients
+    expect what is delivered again to be what it was, but for its redelivered flag.)"""
+    if not entry.queue.settings.counts_deliveries:
         return message
     amendment = Amendment()
     amendment.headers["x-delivery-count"] = entry.deliveries

@@ -412,3 +412,49 @@ def test_broken_headers_end_the_session(c010: Client010, header: bytes) -> None:
     c010.segment(segment("message.transfer", False, {"destination": ""}), COMMAND, FIRST_SEGMENT)
     c010.segment(header, HEADER, LAST_SEGMENT)
     assert c010.error() == 531
+
+
+def test_a_message_is_the_same_however_often_it_is_delivered(c010: Client010, queue: str) -> None:
+    fill(c010, queue, b"x", properties={"application_headers": {"n": 1}})
+    c010.subscribe(queue)
+    first = c010.message()
+    for _ in range(3):
+        c010.call("message.release", transfers=[(first.number, first.number)], set_redelivered=True)
+        again = c010.message()
+        assert again.header == {**first.header, "redelivered": True}
+        first.number = again.number
+
+
+def test_what_was_accepted_in_a_transaction_may_be_released(c010: Client010, queue: str) -> None:
+    """Python's qpid.messaging rolls back so."""
+    fill(c010, queue, b"x")
+    c010.subscribe(queue)
+    number = c010.message().number
+    c010.call("tx.select")
+    c010.call("message.accept", transfers=[(number, number)])
+    c010.call("message.release", transfers=[(number, number)], set_redelivered=True)
+    c010.call("tx.rollback")
+    assert c010.message().header["redelivered"] is True
+    c010.call("tx.commit")
+
+
+def test_what_a_session_has_goes_with_its_queue_to_the_alternate_exchange(c010: Client010, connect010: Connect,
+                                                                         name: Name) -> None:
+    queue, heir = name(), name()
+    c010.call("queue.declare", queue=heir)
+    c010.call("exchange.bind", queue=heir, exchange="amq.fanout", binding_key="")
+    other = connect010()
+    other.call("queue.declare", queue=queue, auto_delete=True, alternate_exchange="amq.fanout")
+    fill(other, queue, b"a", b"b", b"c")
+    other.subscribe(queue, messages=2)
+    bodies(other, 2)
+    other.vanish()
+    c010.subscribe(heir)
+    assert bodies(c010, 3) == [b"a", b"b", b"c"]
+    c010.call("exchange.unbind", queue=heir, exchange="amq.fanout", binding_key="")
+
+
+def test_a_queue_that_a_session_deletes_leaves_its_subscription_to_be_cancelled(c010: Client010, queue: str) -> None:
+    c010.subscribe(queue)
+    c010.call("queue.delete", queue=queue)
+    c010.call("message.cancel", destination="d")
