@@ -1,8 +1,8 @@
 """Drive the broker with clients in other languages: amqplib and rhea (Node), RabbitMQ's two and Qpid JMS (Java),
-amqp091-go and go-amqp (Go).
+amqp091-go and go-amqp (Go), qpid-python and Qpid's tools (Python 2).
 
     python tests/conformance/run_interop.py [node] [java] [jms] [jms_cross] [rabbitmq10] [go] [rhea] [matrix]
-                                              [go10]
+                                              [qpid_python] [qpid_tools] [go10]
 
 starts a broker, and for each suite copies its sources to build/interop/, installs there what they need, and runs them
 with AMQP_URL set. A suite whose tool chain is not on this machine is skipped, and says so. The last line is a summary
@@ -29,7 +29,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 BUILD = ROOT / "build" / "interop"
 INSTALL_SECONDS = 600
-RUN_SECONDS = 300  # a guard against hanging; a suite takes some 20 seconds
+RUN_SECONDS = 600  # a guard against hanging; a suite takes some 20 seconds, Qpid's own some minutes
 
 FAILURE = re.compile(r"\s*(not ok|--- FAIL|FAILED|panic:|Error|E   |\[ERROR\])")
 """How the suites begin the line that tells of a failure."""
@@ -107,6 +107,11 @@ SUITES = (
           ("npm", "install", "--no-audit", "--no-fund", "--loglevel=error"), (),
           (sys.executable, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider", "-c", str(ROOT / "setup.cfg"),
            "--rootdir", str(ROOT), str(HERE / "matrix" / "with_rhea.py")), count_pytest),
+    Suite("qpid_python", "qpid-python, by its own tests", (), (), (),
+          (sys.executable, str(HERE / "qpid_python" / "run.py")), count_summary),
+    Suite("qpid_tools", "qpid-config, qpid-stat and their kin", (), (), (),
+          (sys.executable, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider", "-c", str(ROOT / "setup.cfg"),
+           "--rootdir", str(ROOT), str(HERE / "qpid_tools" / "tools.py")), count_pytest),
     Suite("go10", "go-amqp", ("go",), ("go", "mod", "download"), ("go", "vet", "./..."),
           ("go", "test", "-v", "-count=1", "./..."), count_go),
 )
