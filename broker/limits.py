@@ -88,6 +88,8 @@ class Limits:
                 return True  # the oldest go when it is in
             if not self.lifted and not self._could_drop_for(1, message.size):
                 return False
+            if len(self.queue.lanes) > 1:
+                return True  # the newest may be what has the lowest priority: one goes when it is in
             while self.full(1, message.size) and self.queue.drop_head():
                 pass
             return self.lifted or not self.full(1, message.size)
@@ -119,6 +121,10 @@ class Limits:
         if self.overflow == SELF_DESTRUCT and self.full(0, 0):
             queue.host.delete_queue(queue)
             return
+        if self.counts_unsettled and len(queue.lanes) > 1 and not self.lifted and self.overflow in (DROP_HEAD,
+                                                                                                    RING_STRICT):
+            while self.full(0, 0) and queue.drop_lowest():
+                pass
         if self.marked:
             if not self.stopped:
                 self.stopped = self._above(self.stop_count, self.stop_size)

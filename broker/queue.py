@@ -197,6 +197,17 @@ class Queue:
         self.give_up(entry, "maxlen")
         return True
 
+    def drop_lowest(self) -> bool:
+        """Likewise, the oldest of the lowest priority."""
+        for lane in self.lanes:
+            entry = lane.take(self.log)
+            if entry is not None:
+                self.ready -= 1
+                self.ready_bytes -= entry.size
+                self.give_up(entry, "maxlen")
+                return True
+        return False
+
     def recovered(self) -> None:
         """The journal's entries are counted."""
         self.used()

@@ -37,7 +37,8 @@ def subscribe(session: Session, number: int, m: Arguments) -> bool:
     if destination in session.subscriptions:
         raise SessionError(NOT_ALLOWED, f"there is a subscription '{destination}' already")
     queue = session.host.queue(named(m, "queue"))
-    queue.check_access(session)
+    if m.get("acquire_mode", 0) == 0:  # who only looks may do so, as with Qpid's C++ broker
+        queue.check_access(session)
     for mode, most in (("accept_mode", 1), ("acquire_mode", 1)):
         if m.get(mode, 0) > most:
             raise SessionError(ILLEGAL_ARGUMENT, f"{mode.replace('_', '-')} {m[mode]} does not exist")

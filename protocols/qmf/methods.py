@@ -247,7 +247,9 @@ _HIRES = _never("logHires", "high resolution timestamps")
 
 
 def _move(host: VirtualHost, facts: Facts, given: _Given) -> None:
-    source, target = host.queue(given.text("srcQueue")), host.queue(given.text("destQueue"))
+    source, target = host.queues.get(given.text("srcQueue")), host.queues.get(given.text("destQueue"))
+    if source is None or target is None:
+        raise MethodError(PARAMETER_INVALID, f"{'srcQueue' if source is None else 'destQueue'}: there is no such queue")
     moving.move(source, target, given.choice("qty"), given.done)
 
 
@@ -283,7 +285,12 @@ def _purge(host: VirtualHost, queue: Queue, given: _Given) -> Done | None:
 
 
 def _reroute(host: VirtualHost, queue: Queue, given: _Given) -> None:
-    exchange = None if given.flag("useAltExchange") else host.exchange(given.text("exchange"))
+    name = queue.settings.alternate if given.flag("useAltExchange") else given.text("exchange")
+    if name is None:
+        raise MethodError(PARAMETER_INVALID, "the queue has no alternate exchange")
+    if name not in host.exchanges and not given.flag("useAltExchange"):
+        raise MethodError(PARAMETER_INVALID, f"there is no exchange '{name}'")
+    exchange = None if given.flag("useAltExchange") else host.exchanges[name]
     moving.reroute(queue, exchange, given.choice("request"), given.done)
 
 

@@ -458,3 +458,23 @@ def test_a_queue_that_a_session_deletes_leaves_its_subscription_to_be_cancelled(
     c010.subscribe(queue)
     c010.call("queue.delete", queue=queue)
     c010.call("message.cancel", destination="d")
+
+
+def test_who_only_looks_may_look_at_an_exclusive_queue(c010: Client010, connect010: Connect, name: Name) -> None:
+    queue = name()
+    c010.call("queue.declare", queue=queue, exclusive=True)
+    fill(c010, queue, b"x")
+    other = connect010()
+    other.subscribe(queue, acquire=NOT_ACQUIRED)
+    assert other.message().body == b"x"
+
+
+def test_a_ring_of_priorities_loses_its_lowest(c010: Client010, name: Name) -> None:
+    queue = name()
+    c010.call("queue.declare", queue=queue, arguments={"qpid.priorities": 10, "qpid.policy_type": "ring",
+                                                       "qpid.max_count": 2})
+    for priority in (5, 9, 1, 7):
+        fill(c010, queue, b"%d" % priority, priority=priority)
+    c010.subscribe(queue)
+    assert bodies(c010, 2) == [b"9", b"7"]
+    c010.nothing()
