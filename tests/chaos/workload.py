@@ -1,6 +1,7 @@
 """Clients at work, each a thread with a connection of its own, until the broker dies under them.
 
-Those of 0-9-1 are py-amqp's, those of 1.0 are in tests/chaos/workload10.py. All is looked at by 0-9-1 afterwards.
+Those of 0-9-1 are py-amqp's; those of 0-10 and 1.0 are in tests/chaos/workload010.py and workload10.py. All is looked
+at by 0-9-1 afterwards.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import amqp
 
 from tests.chaos.ledger import Place, Published, body_of, read
+from tests.chaos.workload010 import BROKEN010, connect010, consume010, publish010, publish_groups010
 from tests.chaos.workload10 import BROKEN10, connect10, consume10, publish10, publish_groups10
 
 WINDOW = 200  # messages that wait for their confirms
@@ -36,10 +38,12 @@ class Load:
         self.random = random.Random(seed)
         self.plain, self.spread, self.grouped, self.large, self.rejected, self.modern, self.modern_grouped = (
             Published(name) for name in ("plain", "spread", "grouped", "large", "rejected", "modern", "modern-grouped"))
+        self.qpid, self.qpid_grouped = Published("qpid"), Published("qpid-grouped")
         self.places = [Place(("work",), self.plain), Place(("large",), self.large),
                        Place(("grouped",), self.grouped, grouped=True),
                        Place(("refused", "dead"), self.rejected, ordered=False),
-                       Place(("modern",), self.modern), Place(("modern-grouped",), self.modern_grouped, grouped=True)]
+                       Place(("modern",), self.modern), Place(("modern-grouped",), self.modern_grouped, grouped=True),
+                       Place(("qpid",), self.qpid), Place(("qpid-grouped",), self.qpid_grouped, grouped=True)]
         self.copies = [Place((f"copy{number}",), self.spread) for number in range(3)]
         self.errors: list[BaseException] = []
         self.threads: list[threading.Thread] = []
@@ -49,7 +53,8 @@ class Load:
         with connect(port) as connection:
             channel = connection.channel()
             channel.exchange_declare("spread", "fanout", durable=True, auto_delete=False)
-            for name in ("work", "large", "grouped", "dead", "copy0", "copy1", "copy2", "modern", "modern-grouped"):
+            for name in ("work", "large", "grouped", "dead", "copy0", "copy1", "copy2", "modern", "modern-grouped",
+                         "qpid", "qpid-grouped"):
                 channel.queue_declare(name, durable=True, auto_delete=False)
             channel.queue_declare("refused", durable=True, auto_delete=False, arguments={
                 "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"})
@@ -70,6 +75,10 @@ class Load:
                 (publish10, (self.modern, "modern")), (publish_groups10, (self.modern_grouped, "modern-grouped")),
                 (consume10, (self.places[4],))):
             self._start(self._run10, work10, port, *arguments10)
+        for work010, arguments010 in (
+                (publish010, (self.qpid, "qpid")), (publish_groups010, (self.qpid_grouped, "qpid-grouped")),
+                (consume010, (self.places[6],))):
+            self._start(self._run010, work010, port, *arguments010)
 
     def _start(self, run: Callable[..., None], work: Callable[..., None], port: int, *arguments: Any) -> None:
         chance = random.Random(self.random.random())
@@ -105,6 +114,18 @@ class Load:
             finally:
                 client.vanish()
         except BROKEN10:
+            pass  # the broker was killed
+        except BaseException as error:
+            self.errors.append(error)
+
+    def _run010(self, work: Callable[..., None], port: int, *arguments: Any) -> None:
+        try:
+            client = connect010(port, HANG)
+            try:
+                work(client, *arguments)
+            finally:
+                client.vanish()
+        except BROKEN010:
             pass  # the broker was killed
         except BaseException as error:
             self.errors.append(error)
