@@ -100,9 +100,13 @@ class Receiver:
     def begin(self) -> None:
         """Give the credit that there always is."""
         self.session.issue(commands.message_set_flow_mode(self.destination, commands.CREDIT))
-        self.session.issue(commands.message_flow(self.destination, commands.BYTES, commands.INFINITE))
+        self._open_bytes()
         if self.prefetches:
             self._give_credit()
+
+    def _open_bytes(self) -> None:
+        """Bytes are not counted; a flush takes this credit too."""
+        self.session.issue(commands.message_flow(self.destination, commands.BYTES, commands.INFINITE))
 
     def _give_credit(self) -> None:
         """As much as there is room for, when that is worth it."""
@@ -166,6 +170,7 @@ class Receiver:
         """Have the other side send what it has for us, and give no more than that."""
         await self.session.call(commands.message_flush(self.destination))
         self._credit = 0
+        self._open_bytes()
         if self.prefetches:
             self._give_credit()
 

@@ -142,6 +142,13 @@ def test_management(tmp_path: Path) -> None:
     assert re.search(r"^orders +yes +1 +11 ", user.printed, re.MULTILINE) and "\norders 2\n" in user.printed
 
 
+def test_client_of_0_10(tmp_path: Path) -> None:
+    with testing.broker() as broker, reader(tmp_path, {}, DRAGOMAN_URL=broker.url) as user:
+        user.follow("docs/client-0-10.md")
+    assert user.printed == ("None {} some text\nNone {} {'number': 1, 'parts': [2.5, b'bytes']}\n"
+                            "report {'colour': 'red'} b'bytes'\nno more jobs\nmany and back\nthe answer is forty-two\n")
+
+
 def test_migrating(tmp_path: Path) -> None:
     with testing.broker() as old, testing.broker() as new:
         channels = []
