@@ -16,7 +16,7 @@ from broker.lifetime import WITH_CONNECTION, WITH_SESSION
 from broker.message import AMQP091
 from broker.queue import Queue
 from broker.transaction import Transaction
-from protocols.amqp091.consumer import BasicConsumer, BrowsingConsumer, with_delivery_count
+from protocols.amqp091.consumer import BasicConsumer, BrowsingConsumer, LeavingBrowser, with_delivery_count
 from protocols.amqp091.convert import content_frames
 from protocols.amqp091.errors import ProtocolError
 from protocols.amqp091.session import OUTCOMES, REPLY_TO
@@ -223,6 +223,10 @@ def basic_qos(channel: Channel, m: Arguments) -> None:
     channel.reply("basic.qos-ok")
 
 
+BROWSE = "x-filter-no-consume"  # as Qpid's clients ask for it
+LEAVE_AT_END = "x-filter-auto-close"
+
+
 def basic_consume(channel: Channel, m: Arguments) -> None:
     tag = m["consumer-tag"] or "amq.ctag-" + secrets.token_urlsafe(16)
     if tag in channel.consumers:
@@ -233,18 +237,23 @@ def basic_consume(channel: Channel, m: Arguments) -> None:
     else:
         queue = channel.host.queue(name)
         queue.check_access(channel.connection)
-    wants = wanted(m.get("arguments", {}), repr(queue))
+    arguments = m.get("arguments", {})
+    wants = wanted(arguments, repr(queue))
     if m["exclusive"] and queue.settings.single_active:
         raise AccessRefused(f"{queue!r} in exclusive use")
     kind = BrowsingConsumer if queue.settings.browse_only else BasicConsumer
+    if arguments.get(BROWSE):
+        kind = LeavingBrowser if arguments.get(LEAVE_AT_END) else BrowsingConsumer
     consumer = kind(channel, queue, tag, wants.priority, m["exclusive"], not m["no-ack"], channel.consumer_limit)
     consumer.choose(wants.selector, wants.replay_period)
+    if kind is not BasicConsumer:
+        consumer.browses = consumer.choosy = True
     queue.add(consumer)
     channel.consumers[tag] = consumer
     if not m["nowait"]:
         channel.reply("basic.consume-ok", consumer_tag=tag)
     consumer.started = True
-    queue.wake(consumer)
+    consumer.woken()
 
 
 def _reply_queue(channel: Channel, m: Arguments) -> Queue:

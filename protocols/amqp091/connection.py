@@ -126,7 +126,7 @@ class Connection(FrontEnd):
         starved, self.starved = self.starved, []
         for consumer in starved:
             consumer.starved = False
-            consumer.queue.wake(consumer)
+            consumer.woken()
 
     def confirms_due(self, channel: Channel) -> None:
         """The channel has something to tell its publisher: with the next output."""
@@ -145,7 +145,7 @@ class Connection(FrontEnd):
             woken, self._woken = self._woken, []
             for consumer in woken:
                 if consumer.parked:
-                    consumer.queue.wake(consumer)
+                    consumer.woken()
 
     def _send(self, method: str, **values: Any) -> None:
         self.write(self.variant.encode(method, 0, **values))
@@ -372,7 +372,8 @@ class Connection(FrontEnd):
 
     def _begin(self) -> None:
         capabilities = {name: True for name in CAPABILITIES} if self.variant.major == 0 else {}
-        properties = {"capabilities": capabilities, "cluster_name": self.settings.cluster_name, "product": "Dragoman",
+        properties = {"capabilities": capabilities, "cluster_name": self.settings.cluster_name,
+                      "product": "Dragoman (of Qpid's kind)",  # Qpid's clients look for their name before exchange.bound
                       "version": self.settings.version, "platform": "Python", "copyright": "The Dragoman authors",
                       "information": "Licensed under the Apache License 2.0"}
         self._send("connection.start", version_major=self.variant.major, version_minor=self.variant.minor,

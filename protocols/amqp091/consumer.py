@@ -85,12 +85,16 @@ class BasicConsumer(Consumer):
             for part in content_frames(message, self._channel_number, connection.frame_max):
                 channel.send(part)
 
+    def woken(self) -> None:
+        """It may have room again."""
+        self.queue.wake(self)
+
     def cancelled(self) -> None:
         self.channel.consumer_cancelled(self)
 
 
 class BrowsingConsumer(BasicConsumer):
-    """Of a queue that is for browsing only: what its client settles are stand-ins, the entries stay what they are."""
+    """It only looks: what its client settles are stand-ins, the entries stay what they are."""
 
     __slots__ = ()
 
@@ -101,6 +105,26 @@ class BrowsingConsumer(BasicConsumer):
         shown.consumer = self
         shown.redelivered = entry.redelivered
         super().deliver(shown, message)
+
+
+class LeavingBrowser(BrowsingConsumer):
+    """Qpid's clients of 0-8 to 0-9-1 browse so: once it has seen all there is, it is cancelled and its client told."""
+
+    __slots__ = ()
+
+    def woken(self) -> None:
+        super().woken()
+        self.searched()
+
+    def searched(self) -> None:
+        queue = self.queue
+        cursor = self.cursor
+        if not self.attached or self.parked or self.starved or queue.returning \
+                or cursor is not None and cursor.unfinished:
+            return
+        queue.remove(self)
+        self.channel.consumers.pop(self.tag, None)
+        self.channel.reply("basic.cancel-ok", consumer_tag=self.tag)
 
 
 def with_delivery_count(entry: Entry, message: Message) -> Message:

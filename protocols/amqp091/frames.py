@@ -105,10 +105,12 @@ _ONLY_08 = """
 10 60 connection.close reply-code:u16 reply-text:short class-id:u16 method-id:u16
 10 61 connection.close-ok
 20 11 channel.open-ok
-60 20 basic.consume ticket:u16 queue:short consumer-tag:short no-local:bit no-ack:bit exclusive:bit nowait:bit
+60 20 basic.consume ticket:u16 queue:short consumer-tag:short no-local:bit no-ack:bit exclusive:bit nowait:bit \
+arguments:table?
 60 101 basic.recover-sync-ok
 60 102 basic.recover-sync requeue:bit
 """
+"""Qpid's 0-8 has arguments for basic.consume, and the specification has not: hence `table?`, which may be missing."""
 
 
 class Method:
@@ -136,6 +138,11 @@ class Method:
                 bit += 1
                 continue
             bit = 0
+            if kind == "table?":
+                if at == end:
+                    values[name] = {}
+                    continue
+                kind = "table"
             width = _least_width(kind)
             if at + width > end:
                 raise Malformed(f"{self.name} ends before its field {name}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from broker.argument_values import kind
 from broker.entry import Entry
-from broker.message import AMQP091, Amendment, Message, Publisher, amended
+from broker.message import AMQP091, AMQP091_JMS, Amendment, Message, Publisher, amended
 from broker.outcome import ACCEPT, REJECT, REQUEUE, Outcome
 from broker.queue import Queue
 from broker.returns import give_back
@@ -350,10 +350,13 @@ class Channel(Publisher):
         else:
             raise ProtocolError(406, f"unknown delivery tag {tag}")
         returned: list[Entry] = []
+        transaction = self.transaction
+        if outcome is OUTCOMES[True] and self.connection.form == AMQP091_JMS:
+            transaction = None  # Qpid's clients give back what they have before tx.rollback, not with it
         for number in tags:
             entry = self.unacked.pop(number)
-            if self.transaction is not None:
-                self._settle_later(self.transaction, number, entry, outcome)
+            if transaction is not None:
+                self._settle_later(transaction, number, entry, outcome)
                 continue
             self._free(entry)
             if outcome is ACCEPT:

@@ -2,7 +2,7 @@
 amqp091-go and go-amqp (Go), qpid-python and Qpid's tools (Python 2).
 
     python tests/conformance/run_interop.py [node] [java] [jms] [jms_cross] [rabbitmq10] [go] [rhea] [matrix]
-                                              [qpid_python] [qpid_tools] [go10]
+                                              [qpid_python] [qpid_tools] [go10] [jms0x]
 
 starts a broker, and for each suite copies its sources to build/interop/, installs there what they need, and runs them
 with AMQP_URL set. A suite whose tool chain is not on this machine is skipped, and says so. The last line is a summary
@@ -112,6 +112,12 @@ SUITES = (
     Suite("qpid_tools", "qpid-config, qpid-stat and their kin", (), (), (),
           (sys.executable, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider", "-c", str(ROOT / "setup.cfg"),
            "--rootdir", str(ROOT), str(HERE / "qpid_tools" / "tools.py")), count_pytest),
+    Suite("jms0x", "Qpid JMS for 0-8 to 0-10", ("java", "javac", "mvn"),
+          ("mvn", "-q", "-B", f"-Dmaven.repo.local={BUILD / 'maven'}", "dependency:copy-dependencies",
+           "-DoutputDirectory=lib"),
+          ("javac", "-encoding", "UTF-8", "-Xlint:none", "-cp", "lib/*", "-d", "classes", "Jms0x.java", "Contents.java",
+           "Settling.java", "Destinations.java", "Branches.java", "Cutter.java"),
+          ("java", "-cp", "classes:lib/*", "Jms0x"), count_summary),
     Suite("go10", "go-amqp", ("go",), ("go", "mod", "download"), ("go", "vet", "./..."),
           ("go", "test", "-v", "-count=1", "./..."), count_go),
 )

@@ -218,10 +218,17 @@ def test_unknown_virtual_host(dial: Dial) -> None:
             0, 10, number, b"\x02\x12" + shortstr("NOT_ALLOWED - vhost wire-no-such-host not found") + b"\0\x0a\0\x28")
 
 
-def test_08_consume_has_no_arguments(v08: Old, name: Name) -> None:
+def test_08_consume_may_have_arguments_as_qpid_has_them(v08: Old, name: Name) -> None:
     queue = name()
     v08.queue(queue)
-    arguments = b"\0\x01" + shortstr(queue) + shortstr("tag") + b"\0" + longstr(b"")
+    arguments = b"\0\x01" + shortstr(queue) + shortstr("tag") + b"\0" + longstr(shortstr("x-priority") + b"I\0\0\0\1")
+    v08.call(60, 20, arguments, shortstr("tag"))
+
+
+def test_08_consume_has_nothing_after_its_arguments(v08: Old, name: Name) -> None:
+    queue = name()
+    v08.queue(queue)
+    arguments = b"\0\x01" + shortstr(queue) + shortstr("tag") + b"\0" + longstr(b"") + b"\0"
     v08.send(60, 20, arguments)
     answer = v08.client.read_raw()
     assert answer[:3] == b"\x01\x00\x00" and answer[7:13] == b"\x00\x0a\x00\x3c\x01\xf5" and b"FRAME_ERROR - " in answer

@@ -1,0 +1,85 @@
+"""What Qpid's clients of 0-8 to 0-9-1 expect of a broker, and RabbitMQ's do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pamqp.commands import Basic, Connection, Tx
+
+from tests.wire import Channel, Client
+
+Name = Callable[..., str]
+BROWSE = {"x-filter-no-consume": True}
+LOOK = {"x-filter-no-consume": True, "x-filter-auto-close": True}
+
+
+def test_the_product_has_qpid_in_it(dial: Callable[[], Client]) -> None:
+    client = dial()  # or its clients never send exchange.bound
+    client.write(b"AMQP\x00\x00\x09\x01")
+    assert "qpid" in client.expect(Connection.Start).server_properties["product"].lower()
+
+
+def test_browsing_leaves_messages_where_they_are(ch: Channel, name: Name) -> None:
+    queue = name()
+    ch.queue(queue)
+    for body in (b"one", b"two"):
+        ch.put("", queue, body)
+    tag = ch.consume(queue, arguments=BROWSE)
+    for body in (b"one", b"two"):
+        got = ch.delivery()
+        assert got.body == body
+        ch.ack(got.method.delivery_tag)
+    ch.put("", queue, b"three")
+    assert ch.delivery().body == b"three"
+    ch.call(Basic.Cancel(tag))
+    assert ch.count(queue) == 3
+
+
+def test_a_browser_that_leaves_is_cancelled_at_the_end(ch: Channel, name: Name) -> None:
+    queue = name()
+    ch.queue(queue)
+    for number in range(3):
+        ch.put("", queue, b"%d" % number)
+    tag = ch.consume(queue, arguments=LOOK)
+    for number in range(3):
+        assert ch.delivery().body == b"%d" % number
+    assert ch.expect(Basic.CancelOk).consumer_tag == tag
+    assert ch.count(queue) == 3
+
+
+def test_a_browser_that_leaves_waits_for_its_prefetch(ch: Channel, name: Name) -> None:
+    queue = name()
+    ch.queue(queue)
+    for number in range(3):
+        ch.put("", queue, b"%d" % number)
+    ch.call(Basic.Qos(0, 2, False))
+    tag = ch.consume(queue, arguments=LOOK)
+    first, second = ch.delivery(), ch.delivery()
+    ch.ack(first.method.delivery_tag)
+    assert ch.delivery().body == b"2"
+    ch.ack(second.method.delivery_tag)
+    assert ch.expect(Basic.CancelOk).consumer_tag == tag
+
+
+def test_a_browser_of_an_empty_queue_leaves_at_once(ch: Channel, name: Name) -> None:
+    queue = name()
+    ch.queue(queue)
+    tag = ch.consume(queue, arguments=LOOK)
+    assert ch.expect(Basic.CancelOk).consumer_tag == tag
+
+
+def test_what_the_jms_client_gives_back_is_no_part_of_its_transaction(connect: Callable[..., Client],
+                                                                      name: Name) -> None:
+    for properties, count in (({"product": "Qpid Java Client"}, 1), ({}, 0)):
+        ch: Any = connect(properties=properties).channel()
+        queue = name()
+        ch.queue(queue)
+        ch.put("", queue, b"x")
+        ch.call(Tx.Select())
+        tag = ch.consume(queue)
+        got = ch.delivery()
+        ch.call(Basic.Cancel(tag))
+        ch.send(Basic.Reject(got.method.delivery_tag, True))
+        ch.call(Tx.Rollback())
+        assert ch.count(queue) == count
