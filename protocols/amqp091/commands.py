@@ -13,7 +13,7 @@ from broker.errors import AccessRefused, NotFound, PreconditionFailed
 from broker.exchange import Exchange
 from broker.filters import wanted
 from broker.lifetime import WITH_CONNECTION, WITH_SESSION
-from broker.message import AMQP091
+from broker.message import AMQP091, AMQP091_JMS
 from broker.queue import Queue
 from broker.transaction import Transaction
 from protocols.amqp091.consumer import BasicConsumer, BrowsingConsumer, LeavingBrowser, with_delivery_count
@@ -143,6 +143,8 @@ def queue_declare(channel: Channel, m: Arguments) -> None:
             channel.reply("queue.declare-ok", queue=name, message_count=0, consumer_count=1)
         return
     wait = False
+    if m["durable"] and not m["auto-delete"] and channel.connection.form == AMQP091_JMS:
+        m["exclusive"] = False  # for Qpid's clients a durable subscription is exclusive; it outlives its connection
     if m["passive"]:
         queue = channel.host.queue(name)
         queue.check_access(channel.connection)
@@ -246,6 +248,9 @@ def basic_consume(channel: Channel, m: Arguments) -> None:
         kind = LeavingBrowser if arguments.get(LEAVE_AT_END) else BrowsingConsumer
     consumer = kind(channel, queue, tag, wants.priority, m["exclusive"], not m["no-ack"], channel.consumer_limit)
     consumer.choose(wants.selector, wants.replay_period)
+    if m["no-local"] and channel.connection.instance:
+        consumer.no_local = channel.connection.instance
+        consumer.choosy = True
     if kind is not BasicConsumer:
         consumer.browses = consumer.choosy = True
     queue.add(consumer)

@@ -72,6 +72,7 @@ class Connection(FrontEnd):
         self.exclusive_queues: dict[Queue, None] = {}
         self.notifies_cancel = False  # the client wants to know of cancelled consumers
         self.form = AMQP091  # that messages of other dialects are translated into
+        self.instance = ""  # the client id of a client of Qpid's for JMS: whose messages they are, for no-local
         self.notifies_blocked = False
         self._told_blocked = False
         self.closes_on_failure = False  # the client wants connection.close when its login is refused
@@ -373,7 +374,7 @@ class Connection(FrontEnd):
     def _begin(self) -> None:
         capabilities = {name: True for name in CAPABILITIES} if self.variant.major == 0 else {}
         properties = {"capabilities": capabilities, "cluster_name": self.settings.cluster_name,
-                      "product": "Dragoman (of Qpid's kind)",  # Qpid's clients look for their name before exchange.bound
+                      "product": "Dragoman (of Qpid's kind)",  # or Qpid's clients never send exchange.bound
                       "version": self.settings.version, "platform": "Python", "copyright": "The Dragoman authors",
                       "information": "Licensed under the Apache License 2.0"}
         self._send("connection.start", version_major=self.variant.major, version_minor=self.variant.minor,
@@ -428,6 +429,7 @@ class Connection(FrontEnd):
         self.properties = m["client-properties"]
         if speaks_jms(self.properties):
             self.form = AMQP091_JMS
+            self.instance = str(self.properties.get("instance", ""))
         self.sasl.start(m["mechanism"], m["response"], self._logged_in)
 
     def _logged_in(self, outcome: Outcome) -> None:

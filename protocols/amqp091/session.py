@@ -222,6 +222,7 @@ class Channel(Publisher):
                 raise ProtocolError(406, f"invalid message: {{delivery_mode_unknown,{found.delivery_mode}}}")
             message = Message(route.address, AMQP091, native, body, size, found.delivery_mode == 2, found.priority, 0,
                               now)
+            message.origin = self.connection.instance
             if found.expiration is not None:
                 try:
                     message.expiry = expiry(found.expiration, now)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pamqp.commands import Basic, Connection, Tx
+from pamqp.commands import Basic, Connection, Queue, Tx
 
-from tests.wire import Channel, Client
+from tests.wire import Channel, Client, unchecked
 
 Name = Callable[..., str]
 BROWSE = {"x-filter-no-consume": True}
@@ -83,3 +83,32 @@ def test_what_the_jms_client_gives_back_is_no_part_of_its_transaction(connect: C
         ch.send(Basic.Reject(got.method.delivery_tag, True))
         ch.call(Tx.Rollback())
         assert ch.count(queue) == count
+
+
+JMS = {"product": "Qpid Java Client", "instance": "one"}
+
+
+def test_no_local_for_a_client_with_an_id(connect: Callable[..., Client], name: Name) -> None:
+    ch: Any = connect(properties=JMS).channel()
+    other: Any = connect(properties={**JMS, "instance": "two"}).channel()
+    queue = name()
+    ch.queue(queue)
+    tag = ch.consume(queue, no_local=True)
+    ch.put("", queue, b"own", message_id="m")
+    other.put("", queue, b"foreign", message_id="m")
+    assert ch.delivery().body == b"foreign"
+    ch.call(Basic.Cancel(tag))
+    assert ch.count(queue) == 1
+
+
+def test_a_durable_subscription_outlives_its_connection(connect: Callable[..., Client], name: Name) -> None:
+    first = connect(properties=JMS)
+    ch: Any = first.channel()
+    queue = name()
+    ch.queue(queue, durable=True, exclusive=True)
+    ch.put("", queue, b"kept")
+    first.close()
+    again: Any = connect(properties=JMS).channel()
+    again.queue(queue, durable=True, exclusive=True)
+    assert again.count(queue) == 1
+    again.call(unchecked(Queue.Delete, queue=queue))
