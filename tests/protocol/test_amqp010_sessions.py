@@ -94,8 +94,20 @@ def test_a_command_point_beyond_what_is_expected_detaches(connect010: Connect, n
     client = connect010(attaches=False)
     client.control("session.attach", 0, name=uuid.uuid4().bytes, force=False)
     client.expect("session.attached")
+    client.control("session.request-timeout", timeout=10)
+    client.expect("session.timeout")
     client.control("session.command-point", command_id=number, command_offset=offset)
     assert client.expect("session.detached").fields["code"] == 4
+
+
+def test_a_session_that_is_not_kept_may_begin_at_any_command(connect010: Connect) -> None:
+    client = connect010(attaches=False)
+    client.control("session.attach", 0, name=uuid.uuid4().bytes, force=False)
+    client.expect("session.attached")
+    client.control("session.command-point", command_id=17, command_offset=0)
+    client.next_out = 17
+    client.command("execution.sync")
+    assert client.expect("session.completed").fields["commands"] == [(17, 17)]
 
 
 def test_a_gap_is_skipped(c010: Client010) -> None:
