@@ -330,6 +330,8 @@ def basic_recover(channel: Channel, m: Arguments) -> None:
 
 
 def basic_recover_async(channel: Channel, m: Arguments) -> None:
+    if channel.connection.form == AMQP091_JMS and channel.connection.variant.major == 8:
+        channel.reply("basic.recover-sync-ok")  # Qpid's 0-8 has an answer to it
     channel.recover(m["requeue"])
 
 

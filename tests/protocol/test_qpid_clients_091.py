@@ -7,7 +7,7 @@ from typing import Any
 
 from pamqp.commands import Basic, Connection, Queue, Tx
 
-from tests.wire import Channel, Client, unchecked
+from tests.wire import Channel, Client, raw_method, shortstr, unchecked
 
 Name = Callable[..., str]
 BROWSE = {"x-filter-no-consume": True}
@@ -83,6 +83,21 @@ def test_what_the_jms_client_gives_back_is_no_part_of_its_transaction(connect: C
         ch.send(Basic.Reject(got.method.delivery_tag, True))
         ch.call(Tx.Rollback())
         assert ch.count(queue) == count
+
+
+def test_recover_of_qpids_08_has_an_answer(dial: Callable[[], Client]) -> None:
+    client = dial()
+    client.write(b"AMQP\x01\x01\x08\x00")
+    client.expect(Connection.Start)
+    client.send(0, Connection.StartOk({"product": "Qpid Java Client"}, "PLAIN", "\0guest\0guest", "en_US"))
+    client.expect(Connection.Tune)
+    client.send(0, Connection.TuneOk(2047, 131072, 0))
+    client.write(raw_method(0, 10, 40, shortstr("/") + shortstr("") + b"\x01"))
+    client.read_raw()
+    client.write(raw_method(1, 20, 10, shortstr("")))
+    client.read_raw()
+    client.write(raw_method(1, 60, 100, b"\x01"))
+    assert client.read_raw() == raw_method(1, 60, 101, b"")
 
 
 JMS = {"product": "Qpid Java Client", "instance": "one"}
