@@ -117,7 +117,7 @@ SUITES = (
            "-DoutputDirectory=lib"),
           ("javac", "-encoding", "UTF-8", "-Xlint:none", "-cp", "lib/*", "-d", "classes", "Jms0x.java", "Contents.java",
            "Settling.java", "Destinations.java", "Branches.java", "Cutter.java"),
-          ("java", "-cp", "classes:lib/*", "Jms0x"), count_summary),
+          ("java", "-Dqpid.sync_op_timeout=8000", "-cp", "classes:lib/*", "Jms0x"), count_summary),
     Suite("go10", "go-amqp", ("go",), ("go", "mod", "download"), ("go", "vet", "./..."),
           ("go", "test", "-v", "-count=1", "./..."), count_go),
 )
