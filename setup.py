@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from setuptools import Extension, setup
@@ -35,12 +36,32 @@ class build_ext(plain_build_ext):  # noqa: N801 - the name is the command's
     """Builds all extensions or removes what it built."""
 
     def build_extensions(self) -> None:
+        compile_in_parallel(self.compiler)
         try:
             super().build_extensions()
         except Exception as error:
             remove([self.get_ext_fullpath(extension.name) for extension in self.extensions])
             self.extensions = []
             not_compiled(error)
+
+
+def compile_in_parallel(compiler: Any) -> None:
+    """Have distutils' compiler work on as many files at once as there are processors."""
+    def compile_all(sources: list[str], output_dir: str | None = None, macros: Any = None, include_dirs: Any = None,
+                    debug: bool = False, extra_preargs: Any = None, extra_postargs: Any = None,
+                    depends: Any = None) -> list[str]:
+        macros, objects, extra_postargs, options, wanted = compiler._setup_compile(
+            output_dir, macros, include_dirs, sources, depends, extra_postargs)
+        arguments = compiler._get_cc_args(options, debug, extra_preargs)
+
+        def compile_one(target: str) -> None:
+            source, extension = wanted[target]
+            compiler._compile(target, source, extension, arguments, extra_postargs, options)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(compile_one, [target for target in objects if target in wanted]))
+        found: list[str] = objects
+        return found
+    compiler.compile = compile_all
 
 
 def extensions() -> list[Extension]:
@@ -58,7 +79,10 @@ def extensions() -> list[Extension]:
 
         # No configuration file: the build is no type check (`make types` is), and runs without our dependencies.
         options: list[Any] = ["--config-file=", "--ignore-missing-imports", *HOT]
-        modules: list[Extension] = mypycify(options, group_name="broker._compiled", debug_level="0")
+        # A C file for each module: as a whole they take the compiler far longer, and only one of its processes.
+        modules: list[Extension] = mypycify(options, group_name="broker._compiled", debug_level="0", multi_file=True)
+        for module in modules:
+            module.include_dirs.append(os.path.join("build", "broker"))  # where mypyc puts the headers of that group
         return modules
     except (Exception, SystemExit) as error:  # mypycify exits when it finds a type error
         not_compiled(error)
