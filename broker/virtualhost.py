@@ -335,13 +335,14 @@ class VirtualHost:
         return queue
 
     def declare_queue(self, name: str, durable: bool, exclusive: bool, auto_delete: bool, arguments: dict[str, Any],
-                      owner: object) -> tuple[Queue, bool]:
+                      owner: object, reserved: bool = False) -> tuple[Queue, bool]:
         """Make a queue, or check that the one there is the same. Gives it, and whether the reply must await the store.
 
-        An empty name stands for one that the broker chooses. owner: the connection, for an exclusive queue.
-        Raises: AccessRefused (reserved name), ResourceLocked, PreconditionFailed, NotImplementedHere.
+        An empty name stands for one that the broker chooses. owner: the connection, for an exclusive queue; reserved:
+        the name may be a reserved one. Raises: AccessRefused (reserved name), ResourceLocked, PreconditionFailed,
+        NotImplementedHere.
         """
-        if name.startswith("amq."):
+        if name.startswith("amq.") and not reserved:
             raise AccessRefused(f"queue name '{name}' contains reserved prefix 'amq.*'")
         known = self.queues.get(name)
         if known is not None:

@@ -196,7 +196,7 @@ def queue_declare(session: Session, number: int, m: Arguments) -> bool:
     goes_with_session = m["exclusive"] and m["auto_delete"]
     try:
         queue, wait = session.host.declare_queue(name, m["durable"], False, m["auto_delete"] and not goes_with_session,
-                                                 arguments, session)
+                                                 arguments, session, _is_subscription(session, name))
     except PreconditionFailed as error:
         raise SessionError(INVALID_ARGUMENT, str(error)) from None
     lifetime = queue.settings.lifetime
@@ -210,6 +210,12 @@ def queue_declare(session: Session, number: int, m: Arguments) -> bool:
     elif goes_with_session:
         session.exclusive_queues[queue] = True
     return session.when_durable(number, wait)
+
+
+def _is_subscription(session: Session, name: str) -> bool:
+    """Qpid's C++ client receives from an exchange by a queue that it calls EXCHANGE_UUID, `amq.topic_...` too."""
+    exchange, _, rest = name.partition("_")
+    return bool(rest) and exchange in session.host.exchanges
 
 
 def _own(session: Session, queue: Queue, goes_with_session: bool) -> None:

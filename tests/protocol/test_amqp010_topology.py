@@ -184,3 +184,13 @@ def test_purge_empties_a_queue(c010: Client010, queue: str) -> None:
 def test_wrong_options_are_invalid_arguments(c010: Client010, name: Name) -> None:
     c010.command("queue.declare", queue=name(), arguments={"qpid.max_count": "many"})
     assert c010.error() == 542
+
+
+def test_a_subscription_to_a_standard_exchange_may_be_called_after_it(c010: Client010) -> None:
+    """As Qpid's C++ client does."""
+    queue = "amq.topic_5a1ec9ab-68bc-4a0f-b1c5-0d4ac1c6f9a7"
+    c010.call("queue.declare", queue=queue, exclusive=True, auto_delete=True)
+    c010.call("exchange.bind", queue=queue, exchange="amq.topic", binding_key="news.#")
+    c010.wait(c010.transfer("amq.topic", "news.now", b"x", sync=True))
+    c010.subscribe(queue)
+    assert c010.message().body == b"x"
