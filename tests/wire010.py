@@ -45,6 +45,7 @@ class Client010:
     def __init__(self, host: str, port: int, name: bytes = b"wire", user: str = "guest", password: str = "guest",
                  opens: bool = True, attaches: bool = True, frame_max: int = 65535, heartbeat: int = 0) -> None:
         self.socket = socket.create_connection((host, port), timeout=10)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.frame_max = frame_max
         self.next_out = 0  # the id of our next command
         self.next_in: dict[int, int] = {}  # by channel

@@ -28,9 +28,10 @@ short; the rows called backlog are there for long ones. Each row proves that not
 out of order, that each message was confirmed once, and that the queues were empty in the end; if not, the row has
 failed, and so has the run (exit code 1). Nothing is ever judged by its speed.
 
-The rows of AMQP 1.0 have one publisher, queue and consumer. *pre-settled* is both links settled, *settled on accept*
-neither, and each delivery accepted by itself; *durable* is that with durable messages and queue. Their load is made by
-tests/bench/traffic10.py, which is slow: compare the CPU, not the rates.
+The rows of AMQP 1.0 and 0-10 have one publisher, queue and consumer. *pre-settled* is both links settled, *settled on
+accept* neither, and each delivery accepted by itself. *accept none* and *accept explicit* are 0-10's accept modes, both
+ways, in a window of 1,000; 250 messages are accepted and completed at once. *durable* is the second of either with
+durable messages and queue. Their load is made by tests/bench/ends.py, which is slow: compare the CPU, not the rates.
 
 `--self` measures the load generator itself, against a sink; `--out FILE` writes all as JSON.
 """
@@ -50,7 +51,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tests.bench.brokers import BenchError, Broker, Dragoman, Phase, RabbitMQ, Running, Sink, build, load
-from tests.bench.traffic10 import flow10, idle10
+from tests.bench.ends import V010, V091, V10, flow, idle
 from tests.peers import PeerFailed, PeerMissing
 
 BASELINE = Path(__file__).with_name("baseline.json")
@@ -71,13 +72,21 @@ SHAPES: dict[str, dict[str, int | float]] = {
     "1:10": {"fanout": 1, "queues": 10, "consumers": 10},
     "10:10": {"publishers": 10, "queues": 10, "consumers": 10},
 }
-AMQP10: dict[str, dict[str, int | float]] = {
-    "1.0, 100 B, pre-settled": {"source": 10, "sink": 10, "settled": 1},
-    "1.0, 100 B, settled on accept": {"source": 10, "sink": 10},
-    "1.0, 100 B, durable": {"source": 10, "sink": 10, "durable": 1},
-    "0-9-1 to 1.0, 100 B, auto-ack": {"source": 91, "sink": 10, "settled": 1},
-    "1.0 to 0-9-1, 100 B, auto-ack": {"source": 10, "sink": 91, "settled": 1},
+ENDS: dict[str, dict[str, int | float]] = {
+    "1.0, 100 B, pre-settled": {"source": V10, "sink": V10, "settled": 1},
+    "1.0, 100 B, settled on accept": {"source": V10, "sink": V10},
+    "1.0, 100 B, durable": {"source": V10, "sink": V10, "durable": 1},
+    "0-9-1 to 1.0, 100 B, auto-ack": {"source": V091, "sink": V10, "settled": 1},
+    "1.0 to 0-9-1, 100 B, auto-ack": {"source": V10, "sink": V091, "settled": 1},
+    "0-10, 100 B, accept none": {"source": V010, "sink": V010, "settled": 1},
+    "0-10, 100 B, accept explicit": {"source": V010, "sink": V010},
+    "0-10, 100 B, durable": {"source": V010, "sink": V010, "durable": 1},
+    "0-9-1 to 0-10, 100 B, auto-ack": {"source": V091, "sink": V010, "settled": 1},
+    "0-10 to 0-9-1, 100 B, auto-ack": {"source": V010, "sink": V091, "settled": 1},
+    "1.0 to 0-10, 100 B, auto-ack": {"source": V10, "sink": V010, "settled": 1},
+    "0-10 to 1.0, 100 B, auto-ack": {"source": V010, "sink": V10, "settled": 1},
 }
+"""The rows of tests/bench/ends.py."""
 
 
 @dataclass(frozen=True)
@@ -137,10 +146,11 @@ def rows(seconds: float, quick: bool, backlog: int) -> list[Row]:
     table.append(Row(f"{connections:,} connections", "idle", time | {"connections": connections},
                      {"open": ": open", "idle": ": idle"}, fresh=True))
     table.append(Row("connection churn", "churn", time, {"churn": ""}))
-    for name, options in AMQP10.items():
-        table.append(Row(name, "flow10", time | {"size": 100} | options))
-    table.append(Row(f"1.0, {connections:,} connections", "idle10", {"connections": connections}, {"open": ""},
-                     fresh=True))
+    for name, options in ENDS.items():
+        table.append(Row(name, "ends", time | {"size": 100} | options))
+    for name, dialect in (("1.0", V10), ("0-10", V010)):
+        table.append(Row(f"{name}, {connections:,} connections", "idle ends",
+                         {"connections": connections, "dialect": dialect}, {"open": ""}, fresh=True))
     return table
 
 
@@ -151,9 +161,9 @@ def _bounds(size: int) -> dict[str, int | float]:
 def figures(row: Row, phase: Phase, measured: bool) -> Figures:
     """A phase as a line of the table."""
     entered = phase.into * int(row.options["queues"]) if "fanout" in row.options else phase.into
-    moved = (entered + phase.out) / 2 if row.mode in ("flow", "flow10") and phase.out else phase.out or phase.into
+    moved = (entered + phase.out) / 2 if row.mode in ("flow", "ends") and phase.out else phase.out or phase.into
     memory = phase.peak_kib / 1024 if row.mode == "backlog" else phase.rss_kib / 1024
-    if row.mode in ("idle", "idle10"):
+    if row.mode in ("idle", "idle ends"):
         memory = (phase.rss_kib - phase.rss_from_kib) / max(moved, 1) if moved else phase.rss_kib / 1024
     return Figures(
         in_rate=phase.into / phase.seconds if phase.into else None,
@@ -170,8 +180,8 @@ def measure(row: Row, column: str, broker: Broker, results: list[Result]) -> Non
         if row.fresh:
             broker.stop()
         broker.settle()
-        phases = flow10(broker, row.options) if row.mode == "flow10" else idle10(broker, row.options) \
-            if row.mode == "idle10" else load(broker, row.mode, row.options)
+        phases = flow(broker, row.options) if row.mode == "ends" else idle(broker, row.options) \
+            if row.mode == "idle ends" else load(broker, row.mode, row.options)
         found = {phase.name: phase for phase in phases}
         for result, name in zip(results, row.phases, strict=True):
             result.figures[column] = figures(row, found[name], bool(broker.processes()))

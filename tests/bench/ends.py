@@ -1,0 +1,96 @@
+"""The load of the rows of AMQP 1.0 and 0-10: a thread at each end, writing frames that were made beforehand.
+
+It costs some microseconds a message itself, so its rates say little; what is measured is the broker's CPU.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+
+from tests.bench.brokers import BenchError, Broker, Phase, cpu_seconds, rss_kib
+from tests.bench.traffic010 import Receiver010, Sender010, idle010
+from tests.bench.traffic091 import Counters, Legacy
+from tests.bench.traffic10 import Receiver10, Sender10, idle10
+
+V091, V010, V10 = 91, 10, 100
+"""Dialects: 0-9-1, 0-10 and 1.0."""
+
+_SENDERS: dict[int, type[Legacy | Sender010 | Sender10]] = {V091: Legacy, V010: Sender010, V10: Sender10}
+_RECEIVERS: dict[int, type[Legacy | Receiver010 | Receiver10]] = {V091: Legacy, V010: Receiver010, V10: Receiver10}
+_IDLE = {V010: idle010, V10: idle10}
+
+
+def flow(broker: Broker, options: dict[str, int | float]) -> list[Phase]:
+    """One publisher, one queue, one consumer. options: source and sink (dialects), settled, durable, size (bytes),
+    warmup and seconds. Raises: BenchError."""
+    counters = Counters()
+    name = "bench-ends"
+    control = Legacy(broker, counters)
+    control.declare(name, bool(options.get("durable")))
+    receiver = _RECEIVERS[int(options["sink"])](broker, counters)
+    sender = _SENDERS[int(options["source"])](broker, counters)
+    works = [receiver.consume, sender.publish]
+    threads = [threading.Thread(target=_guarded, args=(work, counters, name, options)) for work in works]
+    try:
+        for thread in threads:
+            thread.start()
+        time.sleep(options["warmup"])
+        phase = _measured(broker, counters, float(options["seconds"]))
+        counters.stop = True
+        end = time.monotonic() + 30
+        threads[1].join(30)
+        while counters.received < counters.sent and not counters.error and time.monotonic() < end:
+            time.sleep(0.01)
+        if not counters.error and counters.received != counters.sent:
+            counters.error = f"{counters.sent} were sent, {counters.received} received"
+        if not counters.error and not options.get("settled") and counters.confirmed != counters.sent:
+            counters.error = f"{counters.sent} were sent, {counters.confirmed} accepted"
+    finally:
+        counters.stop = True
+        receiver.close()
+        sender.close()
+        for thread in threads:
+            thread.join(10)
+        control.delete(name)
+        control.close()
+    if counters.error:
+        raise BenchError(counters.error)
+    return [phase]
+
+
+def idle(broker: Broker, options: dict[str, int | float]) -> list[Phase]:
+    """Connections with a session that do nothing. options: dialect, connections. Raises: BenchError."""
+    count = int(options["connections"])
+    connect = _IDLE[int(options["dialect"])]
+    before = rss_kib(broker)
+    started, cpu = time.monotonic(), cpu_seconds(broker)
+    sockets: list[socket.socket] = []
+    try:
+        for _ in range(count):
+            sockets.append(connect(broker))
+        opened = Phase("open", time.monotonic() - started, 0, count, cpu_seconds(broker) - cpu, 0.0, before,
+                       rss_kib(broker), rss_kib(broker))
+    except (OSError, EOFError, AssertionError) as error:
+        raise BenchError(f"connection {len(sockets)}: {error}") from None
+    finally:
+        for made in sockets:
+            made.close()
+    return [opened]
+
+
+def _measured(broker: Broker, counters: Counters, seconds: float) -> Phase:
+    before = counters.sent, counters.received, cpu_seconds(broker), time.thread_time(), time.monotonic()
+    memory = rss_kib(broker)
+    time.sleep(seconds)
+    return Phase("flow", time.monotonic() - before[4], counters.sent - before[0], counters.received - before[1],
+                 cpu_seconds(broker) - before[2], 0.0, memory, rss_kib(broker), rss_kib(broker))
+
+
+def _guarded(work: object, counters: Counters, name: str, options: dict[str, int | float]) -> None:
+    try:
+        work(name, options)  # type: ignore[operator]
+    except (OSError, EOFError, AssertionError) as error:
+        if not counters.stop:
+            counters.error = f"{type(error).__name__}: {error}"
