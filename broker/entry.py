@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from broker.message import Message
 from store.journal import StoredEntry
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from broker.consumer import Consumer
     from broker.queue import Queue
 
-AVAILABLE = 0
-ACQUIRED = 1
-GONE = 2
+AVAILABLE: Final = 0
+ACQUIRED: Final = 1
+GONE: Final = 2
 
 
 class Entry(StoredEntry):

@@ -9,28 +9,28 @@ from __future__ import annotations
 
 from struct import Struct
 from struct import error as StructError
-from typing import Any
+from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
 from broker.view import Death, View
 from store.journal import StoreDamaged, StoredMessage
 
-AMQP091 = 1
+AMQP091: Final = 1
 """Dialect number of 0-9-1, and of 0-9 and 0-8, which carry messages in the same bytes."""
-AMQP10 = 2
+AMQP10: Final = 2
 """Dialect number of 1.0."""
-AMQP010 = 3
+AMQP010: Final = 3
 """Dialect number of 0-10."""
-AMQP010_JMS = 4
-AMQP091_JMS = 5
+AMQP010_JMS: Final = 4
+AMQP091_JMS: Final = 5
 """0-10 and 0-9-1 for Qpid's JMS clients of these: forms to translate into, which no message arrives in."""
 
-OVERHEAD = 500
+OVERHEAD: Final = 500
 """What a message with its entry costs in memory beside its bytes, roughly, in bytes."""
 
 _STORED = Struct(">BBBHHIQ")  # dialect, flags, priority, lengths of exchange, routing key and native bytes; arrival
-_DURABLE = 1
+_DURABLE: Final = 1
 
 
 class Address:
@@ -153,7 +153,7 @@ def restore(data: bytes, message_id: int, size: int, expiry: int) -> Message:
     return message
 
 
-PIECE = 65536
+PIECE: Final = 65536
 """The pieces that a long body comes back in from the store, bytes."""
 
 

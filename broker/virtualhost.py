@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from broker import argument_values as args
 from broker import topology
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-UNROUTED = 0
-ROUTED = 1
-REFUSED = 2
+UNROUTED: Final = 0
+ROUTED: Final = 1
+REFUSED: Final = 2
 
 _PREDECLARED = (("amq.direct", "direct"), ("amq.fanout", "fanout"), ("amq.topic", "topic"), ("amq.headers", "headers"),
                 ("amq.match", "headers"), ("amq.rabbitmq.trace", "topic"))

@@ -6,13 +6,13 @@ It never sees a socket, and no clock but the broker's.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
 from broker.management import ManagedConnection
 
-FULL = 1 << 20
+FULL: Final = 1 << 20
 """Bytes of output that are waiting for a client, above which it is sent no more messages."""
 
 

@@ -22,10 +22,11 @@ store lives, so the order of ids is the order of arrival. Times are milliseconds
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from mypy_extensions import mypyc_attr
 
-TRANSIENT = 1
+TRANSIENT: Final = 1
 """Entry flag: paged out to bound memory, not for safety; forgotten when the store is opened again."""
 
 

@@ -166,7 +166,8 @@ class Connection(FrontEnd):
 
     def wake_later(self, subscription: Subscription) -> None:
         """A parked subscription has room again: its queue is asked when all input is done with."""
-        self._woken.append(subscription)
+        if not self._woken or self._woken[-1] is not subscription:  # it is told of each message that is completed
+            self._woken.append(subscription)
 
     def _wake(self) -> None:
         while self._woken:

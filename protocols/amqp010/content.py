@@ -7,6 +7,8 @@ is structs (section 1.5: size, class and code, packing flags, fields), delivery-
 
 from __future__ import annotations
 
+from typing import Final
+
 from broker.message import Message
 from protocols.amqp010.frames import (
     BODY,
@@ -20,13 +22,13 @@ from protocols.amqp010.frames import (
     frames,
 )
 
-MOST = LARGEST_FRAME_MAX - FRAME_HEADER
+MOST: Final = LARGEST_FRAME_MAX - FRAME_HEADER
 """Bytes that one frame can hold."""
 
-_FLAGS_AT = FRAME_HEADER + 6
+_FLAGS_AT: Final = FRAME_HEADER + 6
 """Where the packing flags of the delivery-properties are: behind the frame's header, the struct's size and its code."""
 
-_REDELIVERED = 4
+_REDELIVERED: Final = 4
 """The flag in the first of these two octets."""
 
 

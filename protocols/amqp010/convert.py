@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import Any, Final
 
 from broker.message import AMQP010, AMQP010_JMS, CONVERTERS, Address, Amendment, Converter, Message
 from broker.view import View
@@ -27,7 +27,7 @@ from protocols.markers import LONGEST
 from protocols.reply_to import join_address, split_address
 from protocols.side_headers import SUBJECT
 
-NOT_BEFORE = b"x-qpid-not-valid-before"
+NOT_BEFORE: Final = b"x-qpid-not-valid-before"
 """The header of a message that is to be delivered later: ms since the epoch."""
 
 

@@ -6,27 +6,33 @@ segment is one frame or several. A line here says class, code, name and fields.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from protocols.amqp010.codec import Field, Malformed, layout, read_fields, write_fields
 
-PROTOCOL_HEADER = b"AMQP\x01\x01\x00\x0a"
+PROTOCOL_HEADER: Final = b"AMQP\x01\x01\x00\x0a"
 
-CONTROL, COMMAND, HEADER, BODY = 0, 1, 2, 3
+CONTROL: Final = 0
+COMMAND: Final = 1
+HEADER: Final = 2
+BODY: Final = 3
 """Segment types."""
 
-FIRST_SEGMENT, LAST_SEGMENT, FIRST_FRAME, LAST_FRAME = 8, 4, 2, 1
+FIRST_SEGMENT: Final = 8
+LAST_SEGMENT: Final = 4
+FIRST_FRAME: Final = 2
+LAST_FRAME: Final = 1
 """Flags of a frame: its segment is the assembly's first, or last; it is its segment's first, or last."""
 
-FRAME_HEADER = 12
+FRAME_HEADER: Final = 12
 """Bytes of a frame's header."""
 
-SMALLEST_FRAME_MAX = 4096
+SMALLEST_FRAME_MAX: Final = 4096
 """MIN-MAX-FRAME-SIZE."""
 
-LARGEST_FRAME_MAX = 65535
+LARGEST_FRAME_MAX: Final = 65535
 
-HEARTBEAT_FRAME = b"\x0f\x00\x00\x10\x00\x00\x00\x00\x00\x00\x00\x00\x01\x0a\x00\x00"
+HEARTBEAT_FRAME: Final = b"\x0f\x00\x00\x10\x00\x00\x00\x00\x00\x00\x00\x00\x01\x0a\x00\x00"
 
 _METHODS = """
 1 1 connection.start server-properties:map mechanisms:array locales:array
@@ -98,8 +104,13 @@ arguments:map
 8 4 queue.query queue:str8
 """
 
-FIRST_COMMAND_CLASS = 3
+FIRST_COMMAND_CLASS: Final = 3
 """Classes below are of controls."""
+
+
+_MOST_HEADS: Final = 4096
+_heads: Final[dict[int, bytes]] = {}
+"""Headers of frames that were made lately."""
 
 
 class Method:
@@ -164,9 +175,15 @@ def frames(content: bytes, kind: int, channel: int, flags: int, frame_max: int) 
 
 def frame_head(size: int, kind: int, channel: int, flags: int) -> bytes:
     """The header of a frame with so many bytes of payload. Controls have track 0, all else track 1."""
-    size += FRAME_HEADER
-    return bytes([flags, kind, size >> 8, size & 255, 0, 0 if kind == CONTROL else 1, channel >> 8, channel & 255,
-                  0, 0, 0, 0])
+    key = (size << 16 | channel) << 8 | kind << 4 | flags
+    head = _heads.get(key)
+    if head is None:
+        if len(_heads) >= _MOST_HEADS:
+            _heads.clear()
+        size += FRAME_HEADER
+        head = _heads[key] = bytes([flags, kind, size >> 8, size & 255, 0, 0 if kind == CONTROL else 1,
+                                    channel >> 8, channel & 255, 0, 0, 0, 0])
+    return head
 
 
 def encode(name: str, channel: int, frame_max: int, /, sync: bool = False, **values: Any) -> bytes:

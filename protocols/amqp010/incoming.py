@@ -247,7 +247,8 @@ class Assembly:
         message = Message(route.address, AMQP010, native, body, size, properties.durable, properties.priority,
                           properties.expiry, now)
         explicit = transfer.explicit
-        postponed = NOT_BEFORE in rest and CONVERTERS[AMQP010].delivery_time(message) > now
+        # Not `in`, which asks first whether this is a number, at the price of an exception.
+        postponed = rest.find(NOT_BEFORE) >= 0 and CONVERTERS[AMQP010].delivery_time(message) > now
         if session.transaction is not None:
             session.transaction.publish(Publication(route, message, None, False, postponed))
         else:
@@ -297,7 +298,8 @@ class Assembly:
         at = 0
         end = len(structs)
         while at < end:
-            stop = at + 4 + int.from_bytes(structs[at:at + 4], "big")
+            stop = at + 4 + (structs[at] << 24 | structs[at + 1] << 16 | structs[at + 2] << 8 | structs[at + 3]
+                             if end - at >= 8 else 0)
             if stop > end or stop < at + 8:
                 raise SessionError(ILLEGAL_ARGUMENT, "a message's header is cut off")
             if structs[at + 4] == 4 and structs[at + 5] == 3 and structs[at + 6] & 0x40:

@@ -119,11 +119,13 @@ def _take(session: Session, ranges: Ranges) -> dict[int, Entry]:
     taken: dict[int, Entry] = {}
     for first, last in ranges:
         if last - first > len(unsettled):
-            found = [number for number in unsettled if first <= number <= last]
+            for number in [number for number in unsettled if first <= number <= last]:
+                taken[number] = unsettled.pop(number)
         else:
-            found = [number for number in range(first, last + 1) if number in unsettled]
-        for number in found:
-            taken[number] = unsettled.pop(number)
+            for number in range(first, last + 1):
+                entry = unsettled.pop(number, None)
+                if entry is not None:
+                    taken[number] = entry
     return taken
 
 

@@ -63,7 +63,7 @@ class Subscription(Consumer):
     """A consumer of 0-10. It begins with no credit, in window mode."""
 
     __slots__ = ("session", "command_id", "mode", "messages", "octets", "period", "weighs", "starved", "_content",
-                 "_prefix", "_channel", "_flushed", "_form")
+                 "_prefix", "_channel", "_flushed", "_form", "_uncounted")
 
     def __init__(self, session: Session, queue: Queue, destination: str, priority: int, exclusive: bool,
                  explicit: bool, browses: bool, command_id: int) -> None:
@@ -85,6 +85,7 @@ class Subscription(Consumer):
         self._prefix = b""
         self._channel = -1
         self._flushed: Callable[[], None] | None = None  # to be called when a flush is over
+        self._uncounted = Delivered(self, 0, 0, 0)  # any transfer, while credit in bytes has no limit
 
     # Credit.
 
@@ -202,13 +203,19 @@ class Subscription(Consumer):
         elif self.browses:
             self._remember(number, entry)
         if self.messages > 0 or self.octets > 0:
-            size = _size(message)
-            if self.messages > 0:
-                self.messages -= 1
-            if self.octets > 0:
-                self.octets = max(0, self.octets - size)
-            if self.mode == WINDOW:
-                session.delivered[number] = Delivered(self, entry.id, size, self.period)
+            self._use_credit(number, message)
+
+    def _use_credit(self, number: int, message: Message) -> None:
+        if self.messages > 0:
+            self.messages -= 1
+        done = self._uncounted
+        if self.octets >= 0:
+            done = Delivered(self, 0, _size(message), self.period)
+            self.octets = max(0, self.octets - done.size)
+        elif done.period != self.period:
+            done = self._uncounted = Delivered(self, 0, 0, self.period)
+        if self.mode == WINDOW:
+            self.session.delivered[number] = done
 
     def _remember(self, number: int, entry: Entry) -> None:
         browsed = self.session.browsed

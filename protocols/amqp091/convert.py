@@ -7,7 +7,7 @@ is in one frame; the pieces of a longer body are in `Message.body`. The channel 
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Final
 
 from broker.message import AMQP091, AMQP091_JMS, CONVERTERS, Address, Amendment, Converter, Message
 from broker.view import Death, View
@@ -19,13 +19,13 @@ from protocols.amqp091.translate import from_model, to_model
 from protocols.deaths import read_death
 from protocols.markers import LONGEST
 
-PROPERTIES_AT = 19
+PROPERTIES_AT: Final = 19
 """Where in a header frame the property flags begin: behind frame header, class, weight and body size."""
 
 _ABSOLUTE = 10**11
 """An expiration above this is a time since the epoch, ms: old Qpid clients send those."""
 
-_ONE_PIECE = 65536
+_ONE_PIECE: Final = 65536
 """Bodies of so many bytes are kept with their header."""
 
 _LEADING_NUMBER = re.compile(r"-?[0-9]+")

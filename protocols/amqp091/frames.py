@@ -7,16 +7,19 @@ update-secret) and Qpid's (exchange.bound, recover-sync).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from protocols.amqp091.codec import Malformed, long_string, read_table, short_string, text, u16, u32, u64, write_table
 
-METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
+METHOD: Final = 1
+HEADER: Final = 2
+BODY: Final = 3
+HEARTBEAT: Final = 8
 """Frame types (section 4.2.3)."""
 
-END = 0xCE
+END: Final = 0xCE
 
-HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
+HEARTBEAT_FRAME: Final = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 
 _COMMON = """
 10 10 connection.start version-major:octet version-minor:octet server-properties:table mechanisms:long locales:long

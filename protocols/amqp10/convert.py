@@ -5,7 +5,7 @@ The model is 1.0's own bare message, so this side of the translation is straight
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from broker.message import AMQP10, CONVERTERS, Address, Amendment, Converter, Message
 from broker.values import Pairs, Symbol, Timestamp, UInt
@@ -21,7 +21,7 @@ APP_ID = "x-amqp-0-10.app-id"
 CLUSTER_ID = "x-cluster-id"
 """An application property and a message annotation that keep what only older dialects have fields for."""
 
-PIECE = 65536
+PIECE: Final = 65536
 """Bodies of more bytes than this stay in pieces."""
 
 

@@ -235,7 +235,7 @@ class Incoming(Link):
         except BrokerError as refusal:
             self._refused(delivery_id, link_error(refusal), work)
             return
-        postponed = scan.annotations_at >= 0 and b"x-opt-delivery-" in native and delivery_time(
+        postponed = scan.annotations_at >= 0 and native.find(b"x-opt-delivery-") >= 0 and delivery_time(
             native, scan, message.arrival) > message.arrival
         if work is not None:
             self._publish_within(work, Publication(route, message, None, False, postponed))
