@@ -132,8 +132,8 @@ class Connection(FrontEnd):
         self.flushing = True
         self.outlet.want_flush()
 
-    def control(self, name: str, channel: int, /, **values: Any) -> None:
-        self.write(encode(name, channel, self.frame_out, **values))
+    def control(self, method: str, channel: int, /, **values: Any) -> None:
+        self.write(encode(method, channel, self.frame_out, **values))
 
     def take_output(self) -> list[bytes]:
         if self._due:

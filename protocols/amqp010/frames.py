@@ -186,8 +186,9 @@ def frame_head(size: int, kind: int, channel: int, flags: int) -> bytes:
     return head
 
 
-def encode(name: str, channel: int, frame_max: int, /, sync: bool = False, **values: Any) -> bytes:
+def encode(method: str, channel: int, frame_max: int, /, sync: bool = False, **values: Any) -> bytes:
     """A control or a command, without content, in its frames. Raises: OverflowError, ValueError, KeyError."""
-    content = segment(name, sync, values)
-    kind = COMMAND if METHODS[name].is_command() else CONTROL
+    # Compiled, a field `name` would get lost if the first parameter had that name, in spite of the stroke.
+    content = segment(method, sync, values)
+    kind = COMMAND if METHODS[method].is_command() else CONTROL
     return b"".join(frames(content, kind, channel, FIRST_SEGMENT | LAST_SEGMENT, frame_max))

@@ -407,9 +407,9 @@ class Session(Publisher):
 
     # Commands of ours.
 
-    def send(self, name: str, /, **values: Any) -> None:
+    def send(self, method: str, /, **values: Any) -> None:
         """Send a command without content."""
-        self._send(segment(name, False, values), None)
+        self._send(segment(method, False, values), None)
 
     def result(self, number: int, kind: str, /, **values: Any) -> None:
         """Send the result of a command of the client's."""

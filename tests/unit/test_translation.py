@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
@@ -325,7 +326,8 @@ def written010(p: properties010.Properties, body: bytes) -> Message:
 
 def fields010(message: Message) -> dict[str, Any]:
     p = properties010.split(content.header_segment(message))
-    found = {name: getattr(p, name) for name in properties010.Properties.__slots__ if name != "has_message"}
+    names = [name for name, value in vars(type(p)).items() if inspect.isdatadescriptor(value) and name[0] != "_"]
+    found = {name: getattr(p, name) for name in names if name != "has_message"}  # compiled, there are no __slots__
     try:
         found["headers"] = dict(sorted(maps010.split_map(p.headers or b"\0\0\0\0").items()))
     except ValueError:
