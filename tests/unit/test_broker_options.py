@@ -102,7 +102,9 @@ def test_what_is_left_goes_there_when_the_queue_is_deleted(one: Running, tmp_pat
     one.host.delete_queue(queue)
     one.loop.settle()
     assert [b"0", *bodies(letters)] == [b"%d" % number for number in range(count)]
-    queue.release(reader.entries[0], True)
+    queue.release(reader.entries[0], True)  # and what somebody had, once he gives it back
+    assert bodies(letters) == [b"0"]
+    one.loop.settle()
     assert one.broker.memory.used == 0
     one.close()
     again = Running(tmp_path / "one", keep=5)
