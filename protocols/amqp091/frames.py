@@ -210,7 +210,7 @@ def _write(kind: str, value: Any) -> bytes:
         return short_string(value or "")
     if kind == "long":
         return long_string(value or b"")
-    if kind == "table":
+    if kind == "table" or kind == "table?":
         return write_table(value or {})
     number: int = value or 0
     return number.to_bytes(_least_width(kind), "big")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -116,6 +117,7 @@ def test_the_user_id_must_be_the_users(c010: Client010, queue: str) -> None:
 def test_a_message_expires(c010: Client010, queue: str) -> None:
     fill(c010, queue, b"short", ttl=1)
     fill(c010, queue, b"long", ttl=100_000)
+    time.sleep(0.2)
     c010.subscribe(queue)
     arrived = c010.message()
     assert arrived.body == b"long"
