@@ -48,6 +48,8 @@ class Consumers:
     def remove(self, consumer: Consumer) -> None:
         consumer.attached = False
         self.all.remove(consumer)
+        if not self.all:
+            self.weighing = False
         self._rest(consumer)
         cursor = consumer.cursor
         if cursor is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from broker.clock import Timer
 from broker.entry import Entry
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from protocols.amqp010.connection import Connection
 
 logger = logging.getLogger(__name__)
+
+_REACH: Final = MASK >> 2
+"""Ids that lie further back are not named any more: on the wire they would be others."""
 
 
 class Sent:
@@ -110,8 +113,7 @@ class Session(Publisher):
         self.channel = channel
         self.in_known = False
         self.is_due = False
-        self._told = 0
-        self._told_beyond.clear()
+        self._tell_anew()
         connection.control("session.attached", channel, name=self.name)
         self.may_send = not again
         if again:
@@ -245,10 +247,9 @@ class Session(Publisher):
         if m["confirmed"]:
             last = self.next_in - 1
             connection.control("session.confirmed", channel,
-                               commands=on_wire([(max(0, last - (MASK >> 2)), last)]) if last >= 0 else [])
+                               commands=on_wire([(max(0, last - _REACH), last)]) if last >= 0 else [])
         if m["completed"]:
-            self._told = max(0, self.next_in - (MASK >> 2))
-            self._told_beyond.clear()
+            self._tell_anew()
             self._tell_all = True
             self._tell_accepts()
             connection.control("session.completed", channel, commands=on_wire(self._untold()), timely_reply=False)
@@ -379,6 +380,11 @@ class Session(Publisher):
         if untold:
             connection.control("session.completed", self.channel, commands=on_wire(untold), timely_reply=False)
 
+    def _tell_anew(self) -> None:
+        """All that is complete is to be told, as far back as ids on the wire can mean."""
+        self._told = max(0, self.next_in - _REACH)
+        self._told_beyond.clear()
+
     def _tell_accepts(self) -> None:
         if self._accepts and self.may_send:
             accepts, self._accepts = self._accepts, []
@@ -487,5 +493,3 @@ class Session(Publisher):
         """Somebody has deleted a queue that the session receives from (exception `queue-deletion` of subscribe)."""
         self.subscriptions.pop(subscription.tag, None)
         self.fail(RESOURCE_DELETED, f"{subscription.queue!r} was deleted", subscription.command_id, 0x0407)
-
-

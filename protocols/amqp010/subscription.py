@@ -245,9 +245,8 @@ def _weight(entry: Entry) -> int:
 
 
 def _redelivered(message: Message) -> Message:
-    copy = Message(message.address, AMQP010, redelivered(message.native), message.body, message.size, message.durable,
+    return Message(message.address, AMQP010, redelivered(message.native), message.body, message.size, message.durable,
                    message.priority, message.expiry, message.arrival)
-    return copy
 
 
 def _with_delivery_count(entry: Entry, message: Message) -> Message:
