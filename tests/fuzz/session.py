@@ -219,7 +219,7 @@ class Session:
         chance = self.random
         if kind == "bit":
             return chance.random() < (0.1 if name in ("passive", "exclusive", "immediate") else 0.4)
-        if kind == "table":
+        if kind in ("table", "table?"):
             return dict(chance.choice(ARGUMENTS) for _ in range(chance.choice((0, 0, 0, 0, 1, 2, 4))))
         if kind == "short":
             if name == "exchange" and chance.random() < 0.7:
