@@ -137,9 +137,9 @@ def test_not_at_once(tmp_path: Path) -> None:
 
 def test_what_others_do_meanwhile(tmp_path: Path) -> None:
     """What a consumer has stays with it; what it takes during the move is not moved."""
-    one = Running(tmp_path, keep=10_000)
+    one = Running(tmp_path, keep=100_000)
     a, b = one.queue("a", {}), one.queue("b", {})
-    fill(one, "a", 2000, durable=False)
+    fill(one, "a", 30_000, durable=False)  # more than can be moved in one turn
     reader = Reader(a, "reader")
     reader.room = 10
     a.add(reader)
@@ -149,10 +149,10 @@ def test_what_others_do_meanwhile(tmp_path: Path) -> None:
     reader.room = 100
     a.wake(reader)
     one.loop.settle()
-    assert told[0] == 1890 == b.ready and a.ready == 0 and a.unsettled == 110
+    assert told[0] == 29_890 == b.ready and a.ready == 0 and a.unsettled == 110
     for entry in reader.entries:
         a.release(entry, False)
-    assert sorted(contents(a) + contents(b)) == list(range(2000))
+    assert sorted(contents(a) + contents(b)) == list(range(30_000))
     one.close()
 
 
