@@ -468,7 +468,7 @@ def test_delayed_message(ch: Channel, name: Name) -> None:
     ch.exchange(exchange, "x-delayed-message", arguments={"x-delayed-type": "topic"})
     queue = bound(ch, exchange, "a.*")
     ch.consume(queue, no_ack=True)
-    for key, delay in (("a.1", 600), ("b.1", 1), ("a.2", 300), ("a.3", 1), ("a.4", None)):
+    for key, delay in (("a.1", 1500), ("b.1", 1), ("a.2", 1000), ("a.3", 500), ("a.4", None)):
         ch.put(exchange, key, key.encode(), headers={} if delay is None else {"x-delay": delay})
     assert [(got.method.routing_key, got.method.exchange) for got in (ch.delivery() for _ in range(4))] == [
         ("a.4", exchange), ("a.3", exchange), ("a.2", exchange), ("a.1", exchange)]
