@@ -17,7 +17,7 @@ from setuptools.command.build_ext import build_ext as plain_build_ext
 
 # What a message passes through on its way. A new module of these folders is hot unless named in COLD.
 FOLDERS = ["store/*.py", "broker/*.py", "protocols/*.py", "protocols/amqp091/*.py", "protocols/amqp010/*.py",
-           "protocols/amqp10/*.py"]
+           "protocols/amqp10/*.py", "protocols/mqtt/*.py"]
 COLD = {
     "store/tools.py", "store/transfer.py",  # `dragoman store ...`, at rest
     "broker/passwords.py",  # argon2 does the work

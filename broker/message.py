@@ -25,6 +25,8 @@ AMQP010: Final = 3
 AMQP010_JMS: Final = 4
 AMQP091_JMS: Final = 5
 """0-10 and 0-9-1 for Qpid's JMS clients of these: forms to translate into, which no message arrives in."""
+MQTT: Final = 6
+"""Dialect number of MQTT, all versions."""
 
 OVERHEAD: Final = 500
 """What a message with its entry costs in memory beside its bytes, roughly, in bytes."""

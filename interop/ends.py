@@ -1,0 +1,145 @@
+"""The ends of a bridge: where messages come from and where they go, here or at another broker, in whatever dialect.
+
+A bridge takes deliveries from a `Source`, hands their messages to a `Target`, and settles a delivery when the target
+has told what became of its message. It does not know which dialect, library or side it has before it: the local
+exchanges and queues are ends like any other. All of it runs on the event loop; nothing here blocks it.
+
+Messages are `broker.message.Message`, in the dialect of the end that gives or takes them (`dialect`); a bridge
+translates with `Message.translated`, so that what is not to be changed is not changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from broker.message import Message
+from broker.outcome import Outcome
+
+
+class EndError(Exception):
+    """An end cannot do what is asked of it; the text is for an operator's eyes, without secrets."""
+
+
+class Unsupported(EndError):
+    """This dialect, or that broker, cannot do this at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class From:
+    """What a source takes from: a queue, or an exchange (of MQTT: topics) by keys.
+
+    Of an exchange the remote broker keeps a queue for us: called `queue`, and kept while we are away, when `queue` is
+    given; otherwise of a name that the broker chooses, and gone with us.
+    """
+
+    queue: str = ""
+    exchange: str = ""
+    keys: tuple[str, ...] = ()  # routing keys or patterns, in the terms of topic exchanges
+    selector: str = ""  # JMS's; where the other broker cannot select, the bridge does
+    prefetch: int = 100  # deliveries that may be unsettled, at least 1
+    arguments: dict[str, Any] = field(default_factory=dict)  # of the queue that is made
+    settled: bool = False  # at most once: messages count as settled when they are delivered
+
+
+@dataclass(frozen=True, slots=True)
+class To:
+    """What a target sends to: an exchange, with its own key or each message's, or a queue."""
+
+    queue: str = ""
+    exchange: str = ""
+    key: str | None = None  # None: that of each message
+    settled: bool = False  # at most once: nobody waits for confirms
+
+
+class Delivery:
+    """A message that a source has given out, to be settled by `Source.settle` (unless it gives them settled)."""
+
+    __slots__ = ("message", "redelivered", "handle")
+
+    def __init__(self, message: Message, redelivered: bool, handle: Any) -> None:
+        self.message = message
+        self.redelivered = redelivered  # it may have been delivered before
+        self.handle = handle  # the source's own
+
+
+Arrived = Callable[[Delivery], None]
+"""What a source calls with each delivery, in order, on the loop."""
+
+Done = Callable[[str, bool], None]
+"""What a target calls once for each message: with "" when it is safe there, or else why not and whether to try again
+is hopeless (it was rejected, has no queue to go to, is too large)."""
+
+
+class Source:
+    """Gives messages, at most `From.prefetch` of them unsettled."""
+
+    dialect: int
+    """Of the messages that it gives."""
+
+    def start(self, arrived: Arrived) -> None:
+        """Deliver from now on."""
+        raise NotImplementedError
+
+    def settle(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Say what became of a delivery; of one whose connection is lost, it is without effect."""
+        raise NotImplementedError
+
+    async def bind(self, keys: Iterable[str]) -> None:
+        """Of an exchange: take messages with these keys, too. Raises: EndError, Unsupported."""
+        raise Unsupported("bindings cannot be changed here")
+
+    async def unbind(self, keys: Iterable[str]) -> None:
+        """Of an exchange: take messages with these keys no more. Raises: EndError, Unsupported."""
+        raise Unsupported("bindings cannot be changed here")
+
+    async def close(self) -> None:
+        """Take no more; what is unsettled goes back."""
+        raise NotImplementedError
+
+
+class Target:
+    """Takes messages, in order."""
+
+    dialect: int
+    """That it takes messages in."""
+
+    def send(self, message: Message, done: Done) -> None:
+        """Send a message; `done` is called later, perhaps at once; with why, when the connection is lost."""
+        raise NotImplementedError
+
+    def ready(self) -> bool:
+        """Whether it has room now. After False, `call_when_ready` tells when it has."""
+        return True
+
+    def call_when_ready(self, callback: Callable[[], None]) -> None:
+        """Call back, once, when there is room again."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        raise NotImplementedError
+
+
+class Remote:
+    """A connection to another broker, made and not yet opened."""
+
+    lost: asyncio.Future[str]
+    """Done when an open connection is lost, with why."""
+
+    async def open(self) -> None:
+        """Connect and log in. Raises: EndError."""
+        raise NotImplementedError
+
+    async def source(self, taken: From) -> Source:
+        """Raises: EndError, Unsupported."""
+        raise NotImplementedError
+
+    async def target(self, sent: To) -> Target:
+        """Raises: EndError, Unsupported."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """Say good-bye; never raises."""
+        raise NotImplementedError
