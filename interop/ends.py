@@ -11,6 +11,7 @@ translates with `Message.translated`, so that what is not to be changed is not c
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -120,6 +121,22 @@ class Target:
 
     async def close(self) -> None:
         raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to connect to a remote broker, beside its URL."""
+
+    user: str = ""  # where it is empty, what the URL has
+    password: str = field(default="", repr=False)
+    mechanism: str = ""  # of SASL; "": the best that both sides have
+    tls: ssl.SSLContext | None = None  # for amqps and mqtts; None: the system's authorities, no certificate of ours
+    server_name: str = ""  # that the other side's certificate is to have; "": the URL's host
+    heartbeat: int = 30  # seconds; 0 for none. A side that is silent for twice as long is lost
+    timeout: float = 30.0  # seconds for connecting and logging in, and for every request after that
+    name: str = ""  # container id, client id, connection name; what a remote keeps for us, it keeps for this name
+    session_expiry: int = 7 * 86400  # seconds that an MQTT 5 broker keeps what came for us while we are away; 0: not
+    mqtt: int = 5  # version of MQTT, 5 or 4 (3.1.1)
 
 
 class Remote:
