@@ -6,6 +6,9 @@
     with brokerj(tmp_path) as peer:        # Qpid's Broker-J: 0-8, 0-9, 0-9-1, 0-10, 1.0
         connect(peer.host, peer.port)      # guest/guest; at peer.open_port ANONYMOUS; the virtual host is "default"
 
+    with mosquitto(tmp_path) as peer:      # MQTT 3.1, 3.1.1 and 5
+        connect(peer.host, peer.port)      # guest/guest; peer.restart() keeps what is persistent
+
 Each peer listens on loopback only, on ports that were free, keeps everything it writes in the folder it is given, and
 is gone with all its processes when the block ends. It works as root and as anybody else.
 """
@@ -167,6 +170,56 @@ def brokerj(folder: Path) -> Iterator[BrokerJ]:
         _wait_until(lambda: b"BRK-1004" in log.read_bytes() or main.poll() is not None, START_SECONDS)
         if main.poll() is not None or not speaks_amqp(port):
             raise PeerFailed(_tail(log))
+        yield peer
+
+
+class Mosquitto(Peer):
+    """A running Mosquitto. `tls_port` is 0 without a certificate."""
+
+    tls_port = 0
+
+    def restart(self) -> None:
+        """End it, so that it writes down what is persistent, and start it again on the same ports."""
+        self.stop()
+        self.start()
+
+    def start(self) -> None:
+        """Start it after a `stop`. Raises PeerFailed."""
+        program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin") or ""
+        with self.log.open("ab") as output:
+            main = _start([program, "-c", str(self.log.parent / "mosquitto.conf")], dict(os.environ), output.fileno())
+        self._processes.append(main)
+        self.pid = main.pid
+        if not _wait_until(lambda: _listening(self.port) or main.poll() is not None, START_SECONDS) \
+                or main.poll() is not None:
+            raise PeerFailed(_tail(self.log))
+
+
+@contextmanager
+def mosquitto(folder: Path, certificate: Path | None = None, settings: str = "") -> Iterator[Mosquitto]:
+    """Debian's mosquitto with its data in `folder`, guest/guest and nobody else. With a certificate (PEM, with its
+    key), it takes TLS at `tls_port`. `settings` are more lines of its configuration.
+
+    Raises PeerMissing, PeerFailed.
+    """
+    if shutil.which("mosquitto_passwd") is None:
+        raise PeerMissing("Mosquitto is not installed: apt-get install mosquitto")
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mosquitto_passwd", "-b", "-c", str(folder / "passwords"), "guest", "guest"], check=True)
+    port, tls_port = free_ports(2)
+    user = "root" if os.geteuid() == 0 else ""  # else it would become one who may not write here
+    lines = [f"user {user}"] if user else []
+    lines += ["persistence true", f"persistence_location {folder}/", f"password_file {folder / 'passwords'}",
+              "allow_anonymous false", "sys_interval 1", settings, f"listener {port} 127.0.0.1"]
+    if certificate is not None:
+        lines += [f"listener {tls_port} 127.0.0.1", f"certfile {certificate}", f"keyfile {certificate}"]
+    (folder / "mosquitto.conf").write_text("\n".join(lines) + "\n")
+    peer = Mosquitto("127.0.0.1", port, folder / "output.log", {}, [])
+    peer.tls_port = tls_port if certificate is not None else 0
+    with ExitStack() as stack:
+        stack.callback(peer.stop)
+        peer.start()
         yield peer
 
 
