@@ -80,6 +80,9 @@ class Source:
     dialect: int
     """Of the messages that it gives."""
 
+    lost: asyncio.Future[str]
+    """Done when it is over, with why: its queue is gone, the other side ended it, or the connection was lost."""
+
     def start(self, arrived: Arrived) -> None:
         """Deliver from now on."""
         raise NotImplementedError
@@ -106,6 +109,9 @@ class Target:
 
     dialect: int
     """That it takes messages in."""
+
+    lost: asyncio.Future[str]
+    """Done when it is over, with why: its exchange is gone, the other side ended it, or the connection was lost."""
 
     def send(self, message: Message, done: Done) -> None:
         """Send a message; `done` is called later, perhaps at once; with why, when the connection is lost."""
