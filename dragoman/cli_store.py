@@ -49,6 +49,8 @@ def check(given: str | None, config_path: str | None) -> None:
                f"{report.settings} settings; {_size(report.bytes_in_use)} in use of {_size(report.bytes_on_disk)}")
     if report.branches:
         click.echo(f"{len(report.branches)} prepared transactions, with {sum(report.branches.values())} messages")
+    if report.records:
+        click.echo(f"{report.records} records of sessions")
     click.echo("it was closed properly" if report.clean else "it was not closed properly: the next start recovers it")
     _show_problems(report, "`dragoman store export` saves what can be read, for an import into a new store")
     click.echo("no problems")
@@ -190,7 +192,8 @@ def _show_problems(report: tools.Report, advice: str) -> None:
 
 def _contents(done: transfer.Transferred) -> str:
     prepared = f"{done.branches} prepared transactions, " if done.branches else ""
-    return f"{done.settings} settings, {prepared}{done.messages} messages, {done.entries} entries"
+    records = f"{done.records} records of sessions, " if done.records else ""
+    return f"{done.settings} settings, {prepared}{records}{done.messages} messages, {done.entries} entries"
 
 
 def _size(size: int) -> str:

@@ -148,7 +148,8 @@ class ShardLog:
     def recover(self, queues: set[int]) -> Iterator[list[Lane] | None]:
         """Go over all entries, in steps of some 10 ms; yield None after each step and the lanes found at the end.
 
-        Entries flagged TRANSIENT, and entries of queues not named in `queues`, are forgotten with their messages.
+        Entries flagged TRANSIENT, and entries of queues not named in `queues`, are forgotten with their messages;
+        so are the records of numbers that are not in `queues`.
         """
         raise NotImplementedError
 
@@ -176,7 +177,7 @@ class ShardLog:
         raise NotImplementedError
 
     def drop(self, queue_id: int) -> None:
-        """Forget all that a queue has stored: `discard` over all its lanes, for a queue that is deleted."""
+        """Forget all that a queue has stored: `discard` over all its lanes, and its records. It is deleted."""
         raise NotImplementedError
 
     def keep_branch(self, branch_id: int, record: bytes) -> None:
@@ -190,6 +191,19 @@ class ShardLog:
 
     def branches(self) -> list[tuple[int, bytes]]:
         """All records that are kept, and durable: (number, record), in order."""
+        raise NotImplementedError
+
+    def keep_record(self, number: int, key: bytes, value: bytes) -> None:
+        """Keep a small record under a number that `new_id` gave and a key of at most 500 bytes, in place of what was
+        kept there. The number is a queue's, too: the records go when that queue is dropped, or is not recovered."""
+        raise NotImplementedError
+
+    def forget_record(self, number: int, key: bytes) -> None:
+        """Forget a record. One that is not there is no error."""
+        raise NotImplementedError
+
+    def records(self, number: int) -> list[tuple[bytes, bytes]]:
+        """All records of a number that are kept, and durable: (key, value), in order of their keys."""
         raise NotImplementedError
 
     def commit(self, callback: Callable[[], None]) -> None:

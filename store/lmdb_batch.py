@@ -44,8 +44,8 @@ class Batch:
     the other way round, since that cancels it out.
     """
 
-    __slots__ = ("entries", "messages", "moved", "deletes", "changed", "settings", "events", "branches", "ranges",
-                 "callbacks", "cancelled", "scheduled")
+    __slots__ = ("entries", "messages", "moved", "deletes", "changed", "settings", "events", "branches", "records",
+                 "dropped", "ranges", "callbacks", "cancelled", "scheduled")
 
     def __init__(self) -> None:
         self.scheduled = False  # of the open batch: somebody is going to seal it
@@ -61,14 +61,16 @@ class Batch:
         self.settings: dict[str, bytes | None] = {}  # the record, or None to delete it
         self.events: list[tuple[str, bytes | None, int]] = []  # for those who watch settings
         self.branches: dict[int, bytes | None] = {}  # the record, or None to delete it
+        self.records: dict[bytes, bytes | None] = {}  # by number and key: the value, or None to delete it
+        self.dropped: list[int] = []  # numbers whose records go, all of them
         self.ranges: list[Range] = []
         self.callbacks: list[Callable[[], None]] = []
         self.cancelled: list[StoredEntry] = []  # sealed, then cancelled out while the disk was full
 
     def is_empty(self) -> bool:
         """Is there nothing to write? (There may be callbacks.)"""
-        return not (self.entries or self.deletes or self.changed or self.settings or self.branches or self.ranges
-                    or self.cancelled)
+        return not (self.entries or self.deletes or self.changed or self.settings or self.branches or self.records
+                    or self.dropped or self.ranges or self.cancelled)
 
     def take(self) -> Batch:
         """Seal: what there is as a batch of its own, leaving this one empty."""
@@ -77,6 +79,7 @@ class Batch:
         sealed.deletes, sealed.changed, sealed.settings = self.deletes, self.changed, self.settings
         sealed.events, sealed.ranges, sealed.callbacks = self.events, self.ranges, self.callbacks
         sealed.branches, sealed.cancelled = self.branches, self.cancelled
+        sealed.records, sealed.dropped = self.records, self.dropped
         self.clear()
         return sealed
 
@@ -114,6 +117,8 @@ class Batch:
         self._count_holders()
         self.settings.update(later.settings)
         self.branches.update(later.branches)
+        self.records.update(later.records)
+        self.dropped += later.dropped
         self.events += later.events
         self.ranges += later.ranges
         self.callbacks += later.callbacks

@@ -14,7 +14,7 @@ import lmdb
 
 from store import pages
 from store.journal import StoreDamaged, StoreError, StoreLocked
-from store.records import ADVICE, FORMAT, META_FORMAT, OLDEST_FORMAT, TABLES, number
+from store.records import ADVICE, FORMAT, LATER_TABLES, META_FORMAT, OLDEST_FORMAT, TABLES, number
 
 DATA = "data.mdb"
 LOCK = "lock"
@@ -59,7 +59,7 @@ class Files:
     """An open LMDB environment and its tables."""
 
     __slots__ = ("folder", "env", "page_size", "meta", "topology", "messages", "entries", "shared",
-                 "branches")
+                 "branches", "sessions")
 
     def __init__(self, folder: pathlib.Path, map_size: int) -> None:
         """Open the store in an existing folder, making what is missing; the caller has the folder's lock.
@@ -110,9 +110,11 @@ class Files:
         self.shared = self.env.open_db(b"shared", create=False)
         if format_version < FORMAT:
             with self.env.begin(write=True) as txn:
-                self.env.open_db(b"branches", txn=txn, create=True)
+                for name in LATER_TABLES:
+                    self.env.open_db(name, txn=txn, create=True)
                 txn.put(META_FORMAT, FORMAT.to_bytes(4, "big"), db=self.meta)
         self.branches = self.env.open_db(b"branches", create=False)
+        self.sessions = self.env.open_db(b"sessions", create=False)
 
     def make_room(self) -> None:
         """Let the map grow when it is nearly full. No transaction may be open. Raises lmdb.Error."""

@@ -20,9 +20,11 @@ from store.records import (
     Found,
     branch_number,
     found_entry,
+    found_record,
     message_key,
     number,
     pack_entry_key,
+    record_key,
     split_entry_key,
 )
 
@@ -107,6 +109,7 @@ class LmdbLog(ShardLog):
         self.writer.discard(lane_range(queue_id, lane, first_id, last_id), resumed=False)
 
     def drop(self, queue_id: int) -> None:
+        self.open.dropped.append(queue_id)
         self.writer.discard(queue_range(queue_id), resumed=False)
 
     def keep_branch(self, branch_id: int, record: bytes) -> None:
@@ -116,6 +119,16 @@ class LmdbLog(ShardLog):
     def forget_branch(self, branch_id: int) -> None:
         self.open.branches[branch_id] = None
         self.writer.schedule()
+
+    def keep_record(self, number: int, key: bytes, value: bytes) -> None:
+        self.open.records[record_key(number, key)] = value
+        if not self.open.scheduled:
+            self.writer.schedule()
+
+    def forget_record(self, number: int, key: bytes) -> None:
+        self.open.records[record_key(number, key)] = None
+        if not self.open.scheduled:
+            self.writer.schedule()
 
     def commit(self, callback: Callable[[], None]) -> None:
         self.open.callbacks.append(callback)
@@ -155,6 +168,20 @@ class LmdbLog(ShardLog):
                 return [(branch_number(key), record) for key, record in cursor]
         except lmdb.Error as error:
             raise damaged(self.files.folder, error) from None
+
+    def records(self, number: int) -> list[tuple[bytes, bytes]]:
+        found: list[tuple[bytes, bytes]] = []
+        prefix = record_key(number, b"")
+        try:
+            with self.files.env.begin() as txn, txn.cursor(db=self.files.sessions) as cursor:
+                if cursor.set_range(prefix):
+                    for key, value in cursor:
+                        if key[:8] != prefix:
+                            break
+                        found.append((key[8:], value))
+        except lmdb.Error as error:
+            raise damaged(self.files.folder, error) from None
+        return found
 
     def scan(self, queue_id: int, lane: int, after_id: int, limit: int) -> list[Found]:
         found: list[Found] = []
@@ -198,11 +225,26 @@ class LmdbLog(ShardLog):
         while position:
             position = self._recover_step(position, queues, lanes, transient)
             yield None
+        self._drop_strange_records(queues)
         for prefix, (first, last) in transient.items():
             queue_id = int.from_bytes(prefix[:8], "big")
             before = self.first_new_id if prefix in lanes else 0
             self.writer.discard(Range(queue_id, first, last, before), resumed=True)
         yield list(lanes.values())
+
+    def _drop_strange_records(self, queues: set[int]) -> None:
+        """Forget the records of numbers that are no queue's."""
+        at = b"\0"
+        try:
+            with self.files.env.begin() as txn, txn.cursor(db=self.files.sessions) as cursor:
+                while cursor.set_range(at):
+                    owner, _ = found_record(cursor.key())
+                    if owner not in queues:
+                        self.open.dropped.append(owner)
+                        self.writer.schedule()
+                    at = record_key(owner + 1, b"")
+        except lmdb.Error as error:
+            raise damaged(self.files.folder, error) from None
 
     def _recover_step(self, position: bytes, queues: set[int], lanes: dict[bytes, Lane],
                       transient: dict[bytes, tuple[bytes, bytes]]) -> bytes:

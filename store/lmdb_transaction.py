@@ -22,6 +22,7 @@ from store.records import (
     message_key,
     number,
     pack_piece_key,
+    record_key,
 )
 
 SLICE_SECONDS: Final = 0.005
@@ -125,6 +126,13 @@ class Transaction:
         for branch_id, record in self.batch.branches.items():
             self._put_branch(branch_id, record)
             if self._spent():
+                yield
+        for key_of_record, value in self.batch.records.items():
+            self._put_record(key_of_record, value)
+            if self._spent():
+                yield
+        for dropped in self.batch.dropped:
+            for _ in self._drop_records(dropped):
                 yield
         for _ in self._put_marks():
             yield
@@ -273,7 +281,7 @@ class Transaction:
             if self._spent():
                 yield
 
-    # Settings and branches
+    # Settings, branches and records
 
     def _put_branch(self, branch_id: int, record: bytes | None) -> None:
         if record is None:
@@ -281,6 +289,24 @@ class Transaction:
         else:
             self.bytes_left -= len(record)
             self.txn.put(message_key(branch_id), record, db=self.files.branches)
+
+    def _put_record(self, key: bytes, value: bytes | None) -> None:
+        if value is None:
+            self.txn.delete(key, db=self.files.sessions)
+        else:
+            self.bytes_left -= len(value)
+            self.txn.put(key, value, db=self.files.sessions)
+
+    def _drop_records(self, dropped: int) -> Iterator[None]:
+        prefix = record_key(dropped, b"")
+        more = True
+        while more:
+            with self.txn.cursor(db=self.files.sessions) as cursor:
+                more = cursor.set_range(prefix) and cursor.key()[:8] == prefix
+                if more:
+                    cursor.delete()
+            if self._spent():
+                yield
 
     def _put_setting(self, key: bytes, record: bytes | None) -> None:
         if record is None:

@@ -110,6 +110,15 @@ class MemoryLog(ShardLog):
     def branches(self) -> list[tuple[int, bytes]]:
         return []
 
+    def keep_record(self, number: int, key: bytes, value: bytes) -> None:
+        pass
+
+    def forget_record(self, number: int, key: bytes) -> None:
+        pass
+
+    def records(self, number: int) -> list[tuple[bytes, bytes]]:
+        return []
+
     def commit(self, callback: Callable[[], None]) -> None:
         self.callbacks.append(callback)
         self._schedule()

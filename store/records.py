@@ -12,8 +12,9 @@
     entries   queue id 8, lane 1, entry id 8 -> message id 8, size 8, expiry 8, deliveries 2, flags 1
     shared    message id, 8 bytes -> the number of stored entries that hold the message, 4 bytes; odd ids only
     branches  branch id, 8 bytes -> the record of a prepared transaction; its messages are entries of a queue of that id
+    sessions  number, 8 bytes; key -> the record of a session whose queue has that number as its id
 
-Format 1 had no `branches`; a store of it becomes one of format 2 when it is opened.
+Format 1 had no `branches`, and format 2 no `sessions`; a store of these becomes one of format 3 when it is opened.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from typing import Final
 
 from store.journal import StoreDamaged, StoredEntry
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """The format version that this Dragoman writes."""
 OLDEST_FORMAT: Final = 1
 """The first that it reads."""
 
-TABLES: Final = (b"meta", b"topology", b"messages", b"entries", b"shared", b"branches")
-LATER_TABLES: Final = (b"branches",)
+TABLES: Final = (b"meta", b"topology", b"messages", b"entries", b"shared", b"branches", b"sessions")
+LATER_TABLES: Final = (b"branches", b"sessions")
 """Those of TABLES that the oldest format does not have."""
 
 META_FORMAT: Final = b"format"
@@ -85,6 +86,17 @@ def found_entry(key: bytes, value: bytes) -> Found:
 
 def message_key(message_id: int) -> bytes:
     return message_id.to_bytes(8, "big")
+
+
+def record_key(number: int, key: bytes) -> bytes:
+    return number.to_bytes(8, "big") + key
+
+
+def found_record(key: bytes) -> tuple[int, bytes]:
+    """(number, key). Raises StoreDamaged."""
+    if len(key) < 8:
+        raise StoreDamaged(f"the key of a session's record has {len(key)} bytes, and should have 8 at least. {ADVICE}")
+    return int.from_bytes(key[:8], "big"), key[8:]
 
 
 def branch_number(key: bytes) -> int:

@@ -30,6 +30,7 @@ from store.records import (
     PIECE,
     branch_number,
     found_entry,
+    found_record,
     found_setting,
     number,
     split_entry_key,
@@ -62,6 +63,7 @@ class Report:
         self.messages = 0
         self.queues: dict[int, int] = {}  # entries by queue id
         self.branches: dict[int, int] = {}  # messages of prepared transactions, by branch id
+        self.records = 0  # of sessions
         self.discarding = 0  # ranges of entries that are being forgotten
         self.orphans = 0  # messages without an entry
         self.missing = 0  # entries without their message
@@ -136,6 +138,14 @@ class Resting:
             except StoreDamaged:
                 self.problem(f"the prepared transaction {key.hex()} cannot be read")
 
+    def session_records(self) -> Iterator[tuple[int, bytes, bytes]]:
+        """(number, key, value) of those that can be read."""
+        for key, value in self.file.table(self.roots, b"sessions"):
+            try:
+                yield *found_record(key), value
+            except StoreDamaged:
+                self.problem(f"the session's record {key.hex()} cannot be read")
+
     def discards(self) -> list[tuple[bytes, bytes]]:
         """The ranges of entry keys that are being forgotten."""
         marks = [key[len(META_DISCARD):] for key in self.meta if key.startswith(META_DISCARD)]
@@ -189,8 +199,9 @@ class Resting:
             yield message_id, form
 
     def records(self) -> int:
-        """About how many settings, branches, messages and entries there are, for `progress`."""
-        return sum(self.file.count(name) for name in (b"topology", b"branches", b"messages", b"entries"))
+        """About how many settings, branches, sessions' records, messages and entries there are, for `progress`."""
+        return sum(self.file.count(name)
+                   for name in (b"topology", b"branches", b"sessions", b"messages", b"entries"))
 
 
 def check(path: pathlib.Path, progress: Progress = no_progress) -> Report:
@@ -218,6 +229,7 @@ def _check(resting: Resting, report: Report, progress: Progress) -> None:
     report.discarding = len(resting.discards())
     report.settings = sum(1 for _ in resting.settings())
     report.branches = {branch_id: 0 for branch_id, _ in resting.branches()}
+    report.records = sum(1 for _ in resting.session_records())
     ids = array("Q")
     for message_id, _ in resting.messages(bodies=False):
         ids.append(message_id)

@@ -1,15 +1,16 @@
 """A store as text, and back: lines of JSON, for moving it to another format, machine or place.
 
-    {"dragoman_store": 2, "store_format": 2, "last_id": 7, "revision": 3}        the first line
+    {"dragoman_store": 3, "store_format": 3, "last_id": 7, "revision": 3}        the first line
     {"setting": "key", "value": base64, "revision": 3}
     {"branch": 9, "record": base64}
+    {"session": 11, "key": base64, "record": base64}
     {"message": 4, "stored": base64}
     {"entry": 3, "queue": 1, "lane": 0, "message": 4, "size": 5, "expiry": 0, "deliveries": 0, "flags": 0}
-    {"end": true, "settings": 1, "branches": 1, "messages": 1, "entries": 1, "problems": 0}     the last line
+    {"end": true, "settings": 1, "branches": 1, "records": 1, "messages": 1, "entries": 1, "problems": 0}     the last
 
-Messages come before the entries that hold them, settings and branches (prepared transactions) before both. Version 1 of
-the text had no branches. What an entry's or a message's stored form means
-is the broker's business.
+Messages come before the entries that hold them, settings, branches (prepared transactions) and the records of sessions
+before both. Version 1 of the text had no branches, and version 2 no records of sessions. What an entry's or a message's
+stored form means is the broker's business.
 """
 
 from __future__ import annotations
@@ -37,11 +38,12 @@ from store.records import (
     entry_value,
     message_key,
     pack_piece_key,
+    record_key,
     setting_record,
 )
 from store.tools import REPORT_EVERY, Progress, Report, Resting, new_data, no_progress
 
-VERSION = 2
+VERSION = 3
 """Of the text. Older ones are imported, too."""
 RECORDS_A_COMMIT = 10_000
 BYTES_A_COMMIT = 64 << 20
@@ -53,13 +55,14 @@ class Transferred:
     def __init__(self, path: pathlib.Path) -> None:
         self.settings = 0
         self.branches = 0
+        self.records = 0  # of sessions
         self.messages = 0
         self.entries = 0
         self.report = Report(path)
 
     @property
     def total(self) -> int:
-        return self.settings + self.branches + self.messages + self.entries
+        return self.settings + self.branches + self.records + self.messages + self.entries
 
 
 def export(path: pathlib.Path, stream: IO[str], progress: Progress = no_progress) -> Transferred:
@@ -85,6 +88,10 @@ def export(path: pathlib.Path, stream: IO[str], progress: Progress = no_progress
         for branch_id, record in resting.branches():
             done.branches += 1
             line(branch=branch_id, record=base64.b64encode(record).decode())
+        for owner, key_of_record, record in resting.session_records():
+            done.records += 1
+            line(session=owner, key=base64.b64encode(key_of_record).decode(),
+                 record=base64.b64encode(record).decode())
         held = array("Q", sorted({entry[3] for entry in resting.entries()}))
         whole = array("Q")
         for message_id, form in resting.messages(bodies=True):
@@ -99,8 +106,8 @@ def export(path: pathlib.Path, stream: IO[str], progress: Progress = no_progress
             done.entries += 1
             line(entry=entry_id, queue=queue_id, lane=lane, message=message_id, size=size, expiry=expiry,
                  deliveries=deliveries, flags=flags)
-        line(end=True, settings=done.settings, branches=done.branches, messages=done.messages,
-             entries=done.entries, problems=done.report.problem_count)
+        line(end=True, settings=done.settings, branches=done.branches, records=done.records,
+             messages=done.messages, entries=done.entries, problems=done.report.problem_count)
         progress(max(done.total, total), max(done.total, total))
     return done
 
@@ -144,7 +151,7 @@ def _must_be_empty(path: pathlib.Path) -> None:
     files = Files(path, 0)
     try:
         with files.env.begin() as txn:
-            for table in (files.topology, files.branches, files.messages, files.entries):
+            for table in (files.topology, files.branches, files.sessions, files.messages, files.entries):
                 if txn.stat(table)["entries"]:
                     raise StoreError(f"the store {path} is not empty: import into a new folder")
     finally:
@@ -165,8 +172,8 @@ class _Import:
         self.known: set[int] = set()
         self.ended = False
         self.readers: dict[str, Callable[[dict[str, object]], None]] = {
-            "setting": self._setting, "branch": self._branch, "message": self._message, "entry": self._entry,
-            "end": self._end}
+            "setting": self._setting, "branch": self._branch, "session": self._record, "message": self._message,
+            "entry": self._entry, "end": self._end}
 
     def read(self, stream: IO[str]) -> None:
         count = 0
@@ -211,6 +218,12 @@ class _Import:
         self.done.branches += 1
         self._put(self.files.branches, message_key(branch_id), _bytes(values, "record"))
 
+    def _record(self, values: dict[str, object]) -> None:
+        owner = _whole(values, "session")
+        self.last_id = max(self.last_id, owner)
+        self.done.records += 1
+        self._put(self.files.sessions, record_key(owner, _bytes(values, "key")), _bytes(values, "record"))
+
     def _message(self, values: dict[str, object]) -> None:
         message_id = _whole(values, "message")
         form = _bytes(values, "stored")
@@ -241,8 +254,8 @@ class _Import:
 
     def _end(self, values: dict[str, object]) -> None:
         done = self.done
-        for what, count in (("settings", done.settings), ("branches", done.branches), ("messages", done.messages),
-                            ("entries", done.entries)):
+        for what, count in (("settings", done.settings), ("branches", done.branches), ("records", done.records),
+                            ("messages", done.messages), ("entries", done.entries)):
             if values.get(what, 0) != count:
                 raise ValueError(f"there should have been {values.get(what, 0)} {what}, and there were {count}")
         self._put(self.files.meta, META_LAST_ID, self.last_id.to_bytes(8, "big"))

@@ -197,24 +197,29 @@ def test_a_store_needs_a_folder(tmp_path: Path) -> None:
     assert (tmp_path / "made" / "for" / "it").stat().st_mode & 0o777 == 0o700
 
 
-def test_a_store_of_the_first_format_becomes_one_of_this(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_store_of_an_older_format_becomes_one_of_this(tmp_path: Path, version: int) -> None:
     one = Opened(tmp_path)
     entry = one.enqueue(3, b"kept")
     one.loop.settle()
     files = one.store.files
     with files.env.begin(write=True) as txn:
-        txn.drop(files.branches)
-        txn.put(b"format", b"\0\0\0\x01", db=files.meta)
+        txn.drop(files.sessions)
+        if version == 1:
+            txn.drop(files.branches)
+        txn.put(b"format", version.to_bytes(4, "big"), db=files.meta)
     one.close()
-    assert check(tmp_path).sound and check(tmp_path).format == 1
+    assert check(tmp_path).sound and check(tmp_path).format == version
     again = Opened(tmp_path)
     assert again.ids(3) == [entry.id] and again.log.branches() == []
     again.log.keep_branch(again.log.new_id(), b"record")
+    again.log.keep_record(3, b"key", b"record")
     again.close()
-    assert check(tmp_path).sound and check(tmp_path).format == 2
+    assert check(tmp_path).sound and check(tmp_path).format == 3
+    assert check(tmp_path).records == 1
 
 
-@pytest.mark.parametrize("version", [0, 3])
+@pytest.mark.parametrize("version", [0, 4])
 def test_another_format_is_refused(tmp_path: Path, version: int) -> None:
     one = Opened(tmp_path)
     files = one.store.files
@@ -228,7 +233,7 @@ def test_another_format_is_refused(tmp_path: Path, version: int) -> None:
         Opened(tmp_path)
     assert isinstance(raised.value, StoreDamaged) == (version == 0)
     if version:
-        assert "has format 3" in str(raised.value) and "formats 1 to 2" in str(raised.value)
+        assert "has format 4" in str(raised.value) and "formats 1 to 3" in str(raised.value)
 
 
 def some_store(path: Path) -> None:

@@ -467,3 +467,35 @@ def test_the_map_grows_while_closing(tmp_path: Path) -> None:
     two = Opened(tmp_path)
     assert len(two.ids(1)) == 100 and two.log.clean
     two.close()
+
+
+def test_records_go_with_their_queue(tmp_path: Path) -> None:
+    one = Opened(tmp_path)
+    for number in (3, 4, 5):
+        one.log.keep_record(number, b"key", b"value")
+    one.loop.settle()
+    one.log.drop(3)
+    one.loop.settle()
+    assert one.log.records(3) == [] and one.log.records(4) == [(b"key", b"value")]
+    one.crash()
+    again = Opened(tmp_path)
+    again.recover({5})
+    again.loop.settle()
+    assert again.log.records(4) == [] and again.log.records(5) == [(b"key", b"value")]
+    again.close()
+
+
+def test_records_come_with_what_is_kept_in_the_same_turn_or_not_at_all(tmp_path: Path) -> None:
+    one = Opened(tmp_path)
+    entry = one.enqueue(3)
+    one.log.keep_record(3, b"key", b"value")
+    one.crash()
+    again = Opened(tmp_path)
+    assert again.ids(3) == [] and again.log.records(3) == []
+    entry = again.enqueue(3)
+    again.log.keep_record(3, b"key", b"value")
+    again.loop.settle()
+    again.crash()
+    last = Opened(tmp_path)
+    assert last.ids(3) == [entry.id] and last.log.records(3) == [(b"key", b"value")]
+    last.close()

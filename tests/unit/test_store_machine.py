@@ -27,7 +27,8 @@ class StoreMachine(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="store"))
         self.now: Held = {}
-        self.settings: dict[str, bytes] = {}
+        self.settings: dict[str, bytes] = {}  # and the records, as "number key"
+        self.session = 10  # the number that records are kept under
         self.bodies: dict[int, bytes] = {}
         self.told: list[int] = []
         self.asked = 0
@@ -138,6 +139,23 @@ class StoreMachine(RuleBasedStateMachine):
             self.settings[key] = value
         self.asked_for()
 
+    @rule(key=st.sampled_from(["a", "b", "c"]), value=st.binary(max_size=20), forget=st.booleans())
+    def keep_record(self, key: str, value: bytes, forget: bool) -> None:
+        if forget:
+            self.one.log.forget_record(self.session, key.encode())
+            self.settings.pop(f"{self.session} {key}", None)
+        else:
+            self.one.log.keep_record(self.session, key.encode(), value)
+            self.settings[f"{self.session} {key}"] = value
+        self.asked_for()
+
+    @rule()
+    def drop_records(self) -> None:
+        self.one.log.drop(self.session)
+        self.settings = {key: value for key, value in self.settings.items() if not key.startswith(f"{self.session} ")}
+        self.session += 1
+        self.asked_for()
+
     @rule()
     def turn(self) -> None:
         self.one.loop.turn()
@@ -172,9 +190,11 @@ class StoreMachine(RuleBasedStateMachine):
         last_id = self.one.log.last_id
         self.one = Opened(self.folder, map_size=1 << 20)
         assert self.one.log.clean is clean
-        lanes = self.one.recover({1, 2, 3})
+        lanes = self.one.recover({1, 2, 3, *range(10, self.session + 1)})
         found = self.seen()
         loaded = {key: value for key, value, _ in self.one.store.load()}
+        for number in range(10, self.session + 1):
+            loaded.update({f"{number} {key.decode()}": value for key, value in self.one.log.records(number)})
         least = max(self.told, default=0)
         for number, held, known in self.possible:
             entries = {key: entry for key, entry in held.items() if not entry.flags & TRANSIENT}

@@ -66,7 +66,7 @@ def test_check_of_a_sound_store(tmp_path: Path) -> None:
     some_store(tmp_path).close()
     seen: list[tuple[int, int]] = []
     report = check(tmp_path, lambda done, total: seen.append((done, total)))
-    assert report.problems == [] and report.sound and report.clean and report.format == 2
+    assert report.problems == [] and report.sound and report.clean and report.format == 3
     assert report.queues == {0: 100, 1: 400, 2: 400, 3: 3} and report.entries == 903
     assert (report.settings, report.messages, report.orphans, report.missing, report.discarding) == (2, 603, 0, 0, 0)
     assert 3 << 20 < report.bytes_in_use <= report.bytes_on_disk
@@ -138,7 +138,7 @@ def test_another_format_is_told(tmp_path: Path) -> None:
     with one.store.files.env.begin(write=True) as txn:
         txn.put(b"format", b"\0\0\0\x09", db=one.store.files.meta)
     one.close()
-    assert check(tmp_path).problems == ["the store has format 9, and this Dragoman reads formats 1 to 2"]
+    assert check(tmp_path).problems == ["the store has format 9, and this Dragoman reads formats 1 to 3"]
     with pytest.raises(StoreError, match="format 9"):
         compact(tmp_path)
 
@@ -195,7 +195,7 @@ def test_export_and_import(tmp_path: Path) -> None:
     some_store(tmp_path / "a").close()
     text = exported(tmp_path / "a")
     lines = [json.loads(line) for line in text.splitlines()]
-    assert lines[0]["dragoman_store"] == 2 and lines[-1]["entries"] == 903 and text.isascii()
+    assert lines[0]["dragoman_store"] == 3 and lines[-1]["entries"] == 903 and text.isascii()
     seen: list[tuple[int, int]] = []
     done = import_(tmp_path / "b", io.StringIO(text), lambda count, total: seen.append((count, total)))
     assert (done.settings, done.messages, done.entries) == (2, 603, 903) and seen[-1] == (1508, 0)
@@ -217,11 +217,24 @@ def test_import_into_an_empty_store(tmp_path: Path) -> None:
     two.close()
 
 
+def test_records_of_sessions_are_checked_exported_and_imported(tmp_path: Path) -> None:
+    one = Opened(tmp_path / "a")
+    one.enqueue(7)
+    one.log.keep_record(7, b"key", b"\0value")
+    one.log.keep_record(7, b"", b"first")
+    one.close()
+    assert check(tmp_path / "a").records == 2
+    assert import_(tmp_path / "b", io.StringIO(exported(tmp_path / "a"))).records == 2
+    compact(tmp_path / "b")
+    assert Opened(tmp_path / "b").log.records(7) == [(b"", b"first"), (b"key", b"\0value")]
+
+
 def test_import_of_the_first_version(tmp_path: Path) -> None:
     one = Opened(tmp_path / "a")
     entry = one.enqueue(7)
     one.close()
-    text = exported(tmp_path / "a").replace('"dragoman_store":2', '"dragoman_store":1').replace('"branches":0,', "")
+    text = exported(tmp_path / "a").replace('"dragoman_store":3', '"dragoman_store":1')
+    text = text.replace('"branches":0,', "").replace('"records":0,', "")
     assert import_(tmp_path / "b", io.StringIO(text)).branches == 0
     assert Opened(tmp_path / "b").ids(7) == [entry.id]
 
@@ -232,7 +245,7 @@ def test_import_of_the_first_version(tmp_path: Path) -> None:
     (lambda lines: lines[:3] + lines[4:], "line"),
     (lambda lines: [*lines, lines[1]], "more after the end"),
     (lambda lines: lines[1:], "line 1 "),
-    (lambda lines: ['{"dragoman_store":3,"last_id":0,"revision":0}', *lines[1:]], "version 3"),
+    (lambda lines: ['{"dragoman_store":4,"last_id":0,"revision":0}', *lines[1:]], "version 4"),
     (lambda lines: [lines[0], "not json", *lines[1:]], "line 2 "),
     (lambda lines: [lines[0], "[1, 2]", *lines[1:]], "line 2 "),
     (lambda lines: [lines[0], "{}", *lines[1:]], "line 2 "),
