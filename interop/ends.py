@@ -80,6 +80,9 @@ class Source:
     dialect: int
     """Of the messages that it gives."""
 
+    selects = False
+    """Whether it gives only what fits `From.selector`; otherwise somebody else has to look."""
+
     lost: asyncio.Future[str]
     """Done when it is over, with why: its queue is gone, the other side ended it, or the connection was lost."""
 
@@ -138,7 +141,7 @@ class Options:
     mechanism: str = ""  # of SASL; "": the best that both sides have
     tls: ssl.SSLContext | None = None  # for amqps and mqtts; None: the system's authorities, no certificate of ours
     server_name: str = ""  # that the other side's certificate is to have; "": the URL's host
-    heartbeat: int = 30  # seconds; 0 for none. A side that is silent for twice as long is lost
+    heartbeat: int = 30  # seconds; 0 for none. A side that is silent for longer is lost, some seconds later
     timeout: float = 30.0  # seconds for connecting and logging in, and for every request after that
     name: str = ""  # container id, client id, connection name; what a remote keeps for us, it keeps for this name
     session_expiry: int = 7 * 86400  # seconds that an MQTT 5 broker keeps what came for us while we are away; 0: not

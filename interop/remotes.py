@@ -9,11 +9,11 @@ dialect alone fails.
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass, field
 from importlib import import_module
 from urllib.parse import unquote, urlsplit
 
 from broker.message import AMQP010, AMQP091, AMQP10, MQTT
+from interop.dial import Place
 from interop.ends import EndError, Options, Remote
 
 ADAPTERS = {
@@ -26,22 +26,6 @@ ADAPTERS = {
 
 PORTS = {"amqp": 5672, "amqps": 5671, "mqtt": 1883, "mqtts": 8883}
 """By scheme of a URL; those that end with s are for TLS."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where to connect to, and as whom."""
-
-    host: str
-    port: int
-    path: str  # virtual host; "" when the URL has none
-    user: str
-    password: str = field(repr=False)
-    tls: ssl.SSLContext | None
-    server_name: str  # for TLS
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def remote(url: str, dialect: int, options: Options) -> Remote:
