@@ -48,8 +48,8 @@ QUEUE: Final = [
            rabbit=("x-queue-type",), words={"classic": "classic", "quorum": "quorum"}, default="classic",
            rabbit_words=("classic", "quorum"), wrong_word="\"unsupported queue type '{}'\""),
     Option("queue_mode", WORD, "Makes no difference: any queue leaves in the journal what it need not have in memory.",
-           rabbit=("x-queue-mode",), words={"default": "default", "lazy": "lazy"}, rabbit_words=("default", "lazy"),
-           wrong_word="\"unsupported queue mode '{}'\""),
+           rabbit=("x-queue-mode", "x-policy-queue-mode"), words={"default": "default", "lazy": "lazy"},
+           rabbit_words=("default", "lazy"), wrong_word="\"unsupported queue mode '{}'\""),
     Option("description", TEXT, "A remark for people.", qpid=("x-qpid-description",), model=("description",)),
     Option("max_priority", NUMBER, "Messages are delivered in order of priority, up to this one.",
            rabbit=("x-max-priority",), high=255, default=0),
@@ -84,17 +84,18 @@ QUEUE: Final = [
            model=("messageGroupDefaultGroup",)),
     # Limits.
     Option("max_length", NUMBER, "The most messages. By its Qpid names, unsettled ones count as well.",
-           rabbit=("x-max-length",), qpid=("qpid.max_count",), model=("maximumQueueDepthMessages",), nil=True,
-           default=-1, default_text="no limit"),
+           rabbit=("x-max-length", "x-policy-max-length"), qpid=("qpid.max_count",),
+           model=("maximumQueueDepthMessages",), nil=True, default=-1, default_text="no limit"),
     Option("max_bytes", NUMBER, "The most bytes of messages. By its Qpid names, unsettled ones count as well.",
-           rabbit=("x-max-length-bytes",), qpid=("qpid.max_size",), model=("maximumQueueDepthBytes",), unit="bytes",
-           nil=True, default=-1, default_text="no limit"),
+           rabbit=("x-max-length-bytes", "x-policy-max-length-bytes"), qpid=("qpid.max_size",),
+           model=("maximumQueueDepthBytes",), unit="bytes", nil=True, default=-1, default_text="no limit"),
     Option("overflow", WORD, "What happens above the limit: the oldest are dropped (`drop-head`, `ring`; `ring_strict` "
            "refuses a message instead while consumers have unsettled ones), new ones are refused "
            "(`reject-publish`, `reject`) and dead-lettered (`reject-publish-dlx`), publishers are held "
            "(`producer_flow_control`), the queue is deleted (`self-destruct`), or nothing: `none`, and `flow_to_disk`, "
            "which every queue does.",
-           rabbit=("x-overflow",), qpid=("qpid.policy_type",), model=("overflowPolicy",), words=OVERFLOW,
+           rabbit=("x-overflow", "x-policy-overflow"), qpid=("qpid.policy_type",),
+           model=("overflowPolicy",), words=OVERFLOW,
            rabbit_words=("drop-head", "reject-publish", "reject-publish-dlx"), wrong_word="invalid_overflow",
            default=DROP_HEAD, default_text="as the limit is named: RabbitMQ's `drop-head`, Qpid's `reject`, the "
            "model's `none`"),
@@ -109,7 +110,8 @@ QUEUE: Final = [
            qpid=("qpid.flow_resume_size", "x-qpid-flow-resume-capacity"), unit="bytes", nil=True, default=-1,
            default_text="80 % of the stop mark"),
     # Life.
-    Option("expires", NUMBER, "The queue is deleted when nobody has used it for so long.", rabbit=("x-expires",),
+    Option("expires", NUMBER, "The queue is deleted when nobody has used it for so long.",
+           rabbit=("x-expires", "x-policy-expires"),
            unit="ms", low=1, high=LONGEST, default=-1, default_text="never"),
     Option("auto_delete_timeout", NUMBER, "An auto-delete queue is deleted only so long after its last consumer left.",
            qpid=("qpid.auto_delete_timeout",), unit="s", high=LONGEST // 1000, nil=True, default=0),
@@ -120,7 +122,7 @@ QUEUE: Final = [
            "time; `session` is `connection` but in 0-10; `shared-subscription` refuses nobody.",
            qpid=("qpid.exclusivity_policy",), model=("exclusivityPolicy",), words=EXCLUSIVITY, default="none"),
     # Messages in it.
-    Option("message_ttl", NUMBER, "The longest that a message stays.", rabbit=("x-message-ttl",),
+    Option("message_ttl", NUMBER, "The longest that a message stays.", rabbit=("x-message-ttl", "x-policy-message-ttl"),
            model=("maximumMessageTtl",), unit="ms", high=LONGEST, nil=True, default=-1, default_text="for ever"),
     Option("minimum_ttl", NUMBER, "A message's own time to live is at least this.", model=("minimumMessageTtl",),
            unit="ms", high=LONGEST, nil=True, default=-1, default_text="as the message has it"),
@@ -135,14 +137,15 @@ QUEUE: Final = [
     Option("live_consumers", NUMBER, "1 is the option above.", model=("maximumLiveConsumers",), high=1, default=0),
     # What nobody took.
     Option("delivery_limit", NUMBER, "A message that was given back more often is dead-lettered, or dropped.",
-           rabbit=("x-delivery-limit",), default=-1, default_text="no limit"),
+           rabbit=("x-delivery-limit", "x-policy-delivery-limit"), default=-1, default_text="no limit"),
     Option("delivery_attempts", NUMBER, "A message that was delivered so often, and given back, is dead-lettered, "
            "or dropped.", qpid=("x-qpid-maximum-delivery-count",), model=("maximumDeliveryAttempts",), high=65536,
            nil=True, default=-1, default_text="no limit"),
     Option("dead_letter_exchange", EXCHANGE, "Where messages go, with their history, that were rejected or have "
-           "expired, or that the queue had no room for.", rabbit=("x-dead-letter-exchange",)),
+           "expired, or that the queue had no room for.",
+           rabbit=("x-dead-letter-exchange", "x-policy-dead-letter-exchange")),
     Option("dead_letter_routing_key", TEXT, "The routing key that they get there.",
-           rabbit=("x-dead-letter-routing-key",), default_text="their own"),
+           rabbit=("x-dead-letter-routing-key", "x-policy-dead-letter-routing-key"), default_text="their own"),
     Option("alternate", ALTERNATE, "Where rejected and over-delivered messages go unchanged, and what is left when "
            "the queue is deleted.",
            qpid=("alternate-exchange", "alternateExchange"), model=("alternateBinding",)),
@@ -184,7 +187,7 @@ QUEUE: Final = [
 
 EXCHANGE_OPTIONS: Final = [
     Option("alternate", EXCHANGE, "Where messages go that no binding of this exchange takes.",
-           rabbit=("alternate-exchange",)),
+           rabbit=("alternate-exchange", "x-policy-alternate-exchange")),
     Option("delayed_kind", KIND, "How an exchange of the type `x-delayed-message` routes, when it is time.",
            rabbit=("x-delayed-type",)),
     Option("hash_header", TEXT, "The header that an exchange of the type `x-consistent-hash` looks at.",
@@ -238,6 +241,10 @@ CONSUMER_NAMES: Final = {name: option for option in CONSUMER for name in option.
 _KNOWN_BEFORE: Final = ("qpid.group_header_key", "qpid.shared_msg_group")
 _OURS: Final = ("qpid.", "x-qpid-")
 
+POLICY: Final = "x-policy-"
+"""How arguments begin that were a policy of RabbitMQ's: whoever declares a queue or an exchange again does not know of
+them. Beside an argument of the client's own, the lower number holds, and otherwise the client's."""
+
 
 class Given:
     """An option that somebody has given a value."""
@@ -259,6 +266,8 @@ def given(arguments: dict[str, Any], table: dict[str, Option], what: str) -> dic
     """
     found: dict[str, Given] = {}
     for key, raw in arguments.items():
+        if key.startswith(POLICY):
+            continue
         option = table.get(key)
         if option is None:
             if key.startswith(_OURS) and not (table is QUEUE_NAMES and fairshare_level(key) >= 0):
@@ -270,7 +279,25 @@ def given(arguments: dict[str, Any], table: dict[str, Option], what: str) -> dic
             found[option.name] = Given(option, key, raw, value)
         elif not same(known.value, value):
             raise PreconditionFailed(f"invalid arg '{key}' for {what}: it contradicts '{known.key}'")
+    for key, raw in arguments.items():
+        if key.startswith(POLICY):
+            _add_policy(found, key, raw, table, what)
     return found
+
+
+def _add_policy(found: dict[str, Given], key: str, raw: Any, table: dict[str, Option], what: str) -> None:
+    option = table.get(key)
+    if option is None:
+        raise PreconditionFailed(f"invalid arg '{key}' for {what}: there is no such option")
+    value = option.read(key, raw, what)
+    known = found.get(option.name)
+    if known is None or (option.kind == NUMBER and not 0 <= known.value <= value):
+        found[option.name] = Given(option, key, raw, value)
+
+
+def without_policies(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments that a client gave, or could have given."""
+    return {key: value for key, value in arguments.items() if not key.startswith(POLICY)}
 
 
 def without_qpids(arguments: dict[str, Any], table: dict[str, Option]) -> dict[str, Any]:

@@ -95,7 +95,7 @@ class Exchange:
         self.auto_delete = auto_delete
         self.internal = internal
         self.arguments = arguments
-        alternate = arguments.get("alternate-exchange")
+        alternate = arguments.get("alternate-exchange", arguments.get("x-policy-alternate-exchange"))
         self.alternate: str | None = alternate if isinstance(alternate, str) else None
         self.bindings: dict[str, Binding] = {}
         self.dynamic = self.by_message  # or one of its bindings does

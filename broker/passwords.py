@@ -1,11 +1,14 @@
 """Verifiers: what is kept of a password so that it can be checked, and cannot be read.
 
-Two kinds, each with a text form that is kept in the password file:
+Three kinds, each with a text form that is kept in the password file:
 
 * argon2id (RFC 9106) as a PHC string, `$argon2id$v=19$m=19456,t=2,p=1$salt$hash`: the best protection of a stolen
   file; serves every mechanism that sends the password itself (PLAIN, AMQPLAIN, MQTT, HTTP).
 * SCRAM-SHA-1, SCRAM-SHA-256, SCRAM-SHA-512 (RFC 5802, 7677), `SCRAM-SHA-256$15000:salt$stored:server` with base64
   values, as PostgreSQL writes it: serves the same, and the SCRAM mechanism of that name.
+* RABBITMQ-SHA256, RABBITMQ-SHA512, RABBITMQ-MD5, `RABBITMQ-SHA256$hash`, where the hash is what RabbitMQ keeps: base64
+  of a salt of 4 bytes and of the digest of salt and password. They come from `dragoman import rabbitmq` only, so that
+  users keep their passwords: a stolen file gives weak passwords away quickly.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from argon2.low_level import Type, hash_secret, verify_secret
 ARGON2 = "argon2"
 SCRAM_HASHES = {"SCRAM-SHA-1": "sha1", "SCRAM-SHA-256": "sha256", "SCRAM-SHA-512": "sha512"}
 SCHEMES = (ARGON2, *SCRAM_HASHES)
+RABBITMQ_HASHES = {"RABBITMQ-SHA256": "sha256", "RABBITMQ-SHA512": "sha512", "RABBITMQ-MD5": "md5"}
+RABBITMQ_SALT = 4  # bytes
 
 # A new verifier's cost. Argon2: OWASP's minimum, some 20 ms and 19 MiB, because a broker's whole fleet may log in at
 # once after a restart. SCRAM: what the client computes too, however small a device it is.
@@ -43,10 +48,11 @@ _ARGON2_FORM = re.compile(r"\$argon2id\$v=19\$m=(\d{1,9}),t=(\d{1,9}),p=(\d{1,9}
                           re.ASCII)
 _SCRAM_FORM = re.compile(r"(SCRAM-SHA-\d+)\$(\d{1,9}):([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+):([A-Za-z0-9+/=]+)",
                          re.ASCII)
+_RABBITMQ_FORM = re.compile(r"(RABBITMQ-[A-Z0-9]+)\$([A-Za-z0-9+/=]+)", re.ASCII)
 
 
 class Verifier:
-    """A password's verifier: `scheme` is one of SCHEMES, `text` the form to keep."""
+    """A password's verifier: `scheme` is one of SCHEMES or RABBITMQ_HASHES, `text` the form to keep."""
 
     __slots__ = ("scheme", "text")
 
@@ -93,6 +99,22 @@ class ScramVerifier(Verifier):
         return hmac.compare_digest(stored_key, self.stored_key)
 
 
+class RabbitmqVerifier(Verifier):
+    """What RabbitMQ keeps of a password. It is quick to check: nothing is slow on purpose there."""
+
+    __slots__ = ("hash_name", "salt", "digest")
+
+    def __init__(self, scheme: str, salt: bytes, digest: bytes) -> None:
+        self.hash_name = RABBITMQ_HASHES[scheme]
+        self.salt = salt
+        self.digest = digest
+        super().__init__(scheme, f"{scheme}${_base64(salt + digest)}")
+
+    def matches(self, password: bytes) -> bool:
+        digest = hashlib.new(self.hash_name, self.salt + password, usedforsecurity=False).digest()
+        return hmac.compare_digest(digest, self.digest)
+
+
 def new_verifier(password: str, scheme: str = ARGON2) -> Verifier:
     """A verifier with a fresh salt. Raises ValueError for an unknown scheme or a password that cannot be used."""
     if not password or "\0" in password:
@@ -120,6 +142,8 @@ def parse_verifier(text: str) -> Verifier:
         return _parse_argon2(text, found)
     if found := _SCRAM_FORM.fullmatch(text):
         return _parse_scram(found)
+    if found := _RABBITMQ_FORM.fullmatch(text):
+        return _parse_rabbitmq(found)
     raise ValueError("not a verifier (passwords are never kept in clear): it must be of the form "
                      "$argon2id$v=19$m=...,t=...,p=...$salt$hash or SCRAM-SHA-256$iterations:salt$stored:server")
 
@@ -149,6 +173,17 @@ def _parse_scram(found: re.Match[str]) -> Verifier:
         raise ValueError(f"a {scheme} salt must have 8 to 64 bytes and its keys {size}: the line is damaged, "
                          "set the password again")
     return ScramVerifier(scheme, iterations, salt, stored_key, server_key)
+
+
+def _parse_rabbitmq(found: re.Match[str]) -> Verifier:
+    scheme, kept = found[1], _unbase64(found[2])
+    if scheme not in RABBITMQ_HASHES:
+        raise ValueError(f"unknown scheme {scheme}: use one of {', '.join((*SCHEMES, *RABBITMQ_HASHES))}")
+    size = hashlib.new(RABBITMQ_HASHES[scheme], usedforsecurity=False).digest_size
+    if len(kept) != RABBITMQ_SALT + size:
+        raise ValueError(f"a {scheme} hash must have {RABBITMQ_SALT + size} bytes: the line is damaged, set the "
+                         "password again")
+    return RabbitmqVerifier(scheme, kept[:RABBITMQ_SALT], kept[RABBITMQ_SALT:])
 
 
 def saslprep(text: str) -> str:

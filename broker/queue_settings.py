@@ -184,7 +184,8 @@ def check_same_arguments(received: dict[str, Any], current: dict[str, Any], what
     What the queue has by a name of RabbitMQ's the new declaration must say again, as it must there. What it has by
     one of Qpid's names it need not: Qpid's brokers do not compare. Raises: PreconditionFailed.
     """
-    mine, theirs = args.given(received, QUEUE_NAMES, what), args.given(current, QUEUE_NAMES, what)
+    mine = args.given(args.without_policies(received), QUEUE_NAMES, what)
+    theirs = args.given(args.without_policies(current), QUEUE_NAMES, what)
     for option in args.QUEUE:
         asked, has = mine.get(option.name), theirs.get(option.name)
         if option.kind == IGNORED or (asked is None and (has is None or has.key not in option.rabbit)):

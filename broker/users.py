@@ -77,8 +77,12 @@ class PasswordFile:
 
     def set(self, name: str, password: str, scheme: str = ARGON2) -> None:
         """Add a user, or give one a new password. Raises ValueError where name, password or scheme cannot be used."""
+        self.put(name, new_verifier(password, scheme))
+
+    def put(self, name: str, verifier: Verifier) -> None:
+        """Add a user with a verifier made elsewhere, or replace one's. Raises ValueError where the name cannot be
+        used."""
         _check_name(name)
-        verifier = new_verifier(password, scheme)
         line = (name, f"{name}:{verifier.text}")
         if name in self._verifiers:
             self._lines = [line if kept[0] == name else kept for kept in self._lines]

@@ -279,7 +279,7 @@ class VirtualHost:
     def _make_exchange(self, name: str, kind: str, durable: bool, auto_delete: bool, internal: bool,
                        arguments: dict[str, Any], queue_id: int = 0) -> Exchange:
         found = given(arguments, EXCHANGE_NAMES, f"exchange '{name}' in vhost '{self.name}'")
-        if arguments.get("alternate-exchange") == "":
+        if "alternate" in found and found["alternate"].value == "":
             self.nameless_is_alternate = True
         if kind != "x-delayed-message":
             exchange = EXCHANGE_KINDS[kind](name, kind, durable, auto_delete, internal, arguments)

@@ -24,7 +24,7 @@ DURABLE_OPTION = click.option("--durable/--transient", default=True, help="Wheth
                               "broker.  [default: durable]")
 
 
-def _broker_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def broker_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """--url and --ca, which every command here has."""
     url = click.option("--url", "-u", envvar="DRAGOMAN_URL", default=DEFAULT_URL, metavar="URL",
                        help="The broker: amqp://user:password@host:port/virtual-host.  [env: DRAGOMAN_URL; default: "
@@ -111,7 +111,7 @@ QUEUE_COLUMNS = [("name", "queue"), ("durable", "durable"), ("msgDepth", "messag
 
 @queue.command("list")
 @JSON_OPTION
-@_broker_options
+@broker_options
 def list_queues(url: str, ca: str | None, as_json: bool) -> None:
     """List the queues."""
     async def work(console: Console) -> None:
@@ -125,7 +125,7 @@ def list_queues(url: str, ca: str | None, as_json: bool) -> None:
 @DURABLE_OPTION
 @click.option("--auto-delete", is_flag=True, help="It goes when its last consumer does.")
 @ARGUMENT_OPTION
-@_broker_options
+@broker_options
 def add_queue(name: str, durable: bool, auto_delete: bool, arguments: tuple[str, ...], url: str,
               ca: str | None) -> None:
     """Make a queue. docs/queue-options.md has the arguments."""
@@ -138,7 +138,7 @@ def add_queue(name: str, durable: bool, auto_delete: bool, arguments: tuple[str,
 @click.argument("name")
 @click.option("--if-unused", is_flag=True, help="Only if it has no consumers.")
 @click.option("--if-empty", is_flag=True, help="Only if it has no messages.")
-@_broker_options
+@broker_options
 def delete_queue(name: str, if_unused: bool, if_empty: bool, url: str, ca: str | None) -> None:
     """Delete a queue, with its messages."""
     _with_console(url, ca, lambda console: _method(console, "delete", {
@@ -148,7 +148,7 @@ def delete_queue(name: str, if_unused: bool, if_empty: bool, url: str, ca: str |
 @queue.command("purge")
 @click.argument("name")
 @click.option("--count", "-n", type=click.IntRange(0), default=0, help="At most so many messages; 0: all.")
-@_broker_options
+@broker_options
 def purge_queue(name: str, count: int, url: str, ca: str | None) -> None:
     """Drop the messages of a queue.
 
@@ -161,7 +161,7 @@ def purge_queue(name: str, count: int, url: str, ca: str | None) -> None:
 @click.argument("source")
 @click.argument("target")
 @click.option("--count", "-n", type=click.IntRange(0), default=0, help="At most so many messages; 0: all.")
-@_broker_options
+@broker_options
 def move_messages(source: str, target: str, count: int, url: str, ca: str | None) -> None:
     """Move messages to the end of another queue.
 
@@ -174,7 +174,7 @@ def move_messages(source: str, target: str, count: int, url: str, ca: str | None
 @queue.command("redirect")
 @click.argument("source")
 @click.argument("target", default="")
-@_broker_options
+@broker_options
 def redirect(source: str, target: str, url: str, ca: str | None) -> None:
     """Let two queues stand in for each other.
 
@@ -212,7 +212,7 @@ EXCHANGE_COLUMNS = [("name", "exchange"), ("type", "type"), ("durable", "durable
 
 @exchange.command("list")
 @JSON_OPTION
-@_broker_options
+@broker_options
 def list_exchanges(url: str, ca: str | None, as_json: bool) -> None:
     """List the exchanges."""
     async def work(console: Console) -> None:
@@ -226,7 +226,7 @@ def list_exchanges(url: str, ca: str | None, as_json: bool) -> None:
 @DURABLE_OPTION
 @click.option("--auto-delete", is_flag=True, help="It goes with its last binding.")
 @ARGUMENT_OPTION
-@_broker_options
+@broker_options
 def add_exchange(name: str, kind: str, durable: bool, auto_delete: bool, arguments: tuple[str, ...], url: str,
                  ca: str | None) -> None:
     """Make an exchange.
@@ -241,7 +241,7 @@ def add_exchange(name: str, kind: str, durable: bool, auto_delete: bool, argumen
 @exchange.command("delete")
 @click.argument("name")
 @click.option("--if-unused", is_flag=True, help="Only if nothing is bound to it.")
-@_broker_options
+@broker_options
 def delete_exchange(name: str, if_unused: bool, url: str, ca: str | None) -> None:
     """Delete an exchange, with its bindings."""
     _with_console(url, ca, lambda console: _method(console, "delete", {
@@ -260,7 +260,7 @@ def binding() -> None:
 
 @binding.command("list")
 @JSON_OPTION
-@_broker_options
+@broker_options
 def list_bindings(url: str, ca: str | None, as_json: bool) -> None:
     """List the bindings of queues to exchanges.
 
@@ -280,7 +280,7 @@ def list_bindings(url: str, ca: str | None, as_json: bool) -> None:
 @click.argument("name", metavar="QUEUE")
 @click.argument("key", default="")
 @ARGUMENT_OPTION
-@_broker_options
+@broker_options
 def bind(source: str, name: str, key: str, arguments: tuple[str, ...], url: str, ca: str | None) -> None:
     """Bind a queue to an exchange, with a routing key or a pattern."""
     _with_console(url, ca, lambda console: _method(console, "create", {
@@ -291,7 +291,7 @@ def bind(source: str, name: str, key: str, arguments: tuple[str, ...], url: str,
 @click.argument("source", metavar="EXCHANGE")
 @click.argument("name", metavar="QUEUE")
 @click.argument("key", default="")
-@_broker_options
+@broker_options
 def unbind(source: str, name: str, key: str, url: str, ca: str | None) -> None:
     """Remove a binding."""
     _with_console(url, ca, lambda console: _method(console, "delete", {
@@ -312,7 +312,7 @@ _TOTALS = [("connections", ""), ("sessions", ""), ("exchanges", ""), ("queueCoun
 @click.command()
 @click.argument("what", type=click.Choice(["broker", "connections", "subscriptions"]), default="broker")
 @JSON_OPTION
-@_broker_options
+@broker_options
 def stat(what: str, url: str, ca: str | None, as_json: bool) -> None:
     """Show what a running broker has done.
 
@@ -364,7 +364,7 @@ def _duration(seconds: float) -> str:
 @click.command()
 @click.option("--count", "-n", type=click.IntRange(0), default=0, help="Stop after so many events; 0: never.")
 @JSON_OPTION
-@_broker_options
+@broker_options
 def events(count: int, url: str, ca: str | None, as_json: bool) -> None:
     """Print what happens in a running broker.
 

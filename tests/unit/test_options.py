@@ -156,3 +156,18 @@ def test_not_the_same(current: dict[str, Any], received: dict[str, Any], text: s
     with pytest.raises(PreconditionFailed) as refused:
         check_same_arguments(received, current, "q")
     assert text in str(refused.value)
+
+
+def test_policies_beside_arguments() -> None:
+    """The lower number of both holds, the client's word, and whoever declares the queue again knows of no policy."""
+    has = {"x-message-ttl": 10, "x-policy-message-ttl": 5, "x-overflow": "drop-head", "x-policy-overflow":
+           "reject-publish", "x-policy-max-length": 7, "x-max-length-bytes": 3, "x-policy-max-length-bytes": 9}
+    settings = queue_settings(has, "it")
+    assert (settings.message_ttl, settings.overflow, settings.max_length, settings.max_bytes) == (5, 0, 7, 3)
+    assert not settings.counts_unsettled
+    check_same_arguments({"x-message-ttl": 10, "x-overflow": "drop-head", "x-max-length-bytes": 3}, has, "it")
+    with pytest.raises(PreconditionFailed, match="x-message-ttl"):
+        check_same_arguments({"x-message-ttl": 5, "x-overflow": "drop-head", "x-max-length-bytes": 3}, has, "it")
+    for wrong in ({"x-policy-message-ttl": "5"}, {"x-policy-x": 1}):
+        with pytest.raises(PreconditionFailed):
+            queue_settings(wrong, "it")
