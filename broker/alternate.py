@@ -48,7 +48,7 @@ def to_alternate(queue: Queue, message: Message) -> None:
         targets = queue.host.behind(exchange, message)
     else:
         target = queue.host.queues.get(name)
-        targets = [] if target is None else [target]
+        targets = [] if target is None or target.settings.retains else [target]
     if targets:
         publish_anew(targets, message, False)
 

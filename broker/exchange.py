@@ -142,7 +142,7 @@ class DefaultExchange(Exchange):
 
     def match(self, routing_key: str, message: Message | None) -> list[Queue | Exchange]:
         queue = self.queues.get(routing_key)
-        return [] if queue is None else [queue]
+        return [] if queue is None or queue.settings.retains else [queue]
 
 
 class DirectExchange(Exchange):

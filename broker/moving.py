@@ -17,6 +17,7 @@ from broker.errors import NotAllowed, NotFound, PreconditionFailed
 from broker.message import Message
 from broker.ordered import header_text
 from broker.queue import Queue
+from broker.retained import check_open
 from broker.search import Cursor
 from broker.selector import Selector
 
@@ -48,14 +49,17 @@ class Choice:
 
 
 def move(source: Queue, target: Queue, choice: Choice, done: Done) -> None:
-    """Move messages to the end of another queue. Raises: PreconditionFailed when it is the same."""
+    """Move messages to the end of another queue. Raises: PreconditionFailed when it is the same, AccessRefused when it
+    is the broker's own."""
+    check_open(target)
     if source is target:
         raise PreconditionFailed(f"{source!r} cannot be moved to itself")
     _begin(Moving(source, choice, done, [target], None, False))
 
 
 def copy(source: Queue, target: Queue, choice: Choice, done: Done) -> None:
-    """Put copies at the end of another queue, or of the same one."""
+    """Put copies at the end of another queue, or of the same one. Raises: AccessRefused when it is the broker's own."""
+    check_open(target)
     _begin(Moving(source, choice, done, [target], None, True))
 
 
@@ -170,11 +174,13 @@ def redirect(source: Queue, target: Queue) -> None:
     """From now on what is routed to one of the two goes to the other, as qpidd has it, until `undo_redirect` or until
     one of them is deleted or the broker stops.
 
-    Raises: NotAllowed when one of them has a redirect already, or both are the same.
+    Raises: NotAllowed when one of them has a redirect already, or both are the same; AccessRefused when one is the
+    broker's own.
     """
     if source is target:
         raise NotAllowed(f"{source!r} cannot be redirected to itself")
     for queue in (source, target):
+        check_open(queue)
         if queue.peer is not None:
             raise NotAllowed(f"{queue!r} is redirected already")
     source.peer, target.peer = target, source

@@ -22,9 +22,8 @@ class QueueSettings:
     """
 
     __slots__ = ("queue_type", "queue_mode", "description", "max_priority", "priorities", "fairshare", "fairshares",
-                 "last_value_key", "last_value", "last_value_no_browse", "sort_key", "browse_only", "default_filters",
-                 "filters",
-                 "group_header", "shared_groups", "group_type", "default_group",
+                 "last_value_key", "last_value", "last_value_no_browse", "sort_key", "retains", "browse_only",
+                 "default_filters", "filters", "group_header", "shared_groups", "group_type", "default_group",
                  "max_length", "max_bytes", "overflow", "counts_unsettled",
                  "flow_stop_count", "flow_resume_count", "flow_stop_size", "flow_resume_size",
                  "expires", "auto_delete_timeout", "lifetime", "exclusivity",
@@ -46,6 +45,7 @@ class QueueSettings:
         self.last_value = False
         self.last_value_no_browse = False
         self.sort_key: str | None = None
+        self.retains = False  # it is the queue of retained messages (broker.retained)
         self.browse_only = False
         self.default_filters: dict[str, Any] | None = None
         self.filters: Wanted | None = None  # the same, checked

@@ -10,6 +10,7 @@ from broker.last_value import LastValues
 from broker.message import Message
 from broker.ordered import OrderedLane, Rank, header_text
 from broker.queue_settings import QueueSettings
+from broker.retained import RetainedLane
 
 if TYPE_CHECKING:
     from broker.queue import Queue
@@ -35,6 +36,8 @@ class SortedLane(OrderedLane):
 
 def lane_in_order(queue: Queue, settings: QueueSettings) -> OrderedLane | None:
     """The lane of a queue that has an order of its own; None for most."""
+    if settings.retains:
+        return RetainedLane(queue)
     if settings.last_value_key is not None:
         return LastValues(queue, settings.last_value_key)
     return None if settings.sort_key is None else SortedLane(queue, settings.sort_key)

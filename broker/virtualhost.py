@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
 from broker import argument_values as args
-from broker import topology
+from broker import retained, topology
 from broker.alternate import dead_letter_names, make_dead_letter_queue
 from broker.arguments import BINDING_NAMES, EXCHANGE_NAMES, QUEUE_NAMES, given, inequivalent, without_qpids
 from broker.deadletter import copies, dead_letter, goes_round
@@ -51,7 +51,7 @@ more still, all are forgotten and found again."""
 class Route:
     """Where messages of one exchange and routing key go, found once and kept until the topology changes."""
 
-    __slots__ = ("exchange", "address", "queues", "queue", "dynamic")
+    __slots__ = ("exchange", "address", "queues", "queue", "dynamic", "retains")
 
     def __init__(self, exchange: Exchange, address: Address, queues: list[Queue], dynamic: bool) -> None:
         self.exchange = exchange
@@ -59,6 +59,7 @@ class Route:
         self.queues = queues
         self.queue = queues[0] if len(queues) == 1 else None  # the usual case, one step nearer
         self.dynamic = dynamic  # the message itself decides: the queues must be found for each
+        self.retains = exchange.name == retained.EXCHANGE  # messages may ask to be retained
 
 
 class VirtualHost:
@@ -77,6 +78,7 @@ class VirtualHost:
         self.bindings = 0
         self.nameless_is_alternate = False  # messages may reach the nameless exchange by another's route
         self.postponed: Hold | None = None  # messages whose delivery time has not come
+        self.retained: retained.RetainedLane | None = None  # from the first message on that asks for it
         self.totals = Totals()  # of queues that are deleted
         self.system_exchanges: set[str] = set()  # that nobody may delete, beside those called amq.
         self.exchanges[""] = DefaultExchange(self.queues)
@@ -89,11 +91,13 @@ class VirtualHost:
     def route(self, short_strings: bytes, exchange_name: str, routing_key: str) -> Route:
         """The route for an exchange and a routing key, both also as encoded; kept for the next message.
 
-        Raises: NotFound, AccessRefused (an internal exchange).
+        Raises: NotFound, AccessRefused (an internal exchange or queue).
         """
         exchange = self.exchanges.get(exchange_name)
         if exchange is None:
             raise NotFound(f"no exchange '{exchange_name}' in vhost '{self.name}'")
+        if routing_key == retained.QUEUE and not exchange_name:
+            raise retained.refusal(f"queue '{routing_key}' in vhost '{self.name}'")
         if exchange.internal:
             raise AccessRefused(f"cannot publish to internal exchange '{exchange_name}' in vhost '{self.name}'")
         queues: dict[Queue, None] = {}
@@ -121,6 +125,13 @@ class VirtualHost:
         exchange = route.exchange
         exchange.received += 1
         exchange.received_bytes += message.size
+        if route.retains and retained.asks(message):
+            retained.retain(self, message)
+            return REFUSED if self._put(route, message, copies_to) == REFUSED else ROUTED
+        return self._put(route, message, copies_to)
+
+    def _put(self, route: Route, message: Message, copies_to: list[str] | None) -> int:
+        exchange = route.exchange
         if route.dynamic or copies_to is not None:
             if isinstance(exchange, DelayedExchange) and exchange.delay(message) > 0:
                 exchange.keep(message)
@@ -213,6 +224,8 @@ class VirtualHost:
         if exchange is not None and not 0 < message.expiry <= self.broker.clock.now:
             again = amended(message, Amendment(), message.address, message.arrival)
             again.origin = message.origin
+            if exchange.name == retained.EXCHANGE and retained.asks(again):
+                retained.retain(self, again)
             self.route_and_enqueue(exchange, again)
 
     def dead_letter(self, queue: Queue, message: Message, reason: str) -> None:
@@ -393,9 +406,11 @@ class VirtualHost:
             self.routes.pop(address_of("", name).short_strings, None)
 
     def delete_queue(self, queue: Queue) -> bool:
-        """Delete a queue with its bindings. Gives whether the reply must await the store."""
+        """Delete a queue with its bindings. Gives whether the reply must await the store. Raises: AccessRefused (it is
+        the broker's own)."""
         if queue.deleted:
             return False
+        retained.check_open(queue)
         del self.queues[queue.name]
         self.totals.retire(queue)
         inherited = queue.settings.alternate is not None and queue.ready > 0
@@ -435,9 +450,11 @@ class VirtualHost:
     def bind(self, source: Exchange, destination: Queue | Exchange, routing_key: str,
              arguments: dict[str, Any]) -> bool:
         """Bind a queue or an exchange to an exchange; doing so twice is no error. Gives whether the reply must await
-        the store. Raises: AccessRefused (the default exchange), PreconditionFailed."""
+        the store. Raises: AccessRefused (the default exchange, the broker's own queue), PreconditionFailed."""
         _check_not_default(source)
         _check_not_default(destination)
+        if isinstance(destination, Queue):
+            retained.check_open(destination)
         identity = _identity(destination, routing_key, arguments)
         if identity in source.bindings:
             return False
@@ -514,6 +531,8 @@ class VirtualHost:
         if queue.claim is not None:
             queue.claim.holder = saved.value.get("holder")
         self.queues[saved.name] = queue
+        if queue.settings.retains:
+            self.retained = retained.lane_of(queue)
         return queue
 
     def recover_binding(self, saved: topology.Saved) -> None:
@@ -545,6 +564,8 @@ def _recovered(arguments: dict[str, Any], table: dict[str, Option], what: str) -
 
 def _settings(name: str, arguments: dict[str, Any], what: str) -> QueueSettings:
     """Raises: PreconditionFailed."""
+    if name == retained.QUEUE:
+        return retained.settings()
     settings = queue_settings(arguments, what)
     if settings.dead_letter_queue and settings.alternate is None:
         settings.alternate = dead_letter_names(name)[0]

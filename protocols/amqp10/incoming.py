@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from broker.errors import BrokerError, NotFound
 from broker.exchange import Exchange
 from broker.message import AMQP10, Message, Publisher, address_of
+from broker.retained import asks
 from broker.transaction import Publication
 from broker.unsettled import Unsettled
 from broker.virtualhost import REFUSED, ROUTED, UNROUTED, Route
@@ -266,7 +267,8 @@ class Incoming(Link):
     def _publish_within(self, work: Work, publication: Publication) -> None:
         """Leave a message to its transaction. One that would go nowhere fails it: else it were lost by the commit."""
         route = publication.route
-        if not self.discards and not self.host.destinations(route, publication.message, None):
+        if not self.discards and not self.host.destinations(route, publication.message, None) \
+                and not (route.retains and asks(publication.message)):
             error = _unroutable(route)
             work.failed = error.text
             if not self._settled:
