@@ -54,6 +54,8 @@ makes an integer of another width of it."""
 
 _SYMBOLS = frozenset(["content_type", "content_encoding"])
 
+_NONE: frozenset[str] = frozenset()
+
 _NESTED = (list, dict, Described, Array, Odd)
 """Application properties of 1.0 have no such values."""
 
@@ -206,17 +208,22 @@ def _short(value: int) -> Any:
     return Int(value)
 
 
-def write_headers(view: View, kept: dict[str, Any], annotations: dict[str, Any], tables: Tables) -> dict[str, bytes]:
-    """All headers, encoded: the publisher's under their own names as far as the way back finds them there."""
+def write_headers(headers: dict[str, Any], kept: dict[str, Any], annotations: dict[str, Any], tables: Tables,
+                  reserved: frozenset[str] = _NONE) -> dict[str, bytes]:
+    """All headers, encoded: the publisher's under their own names as far as the way back finds them there.
+
+    reserved: names that the dialect has for itself, besides those that all have.
+    """
     plain: dict[str, Any] = {}
     hidden: dict[str, Any] = {}
     noted: dict[str, Any] = {}
     long_keys: list[bytes] = []
     long_annotations: list[bytes] = []
-    for name, value in view.headers.items():
+    for name, value in headers.items():
         if _awkward(name):
             _add_pair(long_keys, name, value, tables)
-        elif name in kept or _ours(name, value) or name.startswith("x-opt-") or isinstance(value, _NESTED):
+        elif (name in kept or name in reserved or _ours(name, value) or name.startswith("x-opt-")
+              or isinstance(value, _NESTED)):
             hidden[name] = value
         else:
             plain[name] = value
@@ -226,20 +233,20 @@ def write_headers(view: View, kept: dict[str, Any], annotations: dict[str, Any],
             natural = False  # else it would come back as one
         if _awkward(name):
             _add_pair(long_annotations, name, value, tables)
-        elif natural and name not in kept and name not in plain and not _ours(name, value):
+        elif natural and not (name in kept or name in reserved or name in plain or _ours(name, value)):
             plain[name] = value
         else:
             noted[name] = value
-    headers = tables.write_entries({**plain, **kept})
+    entries = tables.write_entries({**plain, **kept})
     if hidden:
-        headers[PROPERTIES] = tables.table(tables.write_entries(hidden))
+        entries[PROPERTIES] = tables.table(tables.write_entries(hidden))
     if noted:
-        headers[ANNOTATIONS] = tables.table(tables.write_entries(noted))
+        entries[ANNOTATIONS] = tables.table(tables.write_entries(noted))
     if long_keys:
-        headers[LONG_KEYS] = tables.array(long_keys)
+        entries[LONG_KEYS] = tables.array(long_keys)
     if long_annotations:
-        headers[LONG_ANNOTATIONS] = tables.array(long_annotations)
-    return headers
+        entries[LONG_ANNOTATIONS] = tables.array(long_annotations)
+    return entries
 
 
 def _ours(name: str, value: Any) -> bool:

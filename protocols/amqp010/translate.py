@@ -261,7 +261,7 @@ def from_model(view: View, like: Message, jms: bool) -> tuple[Properties, list[b
         p.others = annotations.pop(_STRUCTS)
     raw = annotations.pop(RAW_HEADERS, None)
     if kept or annotations or view.headers or view.deaths:
-        headers = write_headers(view, kept, annotations, MAPS)
+        headers = write_headers(view.headers, kept, annotations, MAPS)
         if view.deaths:
             headers["x-death"] = deaths_entry(view.deaths)
         if headers:

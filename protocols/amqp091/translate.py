@@ -164,7 +164,7 @@ def from_model(view: View, write_death: Callable[[Death], bytes], jms: bool) -> 
     _write_numbers(view, found, kept, annotations)
     keep_common(view, kept)
     raw = annotations.pop(RAW + "headers", None)
-    headers = write_headers(view, kept, annotations, tables.FIELDS)
+    headers = write_headers(view.headers, kept, annotations, tables.FIELDS)
     if view.deaths:
         headers["x-death"] = tables.FIELDS.array([write_death(death) for death in view.deaths])
     if headers:

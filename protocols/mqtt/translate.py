@@ -1,0 +1,473 @@
+"""From MQTT to the model and back (TRANSLATION.md, section 1): pure functions.
+
+What MQTT has no property for is a user property. Names and types are those of the headers that other dialects keep
+such things in (protocols/side_headers.py), so what a reader of MQTT sees is what one of 0-9-1 sees.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from typing import Any, Final
+
+from broker.message import Address
+from broker.values import Int, UInt, ULong
+from broker.view import Death, View
+from protocols.deaths import write_death
+from protocols.mqtt import content
+from protocols.mqtt.payloads import BODY_TYPES, read_payload, write_payload
+from protocols.mqtt.properties import Properties
+from protocols.mqtt.replies import reply_address, response_topic
+from protocols.mqtt.texts import TEXTS, dump, dump_ascii
+from protocols.reply_to import split_address
+from protocols.side_headers import (
+    RAW,
+    SUBJECT,
+    is_text,
+    keep_common,
+    own_annotations,
+    own_subject,
+    read_headers,
+    read_kept,
+    read_kept_id,
+    read_text,
+    write_headers,
+)
+from protocols.topics import topic_of
+
+CLIENT_ID: Final = "x-mqtt-client-id"
+QOS: Final = "x-mqtt-qos"
+RETAIN: Final = "x-mqtt-retain"
+"""What readers of AMQP see of a message of MQTT, and publishers may say: who has sent it, QoS 2, to be retained."""
+
+USER_PROPERTIES: Final = "x-opt-mqtt-user-properties"
+"""The annotation with all user properties, name and value in turn, of a message for which headers are not enough."""
+_EXPIRY: Final = "x-opt-mqtt-message-expiry"
+"""The annotation that keeps a message expiry of more seconds than a time to live can have in ms."""
+_RESPONSE_TOPIC: Final = "x-opt-mqtt-response-topic"
+"""The annotation that keeps a response topic that its address would not come back as."""
+LONG_PROPERTIES: Final = "x-opt-long-properties"
+"""User properties that would be too long, or hold what not all clients take, in JSON: as many of this name, in
+pieces, as it needs."""
+
+PRIORITY: Final = "x-priority"
+TTL: Final = "x-opt-ttl"
+"""User properties that keep the priority, and a time to live in ms that is not in whole seconds."""
+
+_CORRELATION, _CORRELATION_TYPE = "x-correlation-id", "x-correlation-id-type"
+_MESSAGE_ID, _MESSAGE_ID_TYPE = "x-message-id", "x-message-id-type"
+_USER = "x-user-id"
+_RESERVED: Final = frozenset([PRIORITY, TTL, BODY_TYPES, LONG_PROPERTIES, USER_PROPERTIES])
+
+_LONGEST: Final = 65535
+_SAFE: Final = 250
+"""Names of at most so many bytes mean the same to all dialects, if they do not begin with `x-`."""
+_OWN: Final = frozenset([SUBJECT, "JMSXGroupID", "JMSXGroupSeq"])
+
+_CONTROL: Final = re.compile(
+    rb"[\x00-\x1f\x7f]|\xc2[\x80-\x9f]|\xef\xb7[\x90-\xaf]|\xef\xbf[\xbe\xbf]|[\xf0-\xf4][\x8f\x9f\xaf\xbf]\xbf[\xbe\xbf]")
+"""What a receiver may close the connection for (1.5.4 of MQTT 5.0): some do."""
+
+
+# To the model.
+
+
+def to_model(view: View, native: bytes, p: Properties, body: list[bytes]) -> bool:
+    """Fill the view. Gives whether its headers say all of the user properties, whatever becomes of them."""
+    headers, plain = _read_pairs(p.pairs)
+    if not plain:
+        headers = TEXTS.take_markers(headers)
+    qos = native[0] >> 1 & 3
+    view.durable = qos > 0
+    client_id, user = content.client_id(native), content.user(native)
+    forged = headers.pop(_USER, None) if client_id and not plain else None
+    if p.content_type is not None:
+        read_text(view, "content_type", "content-type", p.content_type)
+    if p.expiry >= 0:
+        _read_expiry(view, headers, p.expiry)
+    if p.response_topic is not None:
+        _read_reply_to(view, headers, p.response_topic)
+    _read_ids(view, headers, p.correlation)
+    if not plain:
+        _read_own(view, headers)
+    read_payload(view, headers, p, body)
+    if plain:
+        view.headers = headers
+    else:
+        read_headers(view, headers, TEXTS)
+    if forged is not None:
+        view.headers[_USER] = forged
+    if user:
+        view.user_id = user
+    if client_id:
+        view.headers[CLIENT_ID] = client_id.decode("utf-8", "replace")
+    if qos == 2:
+        view.headers[QOS] = Int(2)
+    if native[0] & content.RETAIN:
+        view.headers[RETAIN] = True
+    return plain
+
+
+def _read_pairs(pairs: list[bytes]) -> tuple[dict[str, Any], bool]:
+    """User properties by name, the first of each; and whether all are plain: no two of a name, none of ours."""
+    headers: dict[str, Any] = {}
+    plain = True
+    pieces: list[str] = []
+    for at in range(0, len(pairs), 2):
+        name = pairs[at].decode("utf-8", "replace")
+        value = pairs[at + 1].decode("utf-8", "replace")
+        if name.startswith("x-"):
+            plain = False
+            if name == LONG_PROPERTIES:
+                pieces.append(value)
+                continue
+        elif name in headers:
+            plain = False
+            continue
+        elif name in _OWN or len(pairs[at]) > _SAFE or not (name.isprintable() and value.isprintable()):
+            plain = False
+        headers.setdefault(name, value)
+    if pieces:
+        _read_long("".join(pieces), headers)
+    return headers, plain
+
+
+def _read_long(text: str, headers: dict[str, Any]) -> None:
+    try:
+        found = json.loads(text)
+        if isinstance(found, dict) and all(type(value) is str for value in found.values()):
+            for name, value in found.items():
+                headers.setdefault(name, value)
+            return
+    except (ValueError, RecursionError):
+        pass
+    headers[LONG_PROPERTIES] = text
+
+
+def _read_expiry(view: View, headers: dict[str, Any], seconds: int) -> None:
+    exact = headers.get(TTL)
+    if type(exact) is int and exact % 1000 and -(-exact // 1000) == seconds and exact < 2**32:
+        view.ttl = exact
+        del headers[TTL]
+        return
+    view.ttl = min(seconds * 1000, 2**32 - 1)
+    if view.ttl != seconds * 1000:
+        view.annotations[_EXPIRY] = _uint(seconds)
+
+
+def _uint(value: Any) -> Any:
+    return UInt(value)
+
+
+def _read_reply_to(view: View, headers: dict[str, Any], data: bytes) -> None:
+    topic = data.decode("utf-8", "replace")
+    kept = headers.get("x-opt-reply-to")
+    if type(kept) is str and response_topic(*split_address(kept)) == topic and reply_address(topic) != kept:
+        view.reply_to = kept
+        del headers["x-opt-reply-to"]
+        return
+    view.reply_to = reply_address(topic)
+    if response_topic(*split_address(view.reply_to)) != topic:
+        view.annotations[_RESPONSE_TOPIC] = topic
+
+
+def _read_ids(view: View, headers: dict[str, Any], data: bytes | None) -> None:
+    read_kept_id(view, headers, "message_id", _MESSAGE_ID)
+    if type(view.message_id) is str and _is_urn(view.message_id):
+        if headers.get(_MESSAGE_ID_TYPE) == "string":
+            del headers[_MESSAGE_ID_TYPE]
+        else:
+            view.message_id = uuid.UUID(view.message_id[9:])
+    if data is None:
+        read_kept_id(view, headers, "correlation_id", _CORRELATION)
+        return
+    if not is_text(data):
+        view.correlation_id = data
+        return
+    kind = headers.get(_CORRELATION_TYPE)
+    text = data.decode("utf-8")
+    urn = _is_urn(text)
+    if kind == "binary":
+        view.correlation_id = data
+    elif kind == "string" and urn:
+        view.correlation_id = text
+    elif kind == "ulong" and text.isdigit() and len(text) <= 20 and text == str(int(text)) and int(text) < 2**64:
+        view.correlation_id = ULong(int(text))
+    else:
+        view.correlation_id = uuid.UUID(text[9:]) if urn else text
+        return
+    del headers[_CORRELATION_TYPE]
+
+
+def _is_urn(text: str) -> bool:
+    """Whether this is how a uuid is written."""
+    if len(text) != 45 or not text.startswith("urn:uuid:"):
+        return False
+    try:
+        return str(uuid.UUID(text[9:])) == text[9:]
+    except ValueError:
+        return False
+
+
+def _read_own(view: View, headers: dict[str, Any]) -> None:
+    """Take out of the headers what we, and only we, put there."""
+    priority = headers.get(PRIORITY)
+    if type(priority) is int and 0 <= priority < 256:
+        view.priority = priority
+        del headers[PRIORITY]
+    subject = headers.get(SUBJECT)
+    if type(subject) is str:
+        view.subject = subject
+        del headers[SUBJECT]
+    read_kept(view, headers)
+
+
+# From the model.
+
+
+class Written:
+    """What a packet says of a message."""
+
+    __slots__ = ("flags", "who", "properties", "payload")
+
+    def __init__(self) -> None:
+        self.flags = 0
+        self.who = b"\0\0\0\0"
+        self.properties = Properties()
+        self.payload: list[bytes] = []
+
+
+def from_model(view: View) -> Written:
+    annotations = own_annotations(view)
+    listed = annotations.pop(USER_PROPERTIES, None)
+    written = _written(view, annotations)
+    if listed is not None and not _restored(written, listed):
+        annotations = own_annotations(view)
+        written = _written(view, annotations)
+    return written
+
+
+def _restored(written: Written, listed: Any) -> bool:
+    """Whether a message has these user properties when it is all that the message is now: then it gets them, in their
+    order. Anybody may have written the annotation, and changed the message since."""
+    if type(listed) is not list or len(listed) % 2 or not all(type(each) is str for each in listed):
+        return False
+    pairs = [each.encode("utf-8", "surrogateescape") for each in listed]
+    if not all(len(each) <= _LONGEST and b"\0" not in each and is_text(each) for each in pairs):
+        return False
+    p = written.properties
+    found = p.pairs
+    p.pairs = pairs
+    view = View()
+    head = bytes([written.flags]) + written.who
+    to_model(view, head, p, written.payload)
+    again = _written(view, own_annotations(view))
+    other = again.properties
+    if written.flags == again.flags and written.who == again.who and _by_name(found) == _by_name(other.pairs) and (
+            written.payload == again.payload or b"".join(written.payload) == b"".join(again.payload)) and (
+            p.payload_format == other.payload_format and p.expiry == other.expiry
+            and p.content_type == other.content_type and p.response_topic == other.response_topic
+            and p.correlation == other.correlation):
+        return True
+    p.pairs = found
+    return False
+
+
+def _by_name(pairs: list[bytes]) -> list[tuple[bytes, bytes]]:
+    return sorted(zip(pairs[::2], pairs[1::2], strict=True))
+
+
+def _written(view: View, annotations: dict[str, Any]) -> Written:
+    written = Written()
+    p = written.properties
+    kept: dict[str, Any] = {}
+    written.payload, content_type = write_payload(view, kept, annotations, p)
+    headers = _write_flags(view, written)
+    if headers.get(CLIENT_ID) is not None:
+        headers = _write_identity(view, headers, written, kept)
+    elif view.user_id is not None:
+        kept[_USER] = view.user_id
+    _write_content_type(content_type, p, kept, annotations)
+    if view.ttl is not None:
+        _write_ttl(view.ttl, p, kept, annotations)
+    _write_reply_to(view.reply_to, p, kept, annotations)
+    _write_ids(view, p, kept)
+    _write_fields(view, kept, annotations)
+    if headers or kept or annotations or view.deaths:
+        entries = _entries(view, headers, kept, annotations)
+        _write_pairs(entries, p.pairs)
+    return written
+
+
+def _write_flags(view: View, written: Written) -> dict[str, Any]:
+    """The flags of the packet. Gives the headers without what these say."""
+    written.flags = content.PUBLISH | (content.QOS1 if view.durable else 0)
+    headers = view.headers
+    if not headers:
+        return headers
+    qos = headers.get(QOS)
+    if qos == 2 and view.durable and isinstance(qos, int):
+        written.flags = content.PUBLISH | content.QOS2
+        if type(qos) is Int:
+            headers = {name: value for name, value in headers.items() if name != QOS}
+    if headers.get(RETAIN) is True:
+        written.flags |= content.RETAIN
+        headers = {name: value for name, value in headers.items() if name != RETAIN}
+    return headers
+
+
+def _write_identity(view: View, headers: dict[str, Any], written: Written, kept: dict[str, Any]) -> dict[str, Any]:
+    """Who has published it with MQTT. Gives the headers without that."""
+    client_id = headers[CLIENT_ID]
+    user = view.user_id
+    sound = user is None or user and len(user) <= _LONGEST and is_text(user)
+    if type(client_id) is str and client_id:
+        data = client_id.encode("utf-8", "surrogateescape")
+        if sound and len(data) <= _LONGEST and is_text(data):
+            written.who = content.identity(data, user or b"")
+            return {name: value for name, value in headers.items() if name != CLIENT_ID}
+    if user is not None:
+        kept[_USER] = user
+    return headers
+
+
+def _write_content_type(content_type: str | None, p: Properties, kept: dict[str, Any],
+                        annotations: dict[str, Any]) -> None:
+    if content_type is None:
+        raw = annotations.get(RAW + "content-type") if annotations else None
+        if type(raw) is bytes and not is_text(raw, "content_type") and _is_clean(raw):
+            del annotations[RAW + "content-type"]
+            p.content_type = raw
+        return
+    data = content_type.encode("utf-8", "surrogateescape")
+    if data.isascii() and _is_clean(data):
+        p.content_type = data
+    else:
+        kept["x-opt-content-type"] = content_type
+
+
+def _is_clean(data: bytes) -> bool:
+    """Whether it is a string that every client takes."""
+    return len(data) <= _LONGEST and _CONTROL.search(data) is None and (data.isascii() or is_text(data))
+
+
+def _write_ttl(ttl: int, p: Properties, kept: dict[str, Any], annotations: dict[str, Any]) -> None:
+    long = annotations.get(_EXPIRY)
+    if type(long) is UInt and long >= 2**32 // 1000 and ttl == min(long * 1000, 2**32 - 1):
+        p.expiry = int(long)
+        del annotations[_EXPIRY]
+        return
+    p.expiry = -(-ttl // 1000)
+    if ttl % 1000:
+        kept[TTL] = ttl
+
+
+def _write_reply_to(address: str | None, p: Properties, kept: dict[str, Any], annotations: dict[str, Any]) -> None:
+    if address is None:
+        return
+    topic = response_topic(*split_address(address))
+    former = annotations.get(_RESPONSE_TOPIC) if annotations else None
+    if type(former) is str and former != topic and reply_address(former) == address:
+        data = former.encode("utf-8", "surrogateescape")
+        if len(data) <= _LONGEST and is_text(data) and b"\0" not in data:
+            del annotations[_RESPONSE_TOPIC]
+            p.response_topic = data
+            return
+    data = topic.encode("utf-8", "surrogateescape")
+    if topic and _is_clean(data):
+        p.response_topic = data
+        if reply_address(topic) == address:
+            return
+    kept["x-opt-reply-to"] = address
+
+
+def _write_ids(view: View, p: Properties, kept: dict[str, Any]) -> None:
+    value = view.message_id
+    if isinstance(value, uuid.UUID):
+        kept[_MESSAGE_ID] = f"urn:uuid:{value}"
+    elif value is not None:
+        kept[_MESSAGE_ID] = ULong(value) if isinstance(value, int) else value
+        if type(value) is str and _is_urn(value):
+            kept[_MESSAGE_ID_TYPE] = "string"
+    value = view.correlation_id
+    if value is None:
+        return
+    kind = ""
+    if isinstance(value, uuid.UUID):
+        data = f"urn:uuid:{value}".encode()
+    elif isinstance(value, int):
+        data, kind = str(int(value)).encode(), "ulong"
+    elif isinstance(value, str):
+        data = value.encode("utf-8", "surrogateescape")
+        kind = "string" if _is_urn(value) else ""
+    else:
+        data = value
+        kind = "binary" if is_text(data) else ""
+    if len(data) > _LONGEST or isinstance(value, str) and not is_text(data):
+        kept[_CORRELATION] = value
+        return
+    p.correlation = data
+    if kind:
+        kept[_CORRELATION_TYPE] = kind
+
+
+def _write_fields(view: View, kept: dict[str, Any], annotations: dict[str, Any]) -> None:
+    """What only has a place in user properties."""
+    if view.priority is not None:
+        kept[PRIORITY] = int(view.priority)
+    subject = own_subject(view, annotations)
+    if subject is not None:
+        kept[SUBJECT] = subject
+    if view.content_encoding is not None:
+        kept["x-opt-content-encoding"] = view.content_encoding
+    if view.app_id is not None:
+        kept["x-opt-app-id"] = view.app_id
+    if view.cluster_id is not None:
+        kept["x-cluster-id"] = view.cluster_id
+    if view.absolute_expiry_time is not None:
+        kept["x-opt-absolute-expiry-time"] = int(view.absolute_expiry_time)
+    if view.creation_time is not None:
+        kept["x-opt-creation-time"] = int(view.creation_time)
+    keep_common(view, kept)
+
+
+def _entries(view: View, headers: dict[str, Any], kept: dict[str, Any],
+             annotations: dict[str, Any]) -> dict[str, bytes]:
+    entries = write_headers(headers, kept, annotations, TEXTS, _RESERVED)
+    if view.deaths:
+        entries["x-death"] = deaths_entry(view.deaths)
+    return entries
+
+
+def deaths_entry(deaths: list[Death]) -> bytes:
+    """The value of the user property `x-death`: JSON, as RabbitMQ has it in a header, times in ms."""
+    lines = []
+    for death in deaths:
+        line = write_death(death)
+        line["time"] = int(line["time"])
+        lines.append(line)
+    return dump(lines).encode("utf-8", "replace")
+
+
+def _write_pairs(entries: dict[str, bytes], pairs: list[bytes]) -> None:
+    awkward: dict[str, str] = {}
+    for name, value in entries.items():
+        key = name.encode("utf-8", "surrogateescape")
+        if _is_clean(key) and len(value) <= _LONGEST and _CONTROL.search(value) is None:
+            pairs.append(key)
+            pairs.append(value)
+        else:
+            awkward[name] = value.decode("utf-8")
+    if awkward:
+        text = dump_ascii(awkward).encode()
+        for at in range(0, len(text), _LONGEST):
+            pairs.append(LONG_PROPERTIES.encode())
+            pairs.append(text[at:at + _LONGEST])
+
+
+def topic_for(address: Address) -> bytes:
+    """The topic that readers of MQTT see for a route: its key's, or else its exchange's name."""
+    topic = topic_of(address.routing_key or address.exchange)[:_LONGEST]
+    return topic.encode("utf-8") or b"/"
+
