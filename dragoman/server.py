@@ -28,6 +28,7 @@ from protocols.amqp091.frames import PROTOCOL_HEADERS
 from protocols.amqp10 import connection as amqp10
 from protocols.amqp10.containers import Containers
 from protocols.frontend import FrontEnd
+from protocols.mqtt import convert as _mqtt  # noqa: F401 - registers itself
 from protocols.qmf.agent import Agent
 from protocols.qmf.objects import Facts
 from protocols.sasl import SaslServer
