@@ -9,47 +9,17 @@ Without a file the defaults hold. Sizes are bytes, durations seconds; a file may
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import os
 import re
 import tomllib
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-T = TypeVar("T")
-
-
-class Kind(Enum):
-    """What a key's value is; the text is how the documentation names it."""
-
-    BOOLEAN = "true or false"
-    NUMBER = "whole number"
-    SIZE = "size"
-    SECONDS = "duration"
-    TEXT = "text"
-    PATH = "path"
-    TEXTS = "list of texts"
-    TABLE = "table"
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """What is known of a key besides its type and default."""
-
-    kind: Kind
-    help: str
-    minimum: int = 0
-    maximum: int | None = None
-    choices: tuple[str, ...] = ()
-    restart: bool = False  # takes effect only when the broker is started again
-
-
-def _key(default: T, kind: Kind, help: str, **more: Any) -> T:
-    made: T = field(default=default, metadata={"key": Key(kind, help, **more)})
-    return made
+from dragoman.config_gateway import GATEWAY_SECTIONS, Bridge, Link, gateway_problems
+from dragoman.config_keys import Key, Kind, keys
+from dragoman.config_keys import key as _key
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +168,8 @@ class Config:
 
     listeners: tuple[Listener, ...] = (Listener(),)
     auto_create: tuple[AutoCreate, ...] = ()
+    link: tuple[Link, ...] = ()
+    bridge: tuple[Bridge, ...] = ()
     virtual_hosts: tuple[str, ...] = _key(("/",), Kind.TEXTS, "Virtual hosts that exist; the first is where a client "
                                           "gets to that names none.", restart=True)
     shutdown_seconds: int = _key(10, Kind.SECONDS, "How long a stop waits for clients to take what is being written "
@@ -218,6 +190,8 @@ SECTIONS: dict[str, type] = {"tls": Tls, "store": StoreSettings, "authentication
                              "log": Log}
 LISTENERS = "listeners"
 AUTO_CREATE = "auto_create"
+LISTS: dict[str, type] = {LISTENERS: Listener, AUTO_CREATE: AutoCreate, **GATEWAY_SECTIONS}
+"""Sections that there may be any number of."""
 
 
 class ConfigError(Exception):
@@ -267,12 +241,6 @@ def parse(text: str, name: str = "configuration", folder: str = "") -> Config:
     return config
 
 
-def keys(of: type) -> list[tuple[str, Key, Any]]:
-    """The keys that a section (a dataclass above) declares: (name, key, default)."""
-    return [(each.name, each.metadata["key"], each.default) for each in dataclasses.fields(of)
-            if "key" in each.metadata]
-
-
 def needing_restart(old: Config, new: Config) -> list[str]:
     """The keys, as `section.key`, that differ between the two and take effect only at the next start."""
     found = ["listeners"] if old.listeners != new.listeners else []
@@ -294,8 +262,8 @@ class _Reader:
     def config(self, document: dict[str, Any]) -> Config:
         known = {name: key for name, key, _ in keys(Config)}
         for name in document:
-            if name not in known and name not in SECTIONS and name not in (LISTENERS, AUTO_CREATE):
-                self.problems.append(_unknown(name, "", [*known, *SECTIONS, LISTENERS, AUTO_CREATE]))
+            if name not in known and name not in SECTIONS and name not in LISTS:
+                self.problems.append(_unknown(name, "", [*known, *SECTIONS, *LISTS]))
         values = self.values(Config, {name: document[name] for name in known if name in document}, "")
         for name, of in SECTIONS.items():
             table = document.get(name, {})
@@ -303,9 +271,10 @@ class _Reader:
                 values[name] = of(**self.values(of, table, name + "."))
             else:
                 self.problems.append(f"{name} must be a table, written as [{name}]")
-        if AUTO_CREATE in document:
-            values[AUTO_CREATE] = tuple(AutoCreate(**self.values(AutoCreate, each, f"{AUTO_CREATE}[{index}]."))
-                                        for index, each in enumerate(self.tables(AUTO_CREATE, document[AUTO_CREATE])))
+        for name, of in LISTS.items():
+            if name in document and name != LISTENERS:
+                values[name] = tuple(of(**self.values(of, each, f"{name}[{index}]."))
+                                     for index, each in enumerate(self.tables(name, document[name])))
         if LISTENERS in document:
             values[LISTENERS] = self.listeners(document[LISTENERS])
         elif "tls" in values and values["tls"].certificate:
@@ -350,6 +319,10 @@ class _Reader:
             if not isinstance(given, dict) or not all(isinstance(each, (str, int, float)) for each in given.values()):
                 raise ValueError(f"is {given!r}; it must be a table of texts, numbers, true and false")
             return tuple(given.items())
+        if key.kind is Kind.TABLES:
+            if not isinstance(given, list) or not all(isinstance(each, dict) for each in given):
+                raise ValueError(f"is {given!r}; it must be a list of tables")
+            return tuple(given)
         if key.kind in (Kind.TEXT, Kind.PATH):
             if not isinstance(given, str):
                 raise ValueError(f"is {given!r}; it must be text in quotes")
@@ -415,6 +388,9 @@ def _contradictions(config: Config) -> list[str]:
         found.append("authentication.mechanisms is empty, and not all listeners are anonymous: nobody could log in")
     if not config.authentication.anonymous_user:
         found.append("authentication.anonymous_user is empty")
+    found += gateway_problems(config.link, config.bridge)
+    found += [f'bridge {bridge.name}: virtual_host is "{bridge.virtual_host}", which is none of virtual_hosts'
+              for bridge in config.bridge if bridge.virtual_host not in ("", *config.virtual_hosts)]
     return found
 
 

@@ -7,7 +7,9 @@ import sys
 import textwrap
 from typing import Any
 
-from dragoman.config import AUTO_CREATE, LISTENERS, SECTIONS, AutoCreate, Config, Key, Kind, Listener, keys
+from dragoman.config import LISTS, SECTIONS, AutoCreate, Config, Listener
+from dragoman.config_gateway import BRIDGE, LINK, Bridge, Link
+from dragoman.config_keys import Key, Kind, keys
 
 MARK = "<!-- What follows is written by `make docs` from dragoman/config.py. -->\n"
 
@@ -19,10 +21,9 @@ def show(config: Config) -> str:
     """The whole configuration as TOML, with a comment for each key; reading it again gives the same."""
     lines = ["# The configuration in effect; a file needs only what differs from the defaults.", ""]
     lines += _table(Config, config)
-    for listener in config.listeners:
-        lines += ["", f"# {_first_line(Listener)}", f"[[{LISTENERS}]]", *_table(Listener, listener)]
-    for policy in config.auto_create:
-        lines += ["", f"# {_first_line(AutoCreate)}", f"[[{AUTO_CREATE}]]", *_table(AutoCreate, policy)]
+    for name, of in LISTS.items():
+        for each in getattr(config, name):
+            lines += ["", f"# {_first_line(of)}", f"[[{name}]]", *_table(of, each)]
     for name, of in SECTIONS.items():
         lines += ["", f"# {_first_line(of)}", f"[{name}]", *_table(of, getattr(config, name))]
     return "\n".join(lines) + "\n"
@@ -35,7 +36,10 @@ def reference() -> str:
                         "on 127.0.0.1:5672, and with `tls.certificate` set another on 127.0.0.1:5671 with "
                         "`tls = \"always\"`.", Listener),
              _reference("`[[auto_create]]`", f"{_first_line(AutoCreate)} One section for each; the first whose pattern "
-                        "fits counts. Without any, nothing is made.", AutoCreate)]
+                        "fits counts. Without any, nothing is made.", AutoCreate),
+             _reference(f"`[[{LINK}]]`", f"{_first_line(Link)} One section for each; docs/gateway.md is about them.",
+                        Link),
+             _reference(f"`[[{BRIDGE}]]`", f"{_first_line(Bridge)} One section for each.", Bridge)]
     parts += [_reference(f"`[{name}]`", _first_line(of), of) for name, of in SECTIONS.items()]
     return "\n".join(parts)
 
@@ -49,6 +53,8 @@ def written(kind: Kind, value: Any) -> str:
     if kind is Kind.TABLE:
         pairs = ", ".join(f"{_quoted(name)} = {_plain(each)}" for name, each in value)
         return f"{{ {pairs} }}" if pairs else "{}"
+    if kind is Kind.TABLES:
+        return f"[{', '.join(_inline(each) for each in value)}]"
     if kind in (Kind.TEXT, Kind.PATH):
         return _quoted(value)
     units = _SIZES if kind is Kind.SIZE else _DURATIONS if kind is Kind.SECONDS else ()
@@ -93,6 +99,16 @@ def _allowed(key: Key, quote: str = "") -> str:
 
 def _plain(value: Any) -> str:
     return _quoted(value) if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _inline(value: Any) -> str:
+    """A value of whatever kind, in one line."""
+    if isinstance(value, dict):
+        pairs = ", ".join(f"{_quoted(name)} = {_inline(each)}" for name, each in value.items())
+        return f"{{ {pairs} }}" if pairs else "{}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_inline(each) for each in value)}]"
+    return _plain(value)
 
 
 def _quoted(text: str) -> str:

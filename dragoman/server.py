@@ -20,6 +20,7 @@ from dragoman.listening import Listening
 from dragoman.resources import free_disk, memory_limit
 from dragoman.scheduler import LoopAlarm, LoopScheduler, PasswordChecks
 from dragoman.transport import Transport
+from interop.gateway import Gateway
 from protocols.amqp010 import connection as amqp010
 from protocols.amqp010.frames import PROTOCOL_HEADER as HEADER010
 from protocols.amqp010.sessions import Sessions
@@ -63,6 +64,7 @@ class Server(Watcher):
         self._settings010 = _settings010(config)
         self._containers = Containers()
         self._sessions = Sessions()
+        self.gateway: Gateway | None = None
 
     async def start(self) -> None:
         """Open the store, recover, listen. Raises: StoreError, OSError, ValueError."""
@@ -83,6 +85,8 @@ class Server(Watcher):
                 await asyncio.sleep(0)
             await self._listen()
             self._manage()
+            self.gateway = Gateway(self.broker)
+            self.gateway.start(config.link, config.bridge)
         except BaseException:
             await self._close()
             raise
@@ -161,6 +165,8 @@ class Server(Watcher):
         self.stopping = True
         for listening in self.listening:
             listening.stop()
+        if self.gateway is not None:
+            await self.gateway.stop()
         committed = asyncio.Event()
         self.broker.log.commit(committed.set)  # so that publishers hear of what they have sent
         with contextlib.suppress(TimeoutError):
@@ -264,6 +270,8 @@ class Server(Watcher):
         for transport in list(self.transports):
             if transport.front_end is not None:
                 transport.front_end.alarms_changed(list(self.broker.memory.alarms.values()))
+        if self.gateway is not None:
+            self.gateway.alarms_changed()
 
     def store_failed(self, reason: str) -> None:
         self.failure = f"the store cannot be written: {reason}"

@@ -19,6 +19,9 @@ from typing import Any
 from broker.message import Message
 from broker.outcome import Outcome
 
+ANY = 0
+"""The dialect of a local end: it gives messages as they were published, in whatever dialect, and takes any."""
+
 
 class EndError(Exception):
     """An end cannot do what is asked of it; the text is for an operator's eyes, without secrets."""
@@ -78,7 +81,10 @@ class Source:
     """Gives messages, at most `From.prefetch` of them unsettled."""
 
     dialect: int
-    """Of the messages that it gives."""
+    """Of the messages that it gives, or ANY."""
+
+    selects: bool = False
+    """Whether the broker there does what `From.selector` says; otherwise the bridge must."""
 
     selects = False
     """Whether it gives only what fits `From.selector`; otherwise somebody else has to look."""
@@ -111,7 +117,7 @@ class Target:
     """Takes messages, in order."""
 
     dialect: int
-    """That it takes messages in."""
+    """That it takes messages in, or ANY."""
 
     lost: asyncio.Future[str]
     """Done when it is over, with why: its exchange is gone, the other side ended it, or the connection was lost."""
@@ -153,6 +159,10 @@ class Remote:
 
     lost: asyncio.Future[str]
     """Done when an open connection is lost, with why."""
+
+    broker_id: str = ""
+    """How the other broker calls itself, once the connection is open: what it says as `qpid.federation_tag` in its
+    connection or server properties (Dragoman and qpidd do); "" when it does not say."""
 
     async def open(self) -> None:
         """Connect and log in. Raises: EndError."""

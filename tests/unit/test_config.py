@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dragoman import config
-from dragoman.config import SECTIONS, Config, ConfigError, Key, Kind, Listener, Tls, keys, load, parse
+from dragoman.config import SECTIONS, Config, ConfigError, Listener, Tls, load, parse
+from dragoman.config_keys import Key, Kind, keys
 from dragoman.config_text import MARK, reference, show, written
 
 ROOT = Path(__file__).resolve().parents[2]

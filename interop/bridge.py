@@ -1,0 +1,155 @@
+"""A bridge: keeps messages moving between an end here and an end there, over a link that comes and goes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+from broker.selector import SelectorError
+from broker.virtualhost import VirtualHost
+from interop.ends import EndError, Remote, Source, Target
+from interop.link import Link
+from interop.local import LocalSource, LocalTarget
+from interop.mover import Change, Figures, Mover
+from interop.settings import AT_MOST_ONCE, PULL, BridgeSettings
+from interop.states import CONNECTING, DOWN, PAUSED, STABLE, STOPPED, UP, Backoff, State
+
+logger = logging.getLogger(__name__)
+
+GRACE = 5.0
+"""Seconds that a bridge that is stopped waits for confirms."""
+
+
+class Bridge:
+    """Runs from `start` to `stop`, and moves messages while its link is up and it is not paused."""
+
+    def __init__(self, settings: BridgeSettings, link: Link, host: VirtualHost) -> None:
+        self.settings = settings
+        self.link = link
+        self.host = host
+        self.state = State(f"bridge {settings.name}", logger)
+        self.figures = Figures()
+        self.mover: Mover | None = None  # while it runs
+        self.source: Source | None = None
+        self.target: Target | None = None
+        self.received_rate = 0.0  # messages a second, of late
+        self.moved_rate = 0.0
+        self._before = (0, 0)  # received and moved when the rates were last looked at
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
+
+    def start(self) -> None:
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name=f"bridge {self.name}")
+
+    async def stop(self, state: str = STOPPED) -> None:
+        """state: STOPPED or PAUSED."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        self.state.set(state)
+
+    async def pause(self) -> None:
+        await self.stop(PAUSED)
+
+    def lag(self) -> int:
+        """Messages that are known to wait: in the local queue it takes from, and in its hands."""
+        waiting = len(self.mover.waiting) + self.mover.outstanding if self.mover is not None else 0
+        if self.settings.direction != PULL and self.settings.local_queue:
+            queue = self.host.queues.get(self.settings.local_queue)
+            waiting += queue.ready if queue is not None else 0
+        elif isinstance(self.source, LocalSource):
+            waiting += self.source.queue.ready
+        return waiting
+
+    def measure(self, seconds: float) -> None:
+        """So many seconds have passed since the last time: bring the rates up to date."""
+        received, moved = self.figures.received, self.figures.moved
+        self.received_rate += (max(0, received - self._before[0]) / seconds - self.received_rate) * _SMOOTH
+        self.moved_rate += (max(0, moved - self._before[1]) / seconds - self.moved_rate) * _SMOOTH
+        self._before = (received, moved)
+
+    def alarms_changed(self) -> None:
+        if isinstance(self.target, LocalTarget):
+            self.target.alarms_changed()
+
+    # Its life.
+
+    async def _run(self) -> None:
+        backoff = Backoff(self.link.settings.reconnect_min, self.link.settings.reconnect_max)
+        loop = asyncio.get_running_loop()
+        while True:
+            self.state.set(CONNECTING)
+            remote = self.link.remote
+            if remote is None:
+                self.state.set(DOWN, "its link is down")
+                remote = await self.link.up()
+                backoff.succeeded()
+            began = loop.time()
+            try:
+                why = await self._moving(remote)
+            except (EndError, SelectorError) as error:
+                why = str(error)
+            except Exception as error:  # a library's own; it must not end the bridge
+                logger.debug("bridge %s", self.name, exc_info=True)
+                why = f"{type(error).__name__}: {error}"
+            self.state.set(DOWN, why)
+            if loop.time() - began >= STABLE:
+                backoff.succeeded()
+            if self.link.remote is remote:
+                await asyncio.sleep(backoff.next())
+
+    async def _moving(self, remote: Remote) -> str:
+        """Open both ends and move messages until one of them is lost. Gives why. Raises: EndError."""
+        source, target = None, None
+        try:
+            target = self.target = await self._open_target(remote)
+            source = self.source = await self._open_source(remote)
+            if self.settings.selector and not source.selects and not self.settings.taken().exchange:
+                raise EndError("the broker there cannot select from a queue")
+            settings = self.settings
+            mover = self.mover = Mover(source, target, self.figures, self._changes(),
+                                       settings.acknowledge == AT_MOST_ONCE, settings.rate, settings.selector)
+            mover.start()
+            self.state.set(UP)
+            done, _ = await asyncio.wait({source.lost, target.lost, remote.lost},
+                                         return_when=asyncio.FIRST_COMPLETED)
+            return next(iter(done)).result()
+        finally:
+            await self._close(source, target)
+
+    async def _close(self, source: Source | None, target: Target | None) -> None:
+        mover, self.mover = self.mover, None
+        self.source = self.target = None
+        if mover is not None:
+            alive = source is not None and not source.lost.done() and target is not None and not target.lost.done()
+            await mover.stop(GRACE if alive else 0)
+        for end in (source, target):
+            if end is not None:
+                with contextlib.suppress(EndError):
+                    await end.close()
+
+    async def _open_source(self, remote: Remote) -> Source:
+        taken = self.settings.taken()
+        if self.settings.direction == PULL:
+            return await remote.source(taken)
+        return LocalSource(self.host, taken, self.name)
+
+    async def _open_target(self, remote: Remote) -> Target:
+        if self.settings.direction == PULL:
+            return LocalTarget(self.host, self.settings.sent())
+        return await remote.target(self.settings.sent())
+
+    def _changes(self) -> list[Change]:
+        """What is done to each message on its way."""
+        return []
+
+
+_SMOOTH = 0.3
+"""How much the last measure counts in a rate."""

@@ -1,0 +1,256 @@
+"""Ends of a bridge at this broker: a source on a queue or an exchange, a target to an exchange or a queue.
+
+They give and take messages of any dialect (`ANY`): a message that passes stays in its native bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from broker.clock import Clock
+from broker.consumer import Consumer
+from broker.entry import Entry
+from broker.errors import BrokerError
+from broker.exchange import Exchange
+from broker.message import AMQP091, AMQP10, Address, Amendment, Message, Publisher, address_of, amended
+from broker.outcome import Outcome
+from broker.queue import Queue
+from broker.returns import give_back
+from broker.selector import Selector, SelectorError
+from broker.virtualhost import ROUTED, UNROUTED, VirtualHost
+from interop.ends import ANY, Arrived, Delivery, Done, EndError, From, Source, Target, To
+
+_WITHOUT_ROUTE = (AMQP091, AMQP10)
+"""Dialects whose native bytes do not say by which route a message came."""
+
+
+class LocalSource(Source):
+    """Takes from a queue of ours, or from an exchange by a queue of its own."""
+
+    dialect = ANY
+    selects = True
+
+    def __init__(self, host: VirtualHost, taken: From, name: str) -> None:
+        """name: the bridge's, for those who look at the queue's consumers. Raises: EndError."""
+        self.host = host
+        self.taken = taken
+        self.loop = asyncio.get_running_loop()
+        self.lost: asyncio.Future[str] = self.loop.create_future()
+        self.exchange: Exchange | None = None
+        self.closed = False
+        self._arrived: Arrived | None = None
+        self._fresh: list[Delivery] = []  # delivered in this turn
+        self._entries: dict[Entry, Delivery] = {}  # unsettled
+        try:
+            self.queue = self._queue()
+            self.reader = _Reader(self, self.queue, name)
+            if taken.selector:
+                self.reader.choose(Selector(taken.selector), -1)
+        except (BrokerError, SelectorError) as error:
+            raise EndError(str(error)) from None
+
+    def _queue(self) -> Queue:
+        taken = self.taken
+        if not taken.exchange:
+            return self.host.queue(taken.queue)
+        self.exchange = self.host.exchange(taken.exchange)
+        kept = bool(taken.queue)
+        queue, _ = self.host.declare_queue(taken.queue, kept, not kept, not kept, dict(taken.arguments), self)
+        for key in taken.keys:
+            self.host.bind(self.exchange, queue, key, {})
+        return queue
+
+    def start(self, arrived: Arrived) -> None:
+        self._arrived = arrived
+        try:
+            self.queue.add(self.reader)
+        except BrokerError as error:
+            self.over(str(error))
+
+    def settle(self, delivery: Delivery, outcome: Outcome) -> None:
+        entry: Entry = delivery.handle
+        if self._entries.pop(entry, None) is None:
+            return
+        self.reader.room += 1
+        outcome.apply(entry)
+        self.queue.wake(self.reader)
+        if outcome.releases():
+            self.queue.dispatch()
+
+    async def bind(self, keys: Iterable[str]) -> None:
+        self._each_key(keys, self.host.bind)
+
+    async def unbind(self, keys: Iterable[str]) -> None:
+        self._each_key(keys, self.host.unbind)
+
+    def _each_key(self, keys: Iterable[str], change: Callable[[Exchange, Queue, str, dict[str, object]], bool]) -> None:
+        if self.exchange is None:
+            raise EndError("it takes from a queue, not from an exchange")
+        try:
+            for key in keys:
+                change(self.exchange, self.queue, key, {})
+        except BrokerError as error:
+            raise EndError(str(error)) from None
+
+    async def close(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        self.queue.remove(self.reader)
+        entries, self._entries = list(self._entries), {}
+        give_back(entries, self.host.broker.chores, False)
+        if not self.lost.done():
+            self.lost.set_result("closed")
+        if self.exchange is not None and not self.taken.queue:
+            self.host.delete_queue(self.queue)
+
+    # What the reader tells.
+
+    def delivered(self, entry: Entry, message: Message) -> None:
+        """An entry is ours; the bridge hears of it when the queue has done what it is at."""
+        delivery = Delivery(message, entry.redelivered, entry)
+        if self.reader.settles:
+            self._entries[entry] = delivery
+        if not self._fresh:
+            self.loop.call_soon(self._give)
+        self._fresh.append(delivery)
+
+    def _give(self) -> None:
+        fresh, self._fresh = self._fresh, []
+        arrived = self._arrived
+        if not self.reader.settles:
+            self.reader.room += len(fresh)
+        for delivery in fresh:
+            if arrived is not None and (delivery.handle in self._entries or not self.reader.settles):
+                arrived(delivery)
+        if not self.reader.settles:
+            self.queue.wake(self.reader)
+
+    def over(self, why: str) -> None:
+        if not self.lost.done():
+            self.lost.set_result(why)
+
+
+class _Reader(Consumer):
+    """The source as its queue sees it."""
+
+    def __init__(self, source: LocalSource, queue: Queue, name: str) -> None:
+        super().__init__(queue, f"bridge {name}", 0, False, not source.taken.settled)
+        self.source = source
+        self.room = max(1, source.taken.prefetch)
+
+    def ready(self) -> bool:
+        return self.room > 0
+
+    def deliver(self, entry: Entry, message: Message) -> None:
+        self.room -= 1
+        self.source.delivered(entry, message)
+
+    def cancelled(self) -> None:
+        self.source.over(f"{self.queue!r} was deleted")
+
+
+class LocalTarget(Target, Publisher):
+    """Publishes to an exchange of ours, or to a queue by the nameless exchange."""
+
+    dialect = ANY
+
+    def __init__(self, host: VirtualHost, sent: To) -> None:
+        """Raises: EndError."""
+        self.host = host
+        self.sent = sent
+        self.memory = host.broker.memory
+        self.clock: Clock = host.broker.clock
+        self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._sequence = 0
+        self._unconfirmed: dict[int, Done] = {}
+        self._addresses: dict[str, Address] = {}  # by routing key
+        self._waiting: list[Callable[[], None]] = []
+        self._closed = False
+        try:
+            if sent.exchange:
+                host.exchange(sent.exchange)
+            else:
+                host.queue(sent.queue)
+        except BrokerError as error:
+            raise EndError(str(error)) from None
+
+    def send(self, message: Message, done: Done) -> None:
+        try:
+            address = self._address(message)
+            route = self.host.routes.get(address.short_strings)
+            if route is None:
+                route = self.host.route(address.short_strings, address.exchange, address.routing_key)
+        except ValueError as error:
+            done(str(error), True)
+            return
+        except BrokerError as error:
+            done(str(error), False)  # it may come back
+            return
+        fresh = readdressed(message, route.address, self.clock.now)
+        outcome = self.host.publish(route, fresh, None)
+        if outcome == UNROUTED:
+            done(f"no queue is there for key '{address.routing_key}' of exchange '{address.exchange}'", True)
+        elif outcome != ROUTED:
+            done("a queue is full and refuses messages", False)
+        elif fresh.pending and not self.sent.settled:
+            self._sequence += 1
+            fresh.publisher = self
+            fresh.sequence = self._sequence
+            self._unconfirmed[self._sequence] = done
+        else:
+            done("", False)
+
+    def _address(self, message: Message) -> Address:
+        """Raises: ValueError."""
+        sent = self.sent
+        key = sent.queue if not sent.exchange else message.address.routing_key if sent.key is None else sent.key
+        address = self._addresses.get(key)
+        if address is None:
+            if len(self._addresses) >= _ADDRESSES:
+                self._addresses.clear()
+            address = self._addresses[key] = address_of(sent.exchange, key)
+        return address
+
+    def confirmed(self, sequence: int) -> None:
+        done = self._unconfirmed.pop(sequence, None)
+        if done is not None:
+            done("", False)
+
+    def ready(self) -> bool:
+        return not self.memory.alarms
+
+    def call_when_ready(self, callback: Callable[[], None]) -> None:
+        self._waiting.append(callback)
+
+    def alarms_changed(self) -> None:
+        """The broker's alarms are others than before."""
+        if not self.memory.alarms:
+            waiting, self._waiting = self._waiting, []
+            for callback in waiting:
+                callback()
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if not self.lost.done():
+            self.lost.set_result("closed")
+        waiting, self._unconfirmed = list(self._unconfirmed.values()), {}
+        for done in waiting:
+            done("the bridge is stopped", False)
+
+
+_ADDRESSES = 10_000
+"""Addresses that a target keeps at hand."""
+
+
+def readdressed(message: Message, address: Address, now: int) -> Message:
+    """The message as it is to be published here: with another route, and arriving now."""
+    if message.dialect not in _WITHOUT_ROUTE:
+        return amended(message, Amendment(), address, now)
+    fresh = Message(address, message.dialect, message.native, message.body, message.size, message.durable,
+                    message.priority, message.expiry, now)
+    fresh.origin = message.origin
+    return fresh
