@@ -2,16 +2,20 @@
 
 DRAGOMAN_PEER=host:port   use the broker that runs there (guest/guest); nothing is done to it but talk to it
 DRAGOMAN_PEER=rabbitmq    start Debian's RabbitMQ for this run, and do to it what is done to ours
+DRAGOMAN_PEER=mosquitto   start Debian's Mosquitto for the tests of MQTT, and skip the others
 
-Whatever these tests expect, RabbitMQ does: that is how they are checked.
+Whatever these tests expect, RabbitMQ and Mosquitto do: that is how they are checked. Where we differ from them
+knowingly, the test says so.
 """
 
 from __future__ import annotations
 
 import gc
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +25,10 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
 from tests import peers
+from tests.conformance.mqtt_tools import Device, Mqtt
 from tests.conformance.pika_tools import parameters
 from tests.conformance.support import LARGE_BODY, Names, Proxy, Target, amqp_connection
+from tests.protocol.test_tls import issue
 
 PEER = os.environ.get("DRAGOMAN_PEER", "")
 
@@ -40,6 +46,8 @@ def start(folder: Path, config: str | None = None, store: Path | None = None) ->
     if PEER == "rabbitmq":
         with peers.rabbitmq(folder, plugins=["rabbitmq_consistent_hash_exchange", "rabbitmq_random_exchange"]) as peer:
             yield Target(peer.host, peer.port, peer=True), peer
+    elif PEER == "mosquitto":
+        pytest.skip("Mosquitto speaks MQTT only")
     elif PEER:
         host, _, port = PEER.rpartition(":")
         yield Target(host, int(port), peer=True), None
@@ -167,3 +175,69 @@ def alarm(started: tuple[Target, Any], tmp_path: Path) -> Iterator[Alarm]:
                 names.clean()  # by a connection of its own: the publisher's is held
 
         yield Alarm(target, fill)
+
+
+DEVICES = """
+[[listeners]]
+port = 0
+[[listeners]]
+port = 0
+tls = "never"
+[[listeners]]
+port = 0
+tls = "always"
+[tls]
+certificate = "{certificate}"
+"""
+
+
+@contextmanager
+def start_mqtt(folder: Path) -> Iterator[tuple[Mqtt, Any]]:
+    """A broker of MQTT with a listener for AMQP as well, one for MQTT, and one for MQTT over TLS; and its handle,
+    whose `restart` keeps what is persistent: ours is killed for that, Mosquitto is asked to end."""
+    certificate = issue("localhost").write(folder / "certificate.pem")
+    if PEER == "mosquitto":
+        # Its limit for what is in flight counts what comes again after a broken connection twice, and drops it.
+        with peers.mosquitto(folder, certificate, "max_inflight_messages 1000") as peer:
+            yield Mqtt(peer.host, peer.port, peer.tls_port, peer.port, certificate, peer=True), peer.restart
+    elif PEER:
+        pytest.skip("these tests start the brokers of MQTT themselves")
+    elif find_spec("protocols.mqtt.connection") is None:
+        pytest.skip("the front-end is not there yet")
+    else:
+        from dragoman import testing
+        with testing.broker(DEVICES.format(certificate=certificate), store=folder / "store") as ours:
+            def restart() -> None:
+                ours.kill()
+                ours.start()
+
+            amqp_port, port, tls_port = (int(url.rpartition(":")[2]) for url in ours.urls)
+            yield Mqtt(ours.host, port, tls_port, amqp_port, certificate, peer=False), restart
+
+
+@pytest.fixture(scope="session")
+def mqtt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mqtt]:
+    """The broker of MQTT under test."""
+    with start_mqtt(tmp_path_factory.mktemp("mqtt")) as (broker, _):
+        yield broker
+
+
+@pytest.fixture
+def topic() -> str:
+    """A topic that no other test uses, nor what is below it."""
+    return f"test/{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def device(mqtt: Mqtt) -> Iterator[Callable[..., Device]]:
+    """Makes clients of paho-mqtt, and ends them when the test does."""
+    made: list[Device] = []
+
+    def make(*arguments: Any, broker: Mqtt = mqtt, **options: Any) -> Device:
+        made.append(Device(broker, *arguments, **options, connect=False))
+        made[-1].connect()
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
