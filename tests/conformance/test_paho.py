@@ -61,7 +61,8 @@ def test_each_quality_of_service(device: Make, topic: str, version: int) -> None
 
 @VERSIONS
 def test_filters(device: Make, topic: str, version: int) -> None:
-    topics = ["a", "a/b", "a/b/c", "a//c", "a/", "/a", "a.b", "a/b.c", "A", "a/b/c/d", "\u00fcber/stra\u00dfe", "a b", "%2E"]
+    topics = ["a", "a/b", "a/b/c", "a//c", "a/", "/a", "a.b", "a/b.c", "A", "a/b/c/d", "\u00fcber/stra\u00dfe",
+              "a b", "%2E"]
     filters = {"a": ["a"], "a/#": ["a", "a/b", "a/b/c", "a//c", "a/", "a/b.c", "a/b/c/d"],
                "a/+": ["a/b", "a/", "a/b.c"], "a/+/c": ["a/b/c", "a//c"], "+/a": ["/a"], "a.b": ["a.b"],
                "+/b.c": ["a/b.c"], "\u00fcber/+": ["\u00fcber/stra\u00dfe"], "+": ["a", "a.b", "A", "a b", "%2E"],
