@@ -143,6 +143,27 @@ class Amqp10:
 
 
 @dataclass(frozen=True, slots=True)
+class Mqtt:
+    """What clients of MQTT get. They may connect to every listener; 1883 and 8883 are the usual ports."""
+
+    virtual_host: str = _key("", Kind.TEXT, "The virtual host of clients whose user name does not begin with that of "
+                             "one and a `:`. Empty: the first of `virtual_hosts`.", restart=True)
+    packet_max: int = _key((1 << 28) + 4, Kind.SIZE, "The largest packet.", minimum=1024, maximum=(1 << 28) + 4,
+                           restart=True)
+    receive_max: int = _key(1000, Kind.NUMBER, "Messages of QoS 1 and 2 that a client of MQTT 5 may send before they "
+                            "are acknowledged.", minimum=1, maximum=65535, restart=True)
+    topic_alias_max: int = _key(64, Kind.NUMBER, "Topic aliases that a client may use, and that we use towards one "
+                                "that allows as many. 0 for none.", maximum=65535, restart=True)
+    keep_alive_max: int = _key(0, Kind.SECONDS, "The longest keep alive of clients of MQTT 5; one that is silent for "
+                               "one and a half times its keep alive is gone. 0 for any, none too.", maximum=65535,
+                               restart=True)
+    session_seconds: int = _key(0, Kind.SECONDS, "The longest time that the session of a client that is not connected "
+                                "is kept. 0 for as long as the client wants.", restart=True)
+    response_topics: str = _key("response", Kind.TEXT, "The topic that a client's own topics for responses are "
+                                "below, which it is told when it asks for response information.", restart=True)
+
+
+@dataclass(frozen=True, slots=True)
 class Management:
     """What operators' tools find."""
 
@@ -181,13 +202,14 @@ class Config:
     amqp091: Amqp091 = Amqp091()
     amqp010: Amqp010 = Amqp010()
     amqp10: Amqp10 = Amqp10()
+    mqtt: Mqtt = Mqtt()
     management: Management = Management()
     log: Log = Log()
 
 
 SECTIONS: dict[str, type] = {"tls": Tls, "store": StoreSettings, "authentication": Authentication, "limits": Limits,
-                             "amqp091": Amqp091, "amqp010": Amqp010, "amqp10": Amqp10, "management": Management,
-                             "log": Log}
+                             "amqp091": Amqp091, "amqp010": Amqp010, "amqp10": Amqp10, "mqtt": Mqtt,
+                             "management": Management, "log": Log}
 LISTENERS = "listeners"
 AUTO_CREATE = "auto_create"
 LISTS: dict[str, type] = {LISTENERS: Listener, AUTO_CREATE: AutoCreate, **GATEWAY_SECTIONS}
@@ -384,6 +406,8 @@ def _contradictions(config: Config) -> list[str]:
         found.append("virtual_hosts is empty: nobody could connect")
     found += [f'virtual_hosts has "{name}" in it; a name has 1 to 255 bytes' for name in config.virtual_hosts
               if not 1 <= len(name.encode("utf-8", "surrogatepass")) <= 255]
+    if config.mqtt.virtual_host and config.mqtt.virtual_host not in config.virtual_hosts:
+        found.append(f'mqtt.virtual_host is "{config.mqtt.virtual_host}", which is not one of virtual_hosts')
     if not config.authentication.mechanisms and not all(listener.anonymous for listener in config.listeners):
         found.append("authentication.mechanisms is empty, and not all listeners are anonymous: nobody could log in")
     if not config.authentication.anonymous_user:

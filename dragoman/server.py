@@ -13,6 +13,7 @@ from pathlib import Path
 
 from broker.broker import AutoCreate, Broker, Watcher
 from broker.clock import Clock
+from broker.passwords import SCRAM_HASHES
 from broker.users import PasswordFile, Users
 from dragoman import __version__
 from dragoman.config import Config, needing_restart
@@ -28,8 +29,12 @@ from protocols.amqp091.connection import Connection, Settings
 from protocols.amqp091.frames import PROTOCOL_HEADERS
 from protocols.amqp10 import connection as amqp10
 from protocols.amqp10.containers import Containers
+from protocols.detect import MQTT
 from protocols.frontend import FrontEnd
+from protocols.mqtt import connection as mqtt
 from protocols.mqtt import convert as _mqtt  # noqa: F401 - registers itself
+from protocols.mqtt.opening import Settings as MqttSettings
+from protocols.mqtt.sessions import Sessions as MqttSessions
 from protocols.qmf.agent import Agent
 from protocols.qmf.objects import Facts
 from protocols.sasl import SaslServer
@@ -62,9 +67,11 @@ class Server(Watcher):
         self._settings = _settings(config)
         self._settings10 = _settings10(config)
         self._settings010 = _settings010(config)
+        self._settings_mqtt = _settings_mqtt(config)
         self._containers = Containers()
         self._sessions = Sessions()
         self.gateway: Gateway | None = None
+        self._mqtt_sessions = MqttSessions()
 
     async def start(self) -> None:
         """Open the store, recover, listen. Raises: StoreError, OSError, ValueError."""
@@ -139,7 +146,7 @@ class Server(Watcher):
         waits = needing_restart(self.config, config)
         old = self.config  # what needs a restart stays as it is: it is asked for time and again
         config = replace(config, listeners=old.listeners, virtual_hosts=old.virtual_hosts, store=old.store,
-                         amqp091=old.amqp091, amqp010=old.amqp010, amqp10=old.amqp10,
+                         amqp091=old.amqp091, amqp010=old.amqp010, amqp10=old.amqp10, mqtt=old.mqtt,
                          management=old.management)
         tls, users = _tls_context(config), _load_users(config, self._checks)
         if (tls is None) != (self._tls is None):
@@ -156,7 +163,7 @@ class Server(Watcher):
         self.broker.memory.add(0)  # what is used may be too much now, or no longer
         self.broker.queue_memory_messages = config.limits.queue_memory_messages
         self.broker.queue_memory_bytes = config.limits.queue_memory_bytes
-        for settings in (self._settings, self._settings010, self._settings10):
+        for settings in (self._settings, self._settings010, self._settings10, self._settings_mqtt):
             settings.message_size = config.limits.message_size
         return waits
 
@@ -206,6 +213,11 @@ class Server(Watcher):
     def front_end(self, header: bytes, transport: Transport) -> FrontEnd:
         """The front-end for a client that began with this header."""
         allowed = list(self.config.authentication.mechanisms) + (["ANONYMOUS"] if transport.anonymous else [])
+        if header == MQTT:
+            return mqtt.Connection(
+                self.broker, self._settings_mqtt, self._mqtt_sessions,
+                lambda: SaslServer([*allowed, *SCRAM_HASHES], self._users, transport.loopback, transport.tls,
+                                   success_extra=True), transport, transport.peer)
         if header in amqp10.PROTOCOL_HEADERS:
             sasl = SaslServer(allowed, self._users, transport.loopback, transport.tls, success_extra=True)
             return amqp10.Connection(self.broker, self._settings10, self._containers, sasl, transport, transport.peer,
@@ -317,6 +329,12 @@ def _settings10(config: Config) -> amqp10.Settings:
                            config.amqp10.idle, config.amqp10.link_credit, config.amqp10.transaction_seconds,
                            config.limits.message_size, __version__, f"dragoman@{socket.gethostname()}",
                            config.virtual_hosts[0])
+
+
+def _settings_mqtt(config: Config) -> MqttSettings:
+    own = config.mqtt
+    return MqttSettings(own.packet_max, own.receive_max, own.topic_alias_max, own.keep_alive_max, own.session_seconds,
+                        own.response_topics, config.limits.message_size, own.virtual_host or config.virtual_hosts[0])
 
 
 def _open_store(config: Config, scheduler: LoopScheduler) -> Store:

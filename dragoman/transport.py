@@ -11,7 +11,7 @@ import ipaddress
 import logging
 from typing import TYPE_CHECKING, Final, cast
 
-from protocols.detect import Unknown, protocol_header
+from protocols.detect import MQTT, Unknown, protocol_header
 from protocols.frontend import FULL, FrontEnd, Outlet
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class Transport(Outlet, asyncio.Protocol):
             socket.close()
             return
         if header is not None:
-            rest = self._first[len(header):]
+            rest = self._first if header == MQTT else self._first[len(header):]
             self._first = b""
             self.front_end = self.server.front_end(header, self)
             if rest:

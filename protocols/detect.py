@@ -7,6 +7,9 @@ from collections.abc import Collection
 AMQP = b"AMQP"
 HEADER_SIZE = 8
 """Bytes of an AMQP protocol header, in all versions."""
+MQTT = b"\x10"
+"""How MQTT begins: the first byte of a CONNECT packet (3.1 of MQTT 5.0), which is no header and belongs to what
+follows."""
 
 
 class Unknown(Exception):
@@ -14,10 +17,13 @@ class Unknown(Exception):
 
 
 def protocol_header(data: bytes, served: Collection[bytes]) -> bytes | None:
-    """The protocol header that the data begins with, of those that are served; None while there is too little to tell.
+    """The protocol header that the data begins with, of those that are served, or MQTT; None while there is too little
+    to tell.
 
     Raises: Unknown. The client is then to be sent a header that is served (AMQP 0-9-1, section 4.2.2).
     """
+    if data[:1] == MQTT:
+        return MQTT
     if len(data) >= HEADER_SIZE:
         header = data[:HEADER_SIZE]
         if header in served:

@@ -180,6 +180,13 @@ def read(what: Packet, level: int, flags: int, data: bytes, at: int, stop: int) 
     return found
 
 
+def level_of(data: bytes, at: int, stop: int) -> int:
+    """The level that a CONNECT says, if it gets that far, from behind its fixed header: how to answer what is wrong
+    with the rest. 0 when there is none."""
+    here = at + 2 + (data[at] << 8 | data[at + 1]) if at + 2 <= stop else stop
+    return data[here] if here < stop and data[at + 2:here] in (b"MQTT", b"MQIsdp") else 0
+
+
 class UnsupportedProtocol(Exception):
     """CONNECT is of a protocol or a level that is not served; `str()` says which."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,8 @@ CONFIGS = st.builds(
     Config, listeners=st.lists(section_of(Listener), min_size=1, max_size=3, unique_by=lambda each: each.port)
     .map(tuple), virtual_hosts=values_of("virtual_hosts", dict((name, key) for name, key, _ in keys(Config))
                                          ["virtual_hosts"]),
-    shutdown_seconds=st.integers(0, 1 << 40), **{name: section_of(of) for name, of in SECTIONS.items()})
+    shutdown_seconds=st.integers(0, 1 << 40), **{name: section_of(of) for name, of in SECTIONS.items()}) \
+    .map(lambda made: replace(made, mqtt=replace(made.mqtt, virtual_host=made.virtual_hosts[-1])))
 
 
 @given(CONFIGS)
