@@ -53,6 +53,33 @@ class ManagedSession:
         self.consumers = consumers
 
 
+class Traffic:
+    """What has gone over one connection, or several."""
+
+    __slots__ = ("connections", "messages_in", "messages_out", "bytes_in", "bytes_out")
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.messages_in = 0
+        self.messages_out = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+
+    def include(self, other: Traffic) -> None:
+        self.connections += other.connections
+        self.messages_in += other.messages_in
+        self.messages_out += other.messages_out
+        self.bytes_in += other.bytes_in
+        self.bytes_out += other.bytes_out
+
+    def add(self, other: ManagedConnection) -> None:
+        self.connections += 1
+        self.messages_in += other.messages_in
+        self.messages_out += other.messages_out
+        self.bytes_in += other.bytes_in
+        self.bytes_out += other.bytes_out
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ManagedConnection:
     """A client's connection. A front-end derives from this, fills it in, and tells `Management` when it is opened and
@@ -124,6 +151,7 @@ class Management:
         self.connections: dict[ManagedConnection, None] = {}
         self.observers: list[Observer] = []
         self.actor: ManagedConnection | None = None  # whose input is being dealt with
+        self._past: dict[tuple[str, str], Traffic] = {}  # of connections that are over, by virtual host and dialect
 
     # Connections.
 
@@ -137,6 +165,7 @@ class Management:
         """A connection is over, for whatever reason; to say so twice, or of one that never was opened, is no error."""
         if connection in self.connections:
             del self.connections[connection]
+            self._past.setdefault((connection.host_name, connection.dialect), Traffic()).add(connection)
             self._tell(DISCONNECTED, connection.host_name, connection, {"properties": connection.properties})
 
     def refused(self, connection: ManagedConnection, reason: str) -> None:
@@ -146,6 +175,18 @@ class Management:
 
     def connections_of(self, host: VirtualHost) -> list[ManagedConnection]:
         return [connection for connection in self.connections if connection.host_name == host.name]
+
+    def traffic(self, host: VirtualHost, family: str) -> Traffic:
+        """All that has gone over a virtual host's connections, those that are over included, of the dialects whose
+        names begin so."""
+        total = Traffic()
+        for (name, dialect), past in self._past.items():
+            if name == host.name and dialect.startswith(family):
+                total.include(past)
+        for connection in self.connections_of(host):
+            if connection.dialect.startswith(family):
+                total.add(connection)
+        return total
 
     # What the core reports.
 
