@@ -35,6 +35,7 @@ from protocols.mqtt import connection as mqtt
 from protocols.mqtt import convert as _mqtt  # noqa: F401 - registers itself
 from protocols.mqtt.opening import Settings as MqttSettings
 from protocols.mqtt.sessions import Sessions as MqttSessions
+from protocols.mqtt.system_topics import SystemTopics
 from protocols.qmf.agent import Agent
 from protocols.qmf.objects import Facts
 from protocols.sasl import SaslServer
@@ -90,6 +91,8 @@ class Server(Watcher):
             self._allow_auto_creation(config)
             for _ in self.broker.recover():
                 await asyncio.sleep(0)
+            for host in self.broker.hosts.values():
+                self._mqtt_sessions.system_topics[host] = SystemTopics(host, __version__, config.mqtt.sys_interval)
             await self._listen()
             self._manage()
             self.gateway = Gateway(self.broker)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from broker.virtualhost import VirtualHost
 from protocols.mqtt.opening import Connect
 from protocols.mqtt.publish import Will
 from protocols.mqtt.session import Session
+from protocols.mqtt.system_topics import SystemTopics
 
 if TYPE_CHECKING:
     from protocols.mqtt.connection import Connection
@@ -17,6 +19,7 @@ class Sessions:
 
     def __init__(self) -> None:
         self._sessions: dict[tuple[str, str], Session] = {}
+        self.system_topics: dict[VirtualHost, SystemTopics] = {}  # of each virtual host
 
     def open(self, connection: Connection, connect: Connect, will: Will | None) -> tuple[Session, bool]:
         """The session for a client that has logged in, and whether it was there before (session present).

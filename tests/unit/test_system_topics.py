@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from broker_kit import Reader, Running
 
+import protocols.mqtt.convert  # noqa: F401 - registers itself
 from broker.management import ManagedConnection
 from broker.message import Message
 from protocols.mqtt.content import body_pieces, topic
