@@ -20,8 +20,8 @@ help: ## list the targets
 run: build ## start a broker on 127.0.0.1:5672 (CONFIG=dragoman.toml for a configuration of your own)
 	$(BIN)/dragoman serve $(if $(CONFIG),--config $(CONFIG))
 
-test: build $(VENV)/tested-with ## run the tests (ARGS="-k queue -x" for pytest)
-	$(PYTEST) $(ARGS)
+test: build $(VENV)/tested-with ## run the tests, two files at a time (ARGS="-k queue -x" for pytest)
+	$(PYTEST) $(or $(ARGS),-n 2 --dist loadfile)
 
 interop: build $(VENV)/tested-with ## drive the broker with clients in Node, Java (JMS too) and Go
 	$(BIN)/python tests/conformance/run_interop.py $(ARGS)

@@ -48,6 +48,11 @@ def client(target: Target) -> Iterator[BlockingConnection]:
     connection.close()
 
 
+def arrived(channel: BlockingChannel, queue: str) -> None:
+    """What was published is in the queue."""
+    channel.queue_declare(queue, passive=True)
+
+
 def received(receiver: Any) -> list[str]:
     """All that comes. (What is there already.)"""
     found: list[str] = []
@@ -92,6 +97,7 @@ def test_last_values_are_browsed(client: BlockingConnection, channel: BlockingCh
     for value in ("a1", "b1", "a2", "c1", "b2"):
         publish(channel, queue, value, {key: value[0]})
     publish(channel, queue, "without")
+    arrived(channel, queue)
     browser = client.create_receiver(queue, options=Copy(), credit=100)
     assert received(browser) == ["a2", "c1", "b2", "without"]
     publish(channel, queue, "c2", {key: "c"})
@@ -149,6 +155,7 @@ def test_sorted(client: BlockingConnection, channel: BlockingChannel, declare: C
     queue = declare({"qpid.queue_sort_key": "key"})
     for key in ("c", "a", "", "b", "10", "9", None, "a"):
         publish(channel, queue, f"{key}", {} if key is None else {"key": key})
+    arrived(channel, queue)
     assert received(client.create_receiver(queue, options=Copy(), credit=100)) == [
         "None", "", "10", "9", "a", "a", "b", "c"]
     chosen = client.create_receiver(queue, options=Selector("key IN ('c', 'b', '9')"), credit=5)

@@ -113,7 +113,7 @@ def test_nobody_to_notify(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(("usec", "pid", "seconds"), [
     ("", None, 0.0), ("2000000", None, 1.0), ("2000000", str(os.getpid()), 1.0), ("2000000", "1", 0.0),
-    ("soon", None, 0.0)])
+    ("soon", None, 0.0)], ids=["unset", "anybody", "us", "another", "nonsense"])
 def test_watchdog_interval(monkeypatch: pytest.MonkeyPatch, usec: str, pid: str | None, seconds: float) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", usec)
     monkeypatch.delenv("WATCHDOG_PID", raising=False)

@@ -42,7 +42,7 @@ def test_every_verifier_has_its_own_salt_and_hides_the_password(scheme: str) -> 
     assert "correct" not in made[0]
 
 
-@pytest.mark.parametrize("text, password", FOREIGN)
+@pytest.mark.parametrize("text, password", FOREIGN, ids=range(len(FOREIGN)))
 def test_verifiers_that_others_made_are_read(text: str, password: str) -> None:
     verifier = parse_verifier(text)
     assert verifier.text == text
