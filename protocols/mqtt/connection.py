@@ -440,7 +440,7 @@ class Connection(FrontEnd):
                 raise malformed("the first packet is no CONNECT")
             try:
                 self.level = level_of(data, at, stop)
-                connect = Connect(read(PACKETS[CONNECT], self.level, flags, data, at, stop))
+                connect = Connect(read(PACKETS[CONNECT], V31, flags, data, at, stop))
             except UnsupportedProtocol as error:
                 self.level = V5 if self.level >= V5 else V311
                 raise MqttError(UNSUPPORTED_VERSION, str(error)) from None

@@ -19,6 +19,7 @@ from tests import peers
 from tests.wire import Channel, Client, Peer, Refusal
 from tests.wire010 import Client010
 from tests.wire10 import Client10
+from tests.wire_mqtt import MqttClient
 
 PEER = os.environ.get("DRAGOMAN_PEER", "")
 PLUGINS = ["rabbitmq_consistent_hash_exchange", "rabbitmq_random_exchange"]
@@ -105,6 +106,32 @@ def connect010(peer: Peer) -> Iterator[Callable[..., Client010]]:
     yield connect010
     for client in clients:
         client.vanish()
+
+
+@pytest.fixture
+def dial_mqtt(peer: Peer) -> Iterator[Callable[..., MqttClient]]:
+    """Makes connections of MQTT on which nothing was sent yet; the arguments are those of `MqttClient`."""
+    clients: list[MqttClient] = []
+
+    def dial_mqtt(level: int = 4) -> MqttClient:
+        clients.append(MqttClient(peer, level))
+        return clients[-1]
+
+    yield dial_mqtt
+    for client in clients:
+        client.drop()
+
+
+@pytest.fixture
+def connect_mqtt(dial_mqtt: Callable[..., MqttClient]) -> Callable[..., MqttClient]:
+    """Makes connections of MQTT; the arguments are those of `MqttClient.connect`, and its level."""
+
+    def connect_mqtt(client_id: str = "", level: int = 4, **options: Any) -> MqttClient:
+        client = dial_mqtt(level)
+        client.connect(client_id, **options)
+        return client
+
+    return connect_mqtt
 
 
 @pytest.fixture
