@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -43,6 +44,68 @@ async def dial(place: Place, protocol: Callable[[], P], seconds: float) -> P:
     except (OSError, EOFError) as error:
         raise EndError(f"{place}: {reason(error, seconds)}") from None
     return made
+
+
+async def dial_socket(place: Place, seconds: float) -> socket.socket:
+    """A connected socket that does not block, with TLS where it is to be: for libraries that read and write themselves.
+
+    Raises: EndError.
+    """
+    loop = asyncio.get_running_loop()
+    made: socket.socket | None = None
+    try:
+        async with asyncio.timeout(seconds):
+            for family, kind, number, _, address in await loop.getaddrinfo(
+                    place.host, place.port, type=socket.SOCK_STREAM):
+                made = socket.socket(family, kind, number)
+                made.setblocking(False)
+                try:
+                    await loop.sock_connect(made, address)
+                    break
+                except OSError as error:
+                    made.close()
+                    refused = error
+            else:
+                raise refused
+            if place.tls is not None:
+                made = await _handshake(made, place)
+            return made
+    except BaseException as error:
+        if made is not None:
+            made.close()
+        if isinstance(error, OSError | EOFError):
+            raise EndError(f"{place}: {reason(error, seconds)}") from None
+        raise
+
+
+async def _handshake(plain: socket.socket, place: Place) -> ssl.SSLSocket:
+    """Raises: OSError."""
+    assert place.tls is not None
+    loop = asyncio.get_running_loop()
+    made = place.tls.wrap_socket(plain, server_hostname=place.server_name, do_handshake_on_connect=False)
+    try:
+        while True:
+            ready = loop.create_future()
+            try:
+                made.do_handshake()
+                return made
+            except ssl.SSLWantReadError:
+                add, remove = loop.add_reader, loop.remove_reader
+            except ssl.SSLWantWriteError:
+                add, remove = loop.add_writer, loop.remove_writer
+            add(made.fileno(), _set, ready)
+            try:
+                await ready
+            finally:
+                remove(made.fileno())
+    except BaseException:
+        made.close()
+        raise
+
+
+def _set(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
 
 
 async def within(awaitable: Awaitable[T], seconds: float, what: str) -> T:

@@ -12,7 +12,7 @@ from interop.amqp010.errors import AddressError
 
 @dataclass(frozen=True)
 class Target:
-    """A server. virtual_host: "" for its default."""
+    """A server. virtual_host: "" for its default; server_name: of its certificate, "" for the host."""
 
     host: str
     port: int
@@ -20,6 +20,7 @@ class Target:
     password: str
     virtual_host: str
     context: tls.SSLContext | None
+    server_name: str = ""
 
 
 def parse_url(url: str, context: tls.SSLContext | None) -> Target:

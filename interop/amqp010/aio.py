@@ -24,9 +24,21 @@ from interop.amqp010.commands import Command
 from interop.amqp010.errors import AddressError, AuthenticationFailed, ConnectionError_, Detached, Error, Timeout
 from interop.amqp010.links import Receiver, Sender
 from interop.amqp010.message import Message
+from interop.amqp010.observer import Observer
 from interop.amqp010.sasl import Login
-from interop.amqp010.session import DETACHED, ENDED, Attached, Delivery, Flowing, Pending, SessionEnded, Settled
+from interop.amqp010.session import (
+    DETACHED,
+    ENDED,
+    Answered,
+    Attached,
+    Delivery,
+    Flowing,
+    Pending,
+    SessionEnded,
+    Settled,
+)
 from interop.amqp010.session import Session as Core
+from interop.amqp010.wire import Wire
 
 T = TypeVar("T")
 
@@ -64,30 +76,6 @@ async def connect(url: str, *, ssl: tls.SSLContext | None = None, timeout: float
     return made
 
 
-class Wire(asyncio.Protocol):
-    """A transport of a connection, which may have others after it."""
-
-    def __init__(self, owner: Connection, core: connection.Connection) -> None:
-        self.owner = owner
-        self.core = core
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.owner.made(self.core, cast(asyncio.Transport, transport))
-
-    def data_received(self, data: bytes) -> None:
-        self.owner.happened(self.core, self.core.receive(data, asyncio.get_running_loop().time()))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        why = str(exc) if exc else "the other side ended the connection"
-        self.owner.happened(self.core, self.core.lost(why))
-
-    def pause_writing(self) -> None:
-        self.owner.is_writable.clear()
-
-    def resume_writing(self) -> None:
-        self.owner.is_writable.set()
-
-
 class Connection:
     """Made by `connect`. error: why it is closed for good, if it did not want to be."""
 
@@ -104,7 +92,7 @@ class Connection:
         self._transport: asyncio.Transport | None = None
         self._core: connection.Connection | None = None
         self._opened: asyncio.Future[None] = self._loop.create_future()
-        self._done: asyncio.Future[None] = self._loop.create_future()  # closed for good
+        self.done: asyncio.Future[None] = self._loop.create_future()  # closed for good
         self.is_writable = asyncio.Event()
         self._closing = False
         self._sessions: dict[Core, Session] = {}
@@ -119,7 +107,7 @@ class Connection:
         login = Login(target.user, target.password, self.mechanisms, external=target.context is not None)
         core = self._core = connection.Connection(login, target.virtual_host, **self.options)
         self._opened = self._loop.create_future()
-        name = target.host if target.context is not None else None
+        name = (target.server_name or target.host) if target.context is not None else None
         try:
             made = self._loop.create_connection(lambda: Wire(self, core), target.host, target.port,
                                                 ssl=target.context, server_hostname=name)
@@ -139,8 +127,7 @@ class Connection:
         when it is committed. Raises: Error.
         """
         core = self._open_core()
-        if timeout is None:
-            timeout = KEPT if self._reconnect else 0
+        timeout = timeout if timeout is not None else KEPT if self._reconnect else 0
         made = Session(self, core.attach(name or str(uuid.uuid4()), timeout))
         self._sessions[made.core] = made
         self.flush()
@@ -156,12 +143,12 @@ class Connection:
         if self._coming_back is not None:
             self._coming_back.cancel()
             self._end(None)
-        if self._core is not None and not self._done.done():
+        if self._core is not None and not self.done.done():
             self._core.close()
             self._handle(self._core.take_events())
             self.flush()
             with contextlib.suppress(Timeout):
-                await within(asyncio.shield(self._done), self.timeout, "to close")
+                await within(asyncio.shield(self.done), self.timeout, "to close")
         self._abandon()
 
     async def __aenter__(self) -> Self:
@@ -181,8 +168,13 @@ class Connection:
 
     async def writable(self, seconds: float) -> None:
         """Wait until the socket takes more, if it is full."""
-        if not self.is_writable.is_set() and not self._done.done():
+        if not self.is_writable.is_set() and not self.done.done():
             await within(self.is_writable.wait(), seconds, "to send")
+
+    def writable_again(self) -> None:
+        self.is_writable.set()
+        for session in list(self._sessions.values()):
+            session.observer.flowing()
 
     def forget(self, core: Core) -> None:
         self._sessions.pop(core, None)
@@ -221,15 +213,15 @@ class Connection:
             transport.close()
 
     def _open_core(self) -> connection.Connection:
-        if self._core is None or self._core.state != connection.OPEN:
-            raise self.error or ConnectionError_("the connection is not open")
-        return self._core
+        if self._core is not None and self._core.state == connection.OPEN:
+            return self._core
+        raise self.error or ConnectionError_("the connection is not open")
 
     # Events
 
     def _handle(self, events: list[connection.Event]) -> None:
         for event in events:
-            if isinstance(event, Delivery | Flowing | Attached | SessionEnded):
+            if isinstance(event, Delivery | Flowing | Attached | SessionEnded | Answered):
                 session = self._sessions.get(event.session)
                 if session is not None:
                     session.handle(event)
@@ -298,8 +290,8 @@ class Connection:
         for session in list(self._sessions.values()):
             session.end(error or Detached("the connection is closed"))
         self.is_writable.set()
-        if not self._done.done():
-            self._done.set_result(None)
+        if not self.done.done():
+            self.done.set_result(None)
 
 
 class Session:
@@ -313,6 +305,7 @@ class Session:
         self.unacknowledged: dict[int, Delivery] = {}  # fetched and not settled yet, by number
         self._waiters: dict[Pending[Any], asyncio.Future[Any]] = {}
         self._receivers: dict[str, Receiver] = {}
+        self.observer = Observer()
 
     @property
     def name(self) -> str:
@@ -387,7 +380,7 @@ class Session:
         elif subject is not None:
             raise AddressError(f"{name} is a queue: it has no subjects")
         made = Receiver(self, queue, capacity)
-        self._receivers[made.destination] = made
+        self.add(made)
         await self.call(commands.message_subscribe(
             queue, made.destination, commands.EXPLICIT if reliable and not browse else commands.NONE,
             commands.NOT_ACQUIRED if browse else commands.PRE_ACQUIRED, exclusive, arguments=arguments))
@@ -461,22 +454,25 @@ class Session:
 
     # What the connection and links do
 
-    def handle(self, event: Delivery | Flowing | Attached | SessionEnded) -> None:
+    def handle(self, event: Delivery | Flowing | Attached | SessionEnded | Answered) -> None:
         if isinstance(event, Delivery):
-            receiver = self._receivers.get(event.destination)
-            if receiver is not None:
+            if (receiver := self._receivers.get(event.destination)) is not None:
                 receiver.arrived(event)
         elif isinstance(event, Attached):
             self.attached.set()
         elif isinstance(event, Flowing):
             self.flowing.set()
+            self.observer.flowing()
+        elif isinstance(event, Answered):
+            self.observer.answered(event)
         else:
             self.end(event.error)
 
     def settled(self, pending: Pending[Any]) -> bool:
         """A command is done or failed: whether somebody waits for it."""
-        waiter = self._waiters.pop(pending, None)
-        if waiter is not None and not waiter.done():
+        if self.observer.settled(pending):
+            return True
+        if (waiter := self._waiters.pop(pending, None)) is not None and not waiter.done():
             waiter.set_result(None)
         return waiter is not None
 
@@ -490,6 +486,10 @@ class Session:
         self.flowing.set()
         for receiver in self._receivers.values():
             receiver.wake()
+        self.observer.ended(self.core.error or error)
+
+    def add(self, receiver: Receiver) -> None:
+        self._receivers[receiver.destination] = receiver
 
     def drop(self, receiver: Receiver) -> None:
         self._receivers.pop(receiver.destination, None)

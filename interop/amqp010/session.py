@@ -8,6 +8,7 @@ first command should be an execution.sync, and nothing else be sent before that 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from interop.amqp010.commands import NONE, Command
@@ -144,6 +145,7 @@ class Session:
         self.stopped: set[str] = set()  # destinations that the other side wants nothing more for at present
         self.pending: dict[int, Pending[Any]] = {}  # not completed, by number, in order
         self.known_to_peer = False  # it was attached before
+        self.decode: Callable[[bytes, bytes], Message] = Message.decode  # of header and body; may raise Malformed
         self._connection: Connection | None = None
         self._channel = 0
         self._next_out = 0
@@ -396,7 +398,7 @@ class Session:
         if self.state == ENDED:
             return
         if code == _TRANSFER:
-            message = Message.decode(header, body)
+            message = self.decode(header, body)
             message.delivery = Delivery(self, number, fields, message)
             self._connection.events.append(message.delivery)
             return
