@@ -24,7 +24,7 @@ class Commands(click.Group):
     elsewhere = {"send": "dragoman.cli_messages", "receive": "dragoman.cli_messages",
                  "queue": "dragoman.cli_manage", "exchange": "dragoman.cli_manage", "binding": "dragoman.cli_manage",
                  "stat": "dragoman.cli_manage", "events": "dragoman.cli_manage", "store": "dragoman.cli_store",
-                 "user": "dragoman.cli_user", "import": "dragoman.cli_import"}
+                 "user": "dragoman.cli_user", "import": "dragoman.cli_import", "export": "dragoman.cli_import"}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*self.commands, *self.elsewhere]
@@ -32,7 +32,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in self.elsewhere:
             module = __import__(self.elsewhere[cmd_name], fromlist=[cmd_name])
-            command: click.Command = getattr(module, "import_group" if cmd_name == "import" else cmd_name)
+            command: click.Command = getattr(module, cmd_name, None) or getattr(module, f"{cmd_name}_group")
             return command
         return super().get_command(ctx, cmd_name)
 

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
+import ssl
 from collections import Counter
 from decimal import Decimal
 from typing import Any
 
 import click
 
+from broker.passwords import Verifier
 from broker.users import PasswordFile
 from dragoman.cli import CONFIG_OPTION
 from dragoman.cli_manage import broker_options
 from dragoman.cli_messages import run
 from dragoman.config import ConfigError, load
 from dragoman.config_files import reason
-from dragoman.importing import carry_out, only, show
+from dragoman.importing import carry_out, gather, only, show
+from interop.migration import qmf
 from interop.migration.plan import Plan
+from interop.migration.qmf import plan_of
+from interop.migration.qpid_config import NotUnderstood, read_text
 from interop.migration.rabbitmq import BadDefinitions, read_definitions
+from interop.migration.to_rabbitmq import definitions
 
 INCOMPLETE = 3
 """The exit code that says that something was left out."""
@@ -69,6 +77,115 @@ def import_rabbitmq(file: str, dry_run: bool, host: str | None, maps: tuple[str,
     except BadDefinitions as error:
         raise click.ClickException(f"{file}: these are no definitions of RabbitMQ: {error}") from None
     finish(plan, dry_run, host, names, users_path, config_path, url, ca)
+
+
+@import_group.command("qpidd")
+@click.argument("source", metavar="URL|FILE")
+@DRY_OPTION
+@MAP_OPTION
+@CONFIG_OPTION
+@broker_options
+def import_qpidd(source: str, dry_run: bool, maps: tuple[str, ...], config_path: str | None, url: str,
+                 ca: str | None) -> None:
+    """Take over what a qpidd has.
+
+    URL is that of a qpidd that runs, amqp://user:password@host:port: it is asked through its management (QMF) over AMQP
+    0-10. FILE has what qpid-config prints, or a script of qpid-config's commands; - is standard input:
+
+    \b
+    dragoman import qpidd amqp://guest:guest@old.example
+    (qpid-config exchanges; qpid-config queues; qpid-config exchanges -r) > old.txt; dragoman import qpidd old.txt
+
+    Exchanges, queues and bindings are made in the broker at --url. Users are not taken over: qpidd's passwords are in
+    a database of Cyrus SASL, which gives them away to nobody; `dragoman user add` makes users. A qpidd has one virtual
+    host: it is / here, or --map /=NAME.
+    """
+    names = _names(maps)
+    if source.startswith(("amqp://", "amqps://")):
+        plan = _ask_qpidd(source, ca)
+    else:
+        try:
+            plan = read_text(_read(source).decode("utf-8", "replace"))
+        except NotUnderstood as error:
+            raise click.ClickException(f"{source}: {error}") from None
+    plan.remark("users", "qpidd's passwords cannot be read from its SASL database: `dragoman user add` makes users")
+    finish(plan, dry_run, None, names, None, config_path, url, ca)
+
+
+def _ask_qpidd(url: str, ca: str | None) -> Plan:
+    try:
+        context = ssl.create_default_context(cafile=ca) if url.startswith("amqps://") else None
+        return plan_of(asyncio.run(qmf.read(url, ssl=context)))
+    except OSError as error:
+        raise click.ClickException(f"{ca}: {reason(error)}") from None
+    except qmf.ERRORS as error:
+        raise click.ClickException(f"{_shown(url)}: {error}") from None
+    except KeyboardInterrupt:
+        raise click.exceptions.Exit(130) from None
+
+
+def _shown(url: str) -> str:
+    """A URL without its password."""
+    return re.sub(r"//[^@/]*@", "//", url)
+
+
+@click.group("export")
+def export_group() -> None:
+    """Write what a running broker has, for another one.
+
+    \b
+    dragoman export rabbitmq definitions.json --users-file users
+    rabbitmqctl import_definitions definitions.json
+    """
+
+
+@export_group.command("rabbitmq")
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True), default="-")
+@click.option("--virtual-host", "hosts", multiple=True, metavar="NAME", help="A virtual host to export; may be given "
+              "several times.  [default: that of the URL]")
+@click.option("--exchange-type", "kinds", multiple=True, metavar="TYPE", help="A type of exchange that a plugin "
+              "provides there, such as x-consistent-hash; may be given several times.")
+@click.option("--users-file", "users_path", metavar="FILE", help="Password file with the users; default: "
+              "authentication.users_file of --config. None at all: no users.")
+@CONFIG_OPTION
+@broker_options
+def export_rabbitmq(file: str, hosts: tuple[str, ...], kinds: tuple[str, ...], users_path: str | None,
+                    config_path: str | None, url: str, ca: str | None) -> None:
+    """Write definitions that RabbitMQ imports (3.10 or newer).
+
+    FILE gets them; - is standard output. Options of Qpid's kind go under RabbitMQ's names, arguments that were policies
+    are policies again, users whose passwords came from RabbitMQ keep them. What RabbitMQ has no place for is listed.
+
+    Exit codes: 0 all was written, 1 failed, 2 wrong command line, 3 something was left out.
+    """
+    plan = Plan()
+    users = _users(users_path, config_path)
+
+    async def work() -> int:
+        await gather(plan, url, ca, hosts)
+        return 0
+    run(work())
+    document = json.dumps(definitions(plan, users, kinds), indent=2, default=str) + "\n"
+    try:
+        with click.open_file(file, "w", encoding="utf-8") as output:
+            output.write(document)
+    except OSError as error:
+        raise click.ClickException(f"{file}: {error.strerror or reason(error)}") from None
+    show(plan, Counter(Host=len(plan.hosts), User=len(users), Exchange=len(plan.exchanges), Queue=len(plan.queues),
+                       Binding=len(plan.bindings)), "Of", lambda text: click.echo(text, err=True))
+    raise click.exceptions.Exit(INCOMPLETE if plan.left_out else 0)
+
+
+def _users(path: str | None, config_path: str | None) -> dict[str, Verifier]:
+    try:
+        path = path or load(config_path).authentication.users_file
+        if not path:
+            return {}
+        file = PasswordFile(path)
+        file.load()
+    except (ConfigError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+    return {name: verifier for name in file.names() if (verifier := file.verifier(name)) is not None}
 
 
 def finish(plan: Plan, dry_run: bool, host: str | None, names: dict[str, str], users_path: str | None,
@@ -151,10 +268,14 @@ def _names(maps: tuple[str, ...]) -> dict[str, str]:
 def _json(path: str) -> Any:
     """What a file of JSON says; fractions as decimals, which a table of 0-9-1 has."""
     try:
-        with click.open_file(path, "rb") as file:
-            content = file.read()
-        return json.loads(content, parse_float=Decimal)
-    except OSError as error:
-        raise click.ClickException(f"{path}: {error.strerror or reason(error)}") from None
+        return json.loads(_read(path), parse_float=Decimal)
     except (ValueError, RecursionError) as error:
         raise click.ClickException(f"{path}: is not JSON: {error}") from None
+
+
+def _read(path: str) -> bytes:
+    try:
+        with click.open_file(path, "rb") as file:
+            return bytes(file.read())
+    except OSError as error:
+        raise click.ClickException(f"{path}: {error.strerror or reason(error)}") from None

@@ -14,7 +14,9 @@ from typing import Any
 import click
 
 from dragoman.cli_client import Client, ClientError, parameters
+from dragoman.cli_qmf import Console
 from interop.migration.plan import Binding, Exchange, Plan, Queue
+from interop.migration.qmf import KINDS, plan_of
 
 CHANNELS = 16
 """Declarations that are under way at a time: each waits until it is durable."""
@@ -107,6 +109,20 @@ def _call(item: Item) -> tuple[str, dict[str, Any]]:
                               "arguments": item.arguments}
     return "exchange_bind", {"destination": item.destination, "source": item.source, "routing_key": item.key,
                              "arguments": item.arguments}
+
+
+async def gather(plan: Plan, url: str, ca: str | None, hosts: Sequence[str]) -> None:
+    """Add to the plan what there is in these virtual hosts of a running broker; in none, in that of the URL.
+
+    Raises: ClientError.
+    """
+    for host in hosts or (parameters(url, ca).virtual_host,):
+        to = parameters(url, ca)
+        to.virtual_host = host
+        async with Console(to) as console:
+            found = plan_of({kind: await console.objects(kind) for kind in KINDS}, host)
+        for name in ("hosts", "exchanges", "queues", "bindings", "left_out"):
+            getattr(plan, name).extend(getattr(found, name))
 
 
 def only(plan: Plan, host: str) -> Plan:

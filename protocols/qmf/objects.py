@@ -199,6 +199,18 @@ def _binding(host: VirtualHost, source: str, queue: str, key: str, arguments: di
         "arguments": model_map(arguments)})
 
 
+def _exchange_bindings(host: VirtualHost, facts: Facts) -> Objects:
+    for binding in host.broker.management.bindings(host):
+        if binding.exchange is not None:
+            source, target = plain_text(binding.source.name), plain_text(binding.exchange.name)
+            key = plain_text(binding.routing_key)
+            yield _lasting(host, "exchangebinding",
+                           f"{object_name('exchange', source)},{object_name('exchange', target)},{key}", {
+                               "exchangeRef": reference("exchange", source),
+                               "destinationRef": reference("exchange", target), "bindingKey": key,
+                               "arguments": model_map(binding.arguments)})
+
+
 def _connections(host: VirtualHost, facts: Facts) -> Objects:
     for connection in host.broker.management.connections_of(host):
         properties = connection.properties
@@ -251,7 +263,8 @@ def _nothing(host: VirtualHost, facts: Facts) -> Objects:
 
 OBJECTS: dict[str, Callable[[VirtualHost, Facts], Objects]] = {
     "system": _systems, "memory": _memories, "broker": _brokers, "vhost": _hosts, "queue": _queues,
-    "exchange": _exchanges, "binding": _bindings, "subscription": _subscriptions, "connection": _connections,
+    "exchange": _exchanges, "binding": _bindings, "exchangebinding": _exchange_bindings,
+    "subscription": _subscriptions, "connection": _connections,
     "session": _sessions, "link": _nothing, "bridge": _nothing}
 """The objects of each class of the schema."""
 

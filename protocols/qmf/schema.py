@@ -146,6 +146,10 @@ _CLASSES = [
         Property("queueRef", "objId", READ_CREATE, True, refers_to="Queue"),
         Property("bindingKey", "lstr", READ_CREATE, True), Property("arguments", "map", READ_CREATE),
         Property("origin", "sstr", READ_ONLY, optional=True)], [], {}),
+    SchemaClass("exchangebinding", False, [  # ours: qpidd has none from exchange to exchange
+        Property("exchangeRef", "objId", READ_CREATE, True, refers_to="Exchange"),
+        Property("destinationRef", "objId", READ_CREATE, True, refers_to="Exchange"),
+        Property("bindingKey", "lstr", READ_CREATE, True), Property("arguments", "map", READ_CREATE)], [], {}),
     SchemaClass("subscription", False, [
         Property("sessionRef", "objId", READ_CREATE, True, refers_to="Session"),
         Property("queueRef", "objId", READ_CREATE, True, refers_to="Queue"),
