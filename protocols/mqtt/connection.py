@@ -246,6 +246,8 @@ class Connection(FrontEnd):
             stop = begin + size
             kind = first >> 4
             if size > _LONGEST_OTHER:
+                if self.state == _NEW:
+                    self.level = level_of(data, begin, end)
                 self._check_size(kind, stop - at)
             elif stop - at > self.settings.packet_max:
                 raise MqttError(PACKET_TOO_LARGE, f"a packet of {stop - at} bytes")
@@ -385,6 +387,8 @@ class Connection(FrontEnd):
         if flags != what.flags:
             raise malformed(f"{what.name} with flags {flags}")
         found = read(what, self.level, flags, data, at, stop)
+        if found.get("reason", SUCCESS) not in what.reasons and what.reasons:
+            raise wrong(f"{what.name} with reason code {found['reason']:#04x}")
         session = self.session
         assert session is not None
         if PUBACK <= kind <= PUBCOMP:

@@ -74,12 +74,13 @@ class Field:
 
 class Packet:
     """A type of packet. flags: the lower half of its first byte, -1 when that says something; from_client and
-    from_server: who may send it; since: the level that it came with."""
+    from_server: who may send it; since: the level that it came with; reasons: the reason codes that it may have, as
+    far as clients send it."""
 
-    __slots__ = ("code", "name", "flags", "from_client", "from_server", "since", "fields")
+    __slots__ = ("code", "name", "flags", "from_client", "from_server", "since", "fields", "reasons")
 
     def __init__(self, code: int, name: str, flags: int, from_client: bool, from_server: bool, since: int,
-                 fields: list[Field]) -> None:
+                 fields: list[Field], reasons: bytes = b"") -> None:
         self.code = code
         self.name = name
         self.flags = flags
@@ -87,7 +88,12 @@ class Packet:
         self.from_server = from_server
         self.since = since
         self.fields = fields
+        self.reasons = frozenset(reasons)
 
+
+_TAKEN = b"\x00\x10\x80\x83\x87\x90\x91\x97\x99"  # of PUBACK and PUBREC
+_FOUND = b"\x00\x92"  # of PUBREL and PUBCOMP
+_GOOD_BYE = b"\x00\x04\x80\x81\x82\x83\x90\x93\x94\x95\x96\x97\x98\x99"
 
 _ID = Field("packet_id", U16)
 _PROPERTIES = Field("properties", PROPERTIES, since=V5)
@@ -102,18 +108,18 @@ PACKETS: Final[dict[int, Packet]] = {each.code: each for each in (
     Packet(CONNACK, "CONNACK", 0, False, True, V31, [Field("flags", U8), Field("reason", U8), _PROPERTIES]),
     Packet(PUBLISH, "PUBLISH", -1, True, True, V31, [
         Field("topic", TEXT), Field("packet_id", U16, 0x06), _PROPERTIES, Field("payload", REST)]),
-    Packet(PUBACK, "PUBACK", 0, True, True, V31, [_ID, *_REASON]),
-    Packet(PUBREC, "PUBREC", 0, True, True, V31, [_ID, *_REASON]),
-    Packet(PUBREL, "PUBREL", 2, True, True, V31, [_ID, *_REASON]),
-    Packet(PUBCOMP, "PUBCOMP", 0, True, True, V31, [_ID, *_REASON]),
+    Packet(PUBACK, "PUBACK", 0, True, True, V31, [_ID, *_REASON], _TAKEN),
+    Packet(PUBREC, "PUBREC", 0, True, True, V31, [_ID, *_REASON], _TAKEN),
+    Packet(PUBREL, "PUBREL", 2, True, True, V31, [_ID, *_REASON], _FOUND),
+    Packet(PUBCOMP, "PUBCOMP", 0, True, True, V31, [_ID, *_REASON], _FOUND),
     Packet(SUBSCRIBE, "SUBSCRIBE", 2, True, False, V31, [_ID, _PROPERTIES, Field("requests", REQUESTS)]),
     Packet(SUBACK, "SUBACK", 0, False, True, V31, [_ID, _PROPERTIES, Field("codes", CODES)]),
     Packet(UNSUBSCRIBE, "UNSUBSCRIBE", 2, True, False, V31, [_ID, _PROPERTIES, Field("filters", TEXTS)]),
     Packet(UNSUBACK, "UNSUBACK", 0, False, True, V31, [_ID, _PROPERTIES, Field("codes", CODES, since=V5)]),
     Packet(PINGREQ, "PINGREQ", 0, True, False, V31, []),
     Packet(PINGRESP, "PINGRESP", 0, False, True, V31, []),
-    Packet(DISCONNECT, "DISCONNECT", 0, True, True, V31, _REASON),
-    Packet(AUTH, "AUTH", 0, True, True, V5, _REASON),
+    Packet(DISCONNECT, "DISCONNECT", 0, True, True, V31, _REASON, _GOOD_BYE),
+    Packet(AUTH, "AUTH", 0, True, True, V5, _REASON, b"\x18\x19"),
 )}
 """By type."""
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from broker.users import Users
 from protocols.amqp091.frames import PROTOCOL_HEADERS, V091
-from protocols.detect import Unknown, protocol_header
+from protocols.detect import MQTT, Unknown, protocol_header
 from protocols.sasl import SaslServer, Success
 from tests.fuzz.session import Client, Session
 from tests.fuzz.session010 import Session010
@@ -94,7 +94,10 @@ def test_any_bytes_are_a_dialect_or_not(data: bytes) -> None:
     except Unknown:
         assert not any(known.startswith(data[:8]) for known in PROTOCOL_HEADERS)
     else:
-        assert header == data[:8] if header else len(data) < 8 and data[:4] == b"AMQP"[:len(data)]
+        if header == MQTT:
+            assert data[:1] == MQTT
+        else:
+            assert header == data[:8] if header else len(data) < 8 and data[:4] == b"AMQP"[:len(data)]
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "AMQPLAIN", "ANONYMOUS", "SCRAM-SHA-256", "none"])
