@@ -19,6 +19,8 @@ RETAIN: Final = 0x01
 QOS1: Final = 0x02
 QOS2: Final = 0x04
 NO_PROPERTIES: Final = b"\x00"
+LONGEST_STRING: Final = 65535
+"""Bytes that a string or binary data has at most (1.5.4)."""
 
 ONE_PIECE: Final = 65536
 """Payloads of at most so many bytes are kept with the rest."""
@@ -119,13 +121,3 @@ def body_pieces(message: Message) -> list[bytes]:
         return []
     return [message.native[len(message.native) - message.size:]]
 
-
-def length(size: int) -> bytes:
-    """A length as MQTT writes it: a variable byte integer (1.5.5)."""
-    if size < 128:
-        return bytes([size])
-    data = b""
-    while size >= 128:
-        data += bytes([size & 127 | 128])
-        size >>= 7
-    return data + bytes([size])

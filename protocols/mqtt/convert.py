@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from broker.message import CONVERTERS, MQTT, Address, Amendment, Converter, Message
 from broker.view import View
 from protocols.markers import LONGEST
 from protocols.mqtt import content
-from protocols.mqtt.content import Malformed, body_pieces
+from protocols.mqtt.content import LONGEST_STRING, Malformed, body_pieces
 from protocols.mqtt.properties import Properties, join, split
 from protocols.mqtt.replies import response_topic
 from protocols.mqtt.texts import TEXTS
 from protocols.mqtt.translate import TTL, USER_PROPERTIES, deaths_entry, from_model, to_model, topic_for
 from protocols.reply_to import split_address
 from protocols.side_headers import tell_route
-
-_LONGEST: Final = 65535
 
 
 class MqttConverter(Converter):
@@ -116,7 +114,7 @@ def _amend(p: Properties, amendment: Amendment) -> None:
         _drop(p.pairs, TTL.encode())
     if amendment.reply_to is not None:
         topic = response_topic(*split_address(amendment.reply_to)).encode("utf-8", "replace")
-        if topic and len(topic) <= _LONGEST:
+        if topic and len(topic) <= LONGEST_STRING:
             p.response_topic = topic
             _drop(p.pairs, b"x-opt-reply-to")
     for name in amendment.drop_headers:
@@ -134,7 +132,7 @@ def _amend(p: Properties, amendment: Amendment) -> None:
     for name, data in entries.items():
         key = name.encode("utf-8", "replace")
         _drop(p.pairs, key)
-        if len(data) <= _LONGEST:
+        if len(data) <= LONGEST_STRING:
             p.pairs.append(key)
             p.pairs.append(data)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from broker.values import Byte, Int, same
+from broker.values import Byte, Int
 from broker.view import BYTES, NOTHING, SEQUENCES, VALUE, View
 from protocols import values10
 from protocols.bodies import BODY, CONTENT_TYPE, DATA_LENGTHS, JMS_TYPE
@@ -41,7 +41,8 @@ def read_payload(view: View, headers: dict[str, Any], p: Properties, body: list[
         if content_type == AMQP and _read_amqp(view, b"".join(body)):
             _own_type(view, headers)
             return
-        if is_textual(content_type) or content_type is None and p.payload_format == 1 and p.content_type is None:
+        if _may_be_text(headers) and (is_textual(content_type) or content_type is None and p.payload_format == 1
+                                      and p.content_type is None):
             try:
                 view.value = b"".join(body).decode("utf-8")
                 view.kind, view.body = VALUE, []
@@ -50,15 +51,22 @@ def read_payload(view: View, headers: dict[str, Any], p: Properties, body: list[
             except UnicodeDecodeError:
                 pass
     text = view.kind == VALUE
-    if p.payload_format >= 0 and not (p.payload_format == 1 if text else p.payload_format == 0 and _pretends(view)):
+    if p.payload_format < 0:
+        if text:
+            view.annotations[PAYLOAD_FORMAT] = None
+    elif not text and (p.payload_format == 1 or not _pretends(view, headers)):
         view.annotations[PAYLOAD_FORMAT] = Int(p.payload_format)
-    elif text and p.payload_format < 0:
-        view.annotations[PAYLOAD_FORMAT] = None
     lengths = headers.get(DATA_LENGTHS)
     if not text and isinstance(lengths, list) and len(lengths) > 1 and all(
             type(length) is int and length >= 0 for length in lengths) and sum(lengths) == sum(map(len, body)):
         view.data_lengths = lengths
         del headers[DATA_LENGTHS]
+
+
+def _may_be_text(annotations: dict[str, Any]) -> bool:
+    """Whether it is not said to be a message of another kind, for JMS."""
+    kind = annotations.get(JMS_TYPE)
+    return type(kind) is not Byte or kind == 5
 
 
 def is_textual(content_type: str | None) -> bool:
@@ -181,12 +189,13 @@ def _as_json(value: Any) -> tuple[str, str] | None:
 def _write_bytes(view: View, kept: dict[str, Any], annotations: dict[str, Any], p: Properties) -> list[bytes]:
     if view.data_lengths:
         kept[DATA_LENGTHS] = list(view.data_lengths)
-    if _pretends(view):
+    if _pretends(view, annotations):
         p.payload_format = 0
         return view.body
     former = annotations.get(PAYLOAD_FORMAT)
     if type(former) is Int and (former == 0 or former == 1 and not (
-            view.content_type is None and RAW + "content-type" not in annotations and _is_utf8(view.body))):
+            view.content_type is None and RAW + "content-type" not in annotations and _may_be_text(annotations)
+            and _is_utf8(view.body))):
         p.payload_format = int(former)
         del annotations[PAYLOAD_FORMAT]
     return view.body
@@ -195,21 +204,23 @@ def _write_bytes(view: View, kept: dict[str, Any], annotations: dict[str, Any], 
 def _write_text(view: View, kept: dict[str, Any], annotations: dict[str, Any], p: Properties) -> str | None:
     p.payload_format = 1
     textual = is_textual(view.content_type)
-    if not same(annotations.get(JMS_TYPE), Byte(5)) or view.content_type is not None and not textual:
+    if JMS_TYPE not in annotations or not _may_be_text(annotations) or view.content_type is not None and not textual:
         kept[BODY] = "text"
         return view.content_type
-    del annotations[JMS_TYPE]
+    if type(annotations[JMS_TYPE]) is Byte:
+        del annotations[JMS_TYPE]
     if textual and PAYLOAD_FORMAT in annotations and annotations[PAYLOAD_FORMAT] is None:
         p.payload_format = -1
         del annotations[PAYLOAD_FORMAT]
     return view.content_type
 
 
-def _pretends(view: View) -> bool:
+def _pretends(view: View, annotations: dict[str, Any]) -> bool:
     """Whether bytes would be taken for something else, because their content type says so."""
     content_type = view.content_type
-    return content_type == AMQP and _read_amqp(View(), b"".join(view.body)) or is_textual(content_type) and _is_utf8(
-        view.body)
+    if content_type == AMQP:
+        return _read_amqp(View(), b"".join(view.body))
+    return is_textual(content_type) and _may_be_text(annotations) and _is_utf8(view.body)
 
 
 def _is_utf8(body: list[bytes]) -> bool:

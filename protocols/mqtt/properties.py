@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from protocols.mqtt.content import NO_PROPERTIES, Malformed, block_end, block_start, length, string
-
-PAYLOAD_FORMAT: Final = 0x01
-MESSAGE_EXPIRY: Final = 0x02
-CONTENT_TYPE: Final = 0x03
-RESPONSE_TOPIC: Final = 0x08
-CORRELATION_DATA: Final = 0x09
-USER_PROPERTY: Final = 0x26
+from protocols.mqtt.codec import (
+    CONTENT_TYPE,
+    CORRELATION_DATA,
+    MESSAGE_EXPIRY,
+    PAYLOAD_FORMAT,
+    RESPONSE_TOPIC,
+    USER_PROPERTY,
+    varint,
+)
+from protocols.mqtt.content import NO_PROPERTIES, Malformed, block_end, block_start, string
 
 
 class Properties:
@@ -90,4 +90,4 @@ def join(p: Properties) -> bytes:
     if not parts:
         return NO_PROPERTIES
     block = b"".join(parts)
-    return length(len(block)) + block
+    return varint(len(block)) + block

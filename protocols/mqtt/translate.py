@@ -12,10 +12,12 @@ import uuid
 from typing import Any, Final
 
 from broker.message import Address
-from broker.values import Int, UInt, ULong
+from broker.values import Int, UInt, ULong, same
 from broker.view import Death, View
 from protocols.deaths import write_death
+from protocols.markers import LONGEST, MARKER
 from protocols.mqtt import content
+from protocols.mqtt.content import LONGEST_STRING
 from protocols.mqtt.payloads import BODY_TYPES, read_payload, write_payload
 from protocols.mqtt.properties import Properties
 from protocols.mqtt.replies import reply_address, response_topic
@@ -58,11 +60,9 @@ TTL: Final = "x-opt-ttl"
 _CORRELATION, _CORRELATION_TYPE = "x-correlation-id", "x-correlation-id-type"
 _MESSAGE_ID, _MESSAGE_ID_TYPE = "x-message-id", "x-message-id-type"
 _USER = "x-user-id"
+_CONTENT_TYPE = "x-opt-content-type"
 _RESERVED: Final = frozenset([PRIORITY, TTL, BODY_TYPES, LONG_PROPERTIES, USER_PROPERTIES])
 
-_LONGEST: Final = 65535
-_SAFE: Final = 250
-"""Names of at most so many bytes mean the same to all dialects, if they do not begin with `x-`."""
 _OWN: Final = frozenset([SUBJECT, "JMSXGroupID", "JMSXGroupSeq"])
 
 _CONTROL: Final = re.compile(
@@ -90,7 +90,7 @@ def to_model(view: View, native: bytes, p: Properties, body: list[bytes]) -> boo
         _read_reply_to(view, headers, p.response_topic)
     _read_ids(view, headers, p.correlation)
     if not plain:
-        _read_own(view, headers)
+        _read_own(view, headers, p)
     read_payload(view, headers, p, body)
     if plain:
         view.headers = headers
@@ -125,7 +125,7 @@ def _read_pairs(pairs: list[bytes]) -> tuple[dict[str, Any], bool]:
         elif name in headers:
             plain = False
             continue
-        elif name in _OWN or len(pairs[at]) > _SAFE or not (name.isprintable() and value.isprintable()):
+        elif name in _OWN or len(pairs[at]) > LONGEST or not (name.isprintable() and value.isprintable()):
             plain = False
         headers.setdefault(name, value)
     if pieces:
@@ -162,14 +162,21 @@ def _uint(value: Any) -> Any:
 
 def _read_reply_to(view: View, headers: dict[str, Any], data: bytes) -> None:
     topic = data.decode("utf-8", "replace")
+    address = reply_address(topic)
     kept = headers.get("x-opt-reply-to")
-    if type(kept) is str and response_topic(*split_address(kept)) == topic and reply_address(topic) != kept:
+    if type(kept) is str and kept != address and _topic_of_address(kept) == data:
         view.reply_to = kept
         del headers["x-opt-reply-to"]
         return
-    view.reply_to = reply_address(topic)
-    if response_topic(*split_address(view.reply_to)) != topic:
+    view.reply_to = address
+    if _topic_of_address(address) != data:
         view.annotations[_RESPONSE_TOPIC] = topic
+
+
+def _topic_of_address(address: str) -> bytes | None:
+    """The response topic for answers to an address; None when that can be none."""
+    topic = response_topic(*split_address(address)).encode("utf-8", "surrogateescape")
+    return topic if topic and _is_clean(topic) else None
 
 
 def _read_ids(view: View, headers: dict[str, Any], data: bytes | None) -> None:
@@ -210,7 +217,7 @@ def _is_urn(text: str) -> bool:
         return False
 
 
-def _read_own(view: View, headers: dict[str, Any]) -> None:
+def _read_own(view: View, headers: dict[str, Any], p: Properties) -> None:
     """Take out of the headers what we, and only we, put there."""
     priority = headers.get(PRIORITY)
     if type(priority) is int and 0 <= priority < 256:
@@ -220,7 +227,13 @@ def _read_own(view: View, headers: dict[str, Any]) -> None:
     if type(subject) is str:
         view.subject = subject
         del headers[SUBJECT]
+    kept = headers.get(_CONTENT_TYPE)
+    foreign = view.content_type is None and type(kept) is str and (p.content_type is not None or _is_content_type(kept))
+    if foreign:
+        view.content_type = ""  # so it stays where it is
     read_kept(view, headers)
+    if foreign:
+        view.content_type = None
 
 
 # From the model.
@@ -249,33 +262,42 @@ def from_model(view: View) -> Written:
 
 
 def _restored(written: Written, listed: Any) -> bool:
-    """Whether a message has these user properties when it is all that the message is now: then it gets them, in their
+    """Whether a message with these user properties says just what the message says now: then it gets them, in their
     order. Anybody may have written the annotation, and changed the message since."""
     if type(listed) is not list or len(listed) % 2 or not all(type(each) is str for each in listed):
         return False
     pairs = [each.encode("utf-8", "surrogateescape") for each in listed]
-    if not all(len(each) <= _LONGEST and b"\0" not in each and is_text(each) for each in pairs):
+    if not all(_is_string(each) for each in pairs):
         return False
     p = written.properties
-    found = p.pairs
-    p.pairs = pairs
-    view = View()
     head = bytes([written.flags]) + written.who
-    to_model(view, head, p, written.payload)
-    again = _written(view, own_annotations(view))
-    other = again.properties
-    if written.flags == again.flags and written.who == again.who and _by_name(found) == _by_name(other.pairs) and (
-            written.payload == again.payload or b"".join(written.payload) == b"".join(again.payload)) and (
-            p.payload_format == other.payload_format and p.expiry == other.expiry
-            and p.content_type == other.content_type and p.response_topic == other.response_topic
-            and p.correlation == other.correlation):
+    now, then = View(), View()
+    to_model(now, head, p, written.payload)
+    found, p.pairs = p.pairs, pairs
+    to_model(then, head, p, written.payload)
+    then.annotations.pop(USER_PROPERTIES, None)
+    if _say_the_same(now, then):
         return True
     p.pairs = found
     return False
 
 
-def _by_name(pairs: list[bytes]) -> list[tuple[bytes, bytes]]:
-    return sorted(zip(pairs[::2], pairs[1::2], strict=True))
+_FIELDS: Final = ("priority", "ttl", "absolute_expiry_time", "creation_time", "message_id", "correlation_id", "user_id",
+                  "to", "subject", "reply_to", "content_type", "content_encoding", "group_id", "group_sequence",
+                  "reply_to_group_id", "app_id", "cluster_id", "kind", "value", "data_lengths")
+
+
+def _say_the_same(one: View, other: View) -> bool:
+    """Whether two messages are alike but for the order of headers and annotations."""
+    for field in _FIELDS:
+        if not same(getattr(one, field), getattr(other, field)):
+            return False
+    for first, second in ((one.headers, other.headers), (one.annotations, other.annotations)):
+        if len(first) != len(second) or not all(
+                name in second and same(value, second[name]) for name, value in first.items()):
+            return False
+    return b"".join(one.body) == b"".join(other.body) and [write_death(death) for death in one.deaths] == [
+        write_death(death) for death in other.deaths]
 
 
 def _written(view: View, annotations: dict[str, Any]) -> Written:
@@ -321,10 +343,10 @@ def _write_identity(view: View, headers: dict[str, Any], written: Written, kept:
     """Who has published it with MQTT. Gives the headers without that."""
     client_id = headers[CLIENT_ID]
     user = view.user_id
-    sound = user is None or user and len(user) <= _LONGEST and is_text(user)
+    sound = user is None or user and len(user) <= LONGEST_STRING and is_text(user)
     if type(client_id) is str and client_id:
         data = client_id.encode("utf-8", "surrogateescape")
-        if sound and len(data) <= _LONGEST and is_text(data):
+        if sound and len(data) <= LONGEST_STRING and is_text(data):
             written.who = content.identity(data, user or b"")
             return {name: value for name, value in headers.items() if name != CLIENT_ID}
     if user is not None:
@@ -336,20 +358,29 @@ def _write_content_type(content_type: str | None, p: Properties, kept: dict[str,
                         annotations: dict[str, Any]) -> None:
     if content_type is None:
         raw = annotations.get(RAW + "content-type") if annotations else None
-        if type(raw) is bytes and not is_text(raw, "content_type") and _is_clean(raw):
+        if type(raw) is bytes and not is_text(raw, "content_type") and _is_string(raw):
             del annotations[RAW + "content-type"]
             p.content_type = raw
         return
-    data = content_type.encode("utf-8", "surrogateescape")
-    if data.isascii() and _is_clean(data):
-        p.content_type = data
+    if _is_content_type(content_type):
+        p.content_type = content_type.encode()
     else:
-        kept["x-opt-content-type"] = content_type
+        kept[_CONTENT_TYPE] = content_type
+
+
+def _is_content_type(text: str) -> bool:
+    """Whether it is that in MQTT and in 1.0, which has a symbol there."""
+    return text.isascii() and len(text) <= LONGEST_STRING and "\0" not in text
+
+
+def _is_string(data: bytes) -> bool:
+    """Whether MQTT can carry it as one (1.5.4)."""
+    return len(data) <= LONGEST_STRING and data.find(0) < 0 and is_text(data)
 
 
 def _is_clean(data: bytes) -> bool:
     """Whether it is a string that every client takes."""
-    return len(data) <= _LONGEST and _CONTROL.search(data) is None and (data.isascii() or is_text(data))
+    return len(data) <= LONGEST_STRING and _CONTROL.search(data) is None and (data.isascii() or is_text(data))
 
 
 def _write_ttl(ttl: int, p: Properties, kept: dict[str, Any], annotations: dict[str, Any]) -> None:
@@ -366,20 +397,17 @@ def _write_ttl(ttl: int, p: Properties, kept: dict[str, Any], annotations: dict[
 def _write_reply_to(address: str | None, p: Properties, kept: dict[str, Any], annotations: dict[str, Any]) -> None:
     if address is None:
         return
-    topic = response_topic(*split_address(address))
+    topic = _topic_of_address(address)
     former = annotations.get(_RESPONSE_TOPIC) if annotations else None
-    if type(former) is str and former != topic and reply_address(former) == address:
+    if type(former) is str and reply_address(former) == address:
         data = former.encode("utf-8", "surrogateescape")
-        if len(data) <= _LONGEST and is_text(data) and b"\0" not in data:
+        if data != topic and _is_string(data):
             del annotations[_RESPONSE_TOPIC]
             p.response_topic = data
             return
-    data = topic.encode("utf-8", "surrogateescape")
-    if topic and _is_clean(data):
-        p.response_topic = data
-        if reply_address(topic) == address:
-            return
-    kept["x-opt-reply-to"] = address
+    p.response_topic = topic
+    if topic is None or reply_address(topic.decode()) != address:
+        kept["x-opt-reply-to"] = address
 
 
 def _write_ids(view: View, p: Properties, kept: dict[str, Any]) -> None:
@@ -404,7 +432,7 @@ def _write_ids(view: View, p: Properties, kept: dict[str, Any]) -> None:
     else:
         data = value
         kind = "binary" if is_text(data) else ""
-    if len(data) > _LONGEST or isinstance(value, str) and not is_text(data):
+    if len(data) > LONGEST_STRING or isinstance(value, str) and not is_text(data):
         kept[_CORRELATION] = value
         return
     p.correlation = data
@@ -452,22 +480,37 @@ def deaths_entry(deaths: list[Death]) -> bytes:
 
 def _write_pairs(entries: dict[str, bytes], pairs: list[bytes]) -> None:
     awkward: dict[str, str] = {}
+    marker: bytes | None = None
     for name, value in entries.items():
+        if name.startswith(MARKER):  # of the next one, with which it stays
+            marker = value
+            continue
         key = name.encode("utf-8", "surrogateescape")
-        if _is_clean(key) and len(value) <= _LONGEST and _CONTROL.search(value) is None:
+        if _is_clean(key) and _is_short(value) and (marker is None or _is_short(marker)):
+            if marker is not None:
+                pairs.append(MARKER.encode() + key)
+                pairs.append(marker)
             pairs.append(key)
             pairs.append(value)
         else:
+            if marker is not None:
+                awkward[MARKER + name] = marker.decode("utf-8")
             awkward[name] = value.decode("utf-8")
+        marker = None
     if awkward:
         text = dump_ascii(awkward).encode()
-        for at in range(0, len(text), _LONGEST):
+        for at in range(0, len(text), LONGEST_STRING):
             pairs.append(LONG_PROPERTIES.encode())
-            pairs.append(text[at:at + _LONGEST])
+            pairs.append(text[at:at + LONGEST_STRING])
+
+
+def _is_short(value: bytes) -> bool:
+    """Whether text fits into a property that every client takes."""
+    return len(value) <= LONGEST_STRING and _CONTROL.search(value) is None
 
 
 def topic_for(address: Address) -> bytes:
     """The topic that readers of MQTT see for a route: its key's, or else its exchange's name."""
-    topic = topic_of(address.routing_key or address.exchange)[:_LONGEST]
+    topic = topic_of(address.routing_key or address.exchange)[:LONGEST_STRING]
     return topic.encode("utf-8") or b"/"
 
