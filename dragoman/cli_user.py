@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import click
 
+from broker.passwords import ARGON2, SCHEMES, ScramVerifier
 from broker.users import PasswordFile
 from dragoman.cli import CONFIG_OPTION
 from dragoman.config import ConfigError, load
@@ -17,6 +18,10 @@ FILE_OPTION = click.option("--file", "-f", "path", metavar="FILE",
                            help="The password file; default: authentication.users_file of the configuration.")
 PASSWORD_OPTION = click.option("--password-stdin", "from_stdin", is_flag=True,
                                help="Read the password from standard input instead of asking for it.")
+
+SCHEME_OPTION = click.option("--scheme", type=click.Choice(SCHEMES), help="What the password is kept as: argon2, "
+                             "or as one of SCRAM's, so that clients can log in by that as well as by PLAIN.  "
+                             "[default: argon2, or the one of SCRAM that the user has]")
 
 
 @click.group()
@@ -36,12 +41,13 @@ def user() -> None:
 @FILE_OPTION
 @CONFIG_OPTION
 @PASSWORD_OPTION
-def add(name: str, path: str | None, config_path: str | None, from_stdin: bool) -> None:
+@SCHEME_OPTION
+def add(name: str, path: str | None, config_path: str | None, from_stdin: bool, scheme: str | None) -> None:
     """Add a user; the file is made when there is none."""
     with _file(path, config_path, new=True) as file:
         if name in file.names():
             raise click.ClickException(f"{name} exists already; `dragoman user password` changes the password")
-        file.set(name, _password(from_stdin))
+        file.set(name, _password(from_stdin), scheme or ARGON2)
         file.save()
     click.echo(f"{name} may log in", err=True)
 
@@ -51,12 +57,14 @@ def add(name: str, path: str | None, config_path: str | None, from_stdin: bool) 
 @FILE_OPTION
 @CONFIG_OPTION
 @PASSWORD_OPTION
-def password(name: str, path: str | None, config_path: str | None, from_stdin: bool) -> None:
+@SCHEME_OPTION
+def password(name: str, path: str | None, config_path: str | None, from_stdin: bool, scheme: str | None) -> None:
     """Give a user a new password."""
     with _file(path, config_path) as file:
         if name not in file.names():
             raise click.ClickException(f"there is no user {name}; `dragoman user add` makes one")
-        file.set(name, _password(from_stdin))
+        known = file.verifier(name)
+        file.set(name, _password(from_stdin), scheme or (known.scheme if isinstance(known, ScramVerifier) else ARGON2))
         file.save()
     click.echo(f"{name} has a new password", err=True)
 

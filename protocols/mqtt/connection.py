@@ -119,6 +119,7 @@ class Connection(FrontEnd):
         self._problem_information = True  # the client wants to be told reasons
         self._may_expire = False  # the session may outlive the connection
         self._method: str | None = None  # of enhanced authentication
+        self._exchanging = False  # a response is awaited
         self._host: VirtualHost | None = None
         self._incoming = Incoming(V311, "", "", 0)
         self._chunks: list[bytes] = []  # input that is not a whole packet yet
@@ -510,20 +511,22 @@ class Connection(FrontEnd):
             raise wrong("AUTH with another method than CONNECT had")
         data = properties.get(AUTHENTICATION_DATA)
         if found["reason"] == RE_AUTHENTICATE and self.state == _RUNNING:
+            self._exchanging = True
             self.sasl.close()
             self.sasl = self._make_sasl()
             self.sasl.start(self._method, data, self._logged_in)
-        elif found["reason"] == CONTINUE_AUTHENTICATION:
+        elif found["reason"] == CONTINUE_AUTHENTICATION and self._exchanging:
             self._wait()
             self.sasl.step(data or b"", self._logged_in)
         else:
-            raise wrong(f"AUTH with reason code {found['reason']:#04x}")
+            raise wrong(f"AUTH with reason code {found['reason']:#04x} cannot come now")
 
     def _logged_in(self, outcome: Outcome) -> None:
         """What SASL says, at once or when the password was checked."""
         if self.state == _CLOSED:
             return
         later = self._need > 0  # input has waited
+        self._exchanging = isinstance(outcome, Challenge)
         again = self.state == _RUNNING
         try:
             if isinstance(outcome, Challenge):
