@@ -98,7 +98,8 @@ def test_durations(text: str, seconds: int) -> None:
     ("[log]\nlevel = 'inf'", 'log.level is "inf"; it can be "debug", "info", "warning" or "error" '
                              '(did you mean "info"?)'),
     ("[authentication]\nmechanisms = ['PLAIM']", 'authentication.mechanisms has "PLAIM" in it; it can have "PLAIN", '
-                                                 '"AMQPLAIN", "SCRAM-SHA-1", "SCRAM-SHA-256" or "SCRAM-SHA-512" (did you mean "PLAIN"?)'),
+                                                 '"AMQPLAIN", "SCRAM-SHA-1", "SCRAM-SHA-256" or '
+                                                 '"SCRAM-SHA-512" (did you mean "PLAIN"?)'),
     ("[authentication]\nguest = 1", "authentication.guest is 1; it can be true or false"),
     ("[log]\nfile = 1", "log.file is 1; it must be text in quotes"),
     ('[log]\nfile = "a\\u0000"', "log.file has a NUL character in it"),
