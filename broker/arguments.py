@@ -109,6 +109,11 @@ QUEUE: Final = [
     Option("flow_resume_size", NUMBER, "Down to so many bytes, confirms are given again.",
            qpid=("qpid.flow_resume_size", "x-qpid-flow-resume-capacity"), unit="bytes", nil=True, default=-1,
            default_text="80 % of the stop mark"),
+    Option("deduplication", FLAG, "A message that the queue has had already is taken, and dropped: it is known by the "
+           "header `x-dragoman-id` or `x-deduplication-header`, else by its message-id.",
+           rabbit=("x-message-deduplication",), default=False),
+    Option("deduplication_window", NUMBER, "How many messages are remembered for that; in a durable queue they are "
+           "over restarts.", rabbit=("x-cache-size",), low=1, high=10_000_000, default=10_000),
     # Life.
     Option("expires", NUMBER, "The queue is deleted when nobody has used it for so long.",
            rabbit=("x-expires", "x-policy-expires"),

@@ -71,6 +71,7 @@ class Broker(LogListener):
         self.branch_timeout = 0  # seconds that a distributed transaction has until it is prepared; 0 for any number
         self.branch_timeout_max = 0  # and the most that a client may ask for
         self.log = store.acquire(0, self)
+        self.identity = ""  # its name towards other brokers, from the store
         self.durable_id = 0  # stored entries up to this id are durable
 
     def add_host(self, name: str) -> VirtualHost:
@@ -104,6 +105,8 @@ class Broker(LogListener):
         if strangers:
             raise StoreError("the store has queues of virtual hosts that are not configured: "
                              + ", ".join(sorted(strangers)) + "; add them to virtual_hosts, or use another store")
+        self.identity = topology.identity(self.store)
+        numbers = {saved.value["id"] for saved in settings if saved.kind == topology.RECORDS}
         queues: dict[int, Queue] = {}
         for kind in (topology.EXCHANGE, topology.QUEUE, topology.BINDING, topology.HOLD):
             for saved in settings:
@@ -114,7 +117,7 @@ class Broker(LogListener):
                         raise StoreDamaged(f"{kind} '{saved.name}' of vhost '{saved.host}' in the store makes no "
                                            f"sense ({error}); run 'dragoman store check' on it") from None
         yield
-        for lanes in self.log.recover(queues.keys() | {branch_id for branch_id, _ in branches}):
+        for lanes in self.log.recover(queues.keys() | {branch_id for branch_id, _ in branches} | numbers):
             yield
             for found in lanes or ():
                 queue = queues.get(found.queue_id)

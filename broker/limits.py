@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from broker.alerts import alerts_of
 from broker.arguments import DROP_HEAD, REJECT_PUBLISH_DLX, RING_STRICT, SELF_DESTRUCT
+from broker.deduplication import Known, identity_of
 from broker.lifetime import goes_when_empty
 from broker.message import Message
 from broker.queue_settings import QueueSettings
@@ -29,7 +30,7 @@ class Limits:
 
     __slots__ = ("queue", "overflow", "max_length", "max_bytes", "counts_unsettled", "stop_count", "resume_count",
                  "stop_size", "resume_size", "marked", "stopped", "held", "lifted", "alerts",
-                 "no_local", "local")
+                 "no_local", "local", "deduplicates", "known")
 
     def __init__(self, queue: Queue, settings: QueueSettings) -> None:
         self.queue = queue
@@ -47,6 +48,8 @@ class Limits:
         self.alerts = alerts_of(queue, settings)
         self.no_local = settings.no_local
         self.local: ManagedConnection | None = queue.host.broker.management.actor if self.no_local else None
+        self.deduplicates = settings.deduplication
+        self.known: Known | None = None  # made with the first message, for only then the journal has recovered
         self.lifted = False  # for now, nothing is refused: it was promised a place
 
     def full(self, count: int, size: int) -> bool:
@@ -71,6 +74,20 @@ class Limits:
         """Whether the message that comes is from the connection that declared the queue or consumes from it, and is
         not to be seen there (no-local)."""
         return self.no_local and self.local is not None and self.queue.host.broker.management.actor is self.local
+
+    def has_had(self, message: Message) -> bool:
+        """Whether the queue has had the message, and its publisher is told so when that one is safe."""
+        if not self.deduplicates:
+            return False
+        queue = self.queue
+        if self.known is None:
+            self.known = Known(queue.log, queue.queue_id, queue.settings.deduplication_window, queue.durable)
+        text = identity_of(message)
+        if not text or not self.known.knows(text):
+            return False
+        message.pending += 1
+        queue.log.commit(message.settle_pending)
+        return True
 
     def consumer_came(self) -> None:
         """The client whose input is being dealt with consumes from the queue from now on."""
@@ -116,6 +133,10 @@ class Limits:
     def added(self, message: Message) -> None:
         """A message is in the queue."""
         queue = self.queue
+        if self.known is not None:
+            text = identity_of(message)
+            if text:
+                self.known.add(text)
         if self.alerts is not None:
             self.alerts.added(message)
         if self.overflow == SELF_DESTRUCT and self.full(0, 0):
@@ -192,5 +213,6 @@ def limits_of(queue: Queue, settings: QueueSettings) -> Limits | None:
     """None for a queue without limits and marks, which then has no work with them."""
     limits = Limits(queue, settings)
     limited = settings.max_length >= 0 or settings.max_bytes >= 0
-    watched = limits.no_local or limits.marked or limits.alerts is not None or goes_when_empty(settings)
+    watched = limits.no_local or limits.marked or limits.alerts is not None or goes_when_empty(settings) \
+        or limits.deduplicates
     return limits if limited or watched else None

@@ -117,7 +117,7 @@ class Queue:
         """Put a message in the queue, and deliver it if a consumer is ready. False: refused, the queue is full."""
         limits = self.limits
         if limits is not None:
-            if limits.is_own():
+            if limits.is_own() or limits.has_had(message):
                 return True
             if not limits.admits(message):
                 self.overflows += 1

@@ -24,7 +24,7 @@ class QueueSettings:
     __slots__ = ("queue_type", "queue_mode", "description", "max_priority", "priorities", "fairshare", "fairshares",
                  "last_value_key", "last_value", "last_value_no_browse", "sort_key", "retains", "browse_only",
                  "default_filters", "filters", "group_header", "shared_groups", "group_type", "default_group",
-                 "max_length", "max_bytes", "overflow", "counts_unsettled",
+                 "max_length", "max_bytes", "overflow", "counts_unsettled", "deduplication", "deduplication_window",
                  "flow_stop_count", "flow_resume_count", "flow_stop_size", "flow_resume_size",
                  "expires", "auto_delete_timeout", "lifetime", "exclusivity",
                  "message_ttl", "minimum_ttl", "message_durability", "no_local", "single_active", "live_consumers",
@@ -53,6 +53,8 @@ class QueueSettings:
         self.shared_groups = False
         self.group_type: str | None = None
         self.default_group: str | None = None
+        self.deduplication = False
+        self.deduplication_window = 10_000
         self.max_length = -1
         self.max_bytes = -1
         self.overflow = DROP_HEAD

@@ -7,16 +7,25 @@ value the JSON of `broker.argument_values`.
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+import uuid
+from typing import TYPE_CHECKING, Any
 
 from broker import argument_values
 from store.journal import Store, StoreDamaged
+
+if TYPE_CHECKING:
+    from broker.virtualhost import VirtualHost
 
 EXCHANGE = "exchange"
 QUEUE = "queue"
 BINDING = "binding"
 HOLD = "hold"
-"""Kinds of settings; a HOLD is a virtual host's place for postponed messages."""
+RECORDS = "records"
+"""Kinds of settings; a HOLD is a virtual host's place for postponed messages, RECORDS the number that something which
+is no queue keeps its records in the journal under."""
+
+IDENTITY = "identity"
+"""The setting that is this broker's own name."""
 
 
 def key(kind: str, host: str, name: str) -> str:
@@ -50,7 +59,7 @@ def saved(store: Store) -> list[Saved]:
     found = []
     for setting, value, _ in store.load():
         parts = setting.split("\0", 2)
-        if len(parts) != 3 or parts[0] not in (EXCHANGE, QUEUE, BINDING, HOLD):
+        if len(parts) != 3 or parts[0] not in (EXCHANGE, QUEUE, BINDING, HOLD, RECORDS):
             continue
         try:
             content = argument_values.load(value)
@@ -62,3 +71,26 @@ def saved(store: Store) -> list[Saved]:
     return found
 
 
+
+
+def records_number(host: VirtualHost, name: str) -> int:
+    """The number under which something of a virtual host keeps its records: always the same for a name."""
+    setting = key(RECORDS, host.name, name)
+    for known, value, _ in host.broker.store.load():
+        if known == setting:
+            found: int = argument_values.load(value)["id"]
+            return found
+    number = host.broker.log.new_id()
+    save(host.broker.store, setting, {"id": number})
+    return number
+
+
+def identity(store: Store) -> str:
+    """What this broker calls itself towards others, so that each knows what it has seen: made once, and kept."""
+    for setting, value, _ in store.load():
+        if setting == IDENTITY:
+            name: str = argument_values.load(value)["name"]
+            return name
+    made = uuid.uuid4().hex
+    save(store, IDENTITY, {"name": made})
+    return made

@@ -15,6 +15,8 @@ from dragoman.config_keys import Kind
 from dragoman.config_keys import key as _key
 from interop.link import shown
 from interop.remotes import PORTS
+from interop.rules import RuleError
+from interop.rules import read as read_rules
 from interop.settings import (
     AT_LEAST_ONCE,
     AT_MOST_ONCE,
@@ -94,6 +96,11 @@ class Bridge(BridgeSettings):
     window: int = _key(_B.window, Kind.NUMBER, "With `exactly-once`: messages that are remembered, to know them "
                        "again.", minimum=1, maximum=10_000_000)
     rules: tuple[dict[str, Any], ...] = _key(_B.rules, Kind.TABLES, "What to change in each message: docs/gateway.md.")
+    reply_to: str = _key(_B.reply_to, Kind.TEXT, "With `push`: the address there that answers to requests are to come "
+                         "to; a bridge with `replies` on the same link brings them back.")
+    reply_seconds: int = _key(_B.reply_seconds, Kind.SECONDS, "How long a request may wait for its answer.", minimum=1)
+    replies: bool = _key(_B.replies, Kind.BOOLEAN, "With `pull`: what comes are answers to requests, which go to the "
+                         "addresses here that the requests named.")
     arguments: tuple[tuple[str, Any], ...] = _key(_B.arguments, Kind.TABLE, "Arguments of the queue that is made where "
                                                   "messages are taken from an exchange.")
     paused: bool = _key(_B.paused, Kind.BOOLEAN, "Do not move anything until it is resumed.")
@@ -152,12 +159,21 @@ def bridge_problems(bridge: BridgeSettings) -> list[str]:
     side, other = ("remote", "local") if bridge.direction == PULL else ("local", "remote")
     if not taken.queue and not taken.exchange:
         found.append(f"{side}_queue or {side}_exchange must say where messages are taken from")
-    if bool(sent.queue) == bool(sent.exchange):
+    if bridge.replies:
+        if bridge.direction != PULL or sent.queue or sent.exchange:
+            found.append("replies is a pull that is given neither local_queue nor local_exchange")
+    elif bool(sent.queue) == bool(sent.exchange):
         found.append(f"one of {other}_queue and {other}_exchange must say where messages are sent to")
     if bridge.keys and not taken.exchange:
         found.append(f"keys are those that are taken from an exchange, and {side}_exchange is not set")
     if bridge.federation and (bridge.direction != PULL or not taken.exchange or not sent.exchange or bridge.keys):
         found.append("federation is a pull from remote_exchange to local_exchange, without keys")
+    if bridge.reply_to and bridge.direction != PUSH:
+        found.append("reply_to is for a push")
+    try:
+        read_rules(bridge.rules)
+    except RuleError as error:
+        found.append(str(error))
     if bridge.selector:
         try:
             Selector(bridge.selector)

@@ -5,15 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from dataclasses import replace
 
+from broker.deduplication import Known
+from broker.message import AMQP010
 from broker.selector import SelectorError
+from broker.topology import records_number
 from broker.virtualhost import VirtualHost
 from interop.ends import EndError, Remote, Source, Target
+from interop.federation import MARK, Federation
 from interop.link import Link
 from interop.local import LocalSource, LocalTarget
 from interop.mover import Change, Figures, Mover
-from interop.settings import AT_MOST_ONCE, PULL, BridgeSettings
+from interop.once import Marker
+from interop.replies import Answers, Requests
+from interop.rules import RuleError, Rules
+from interop.rules import read as read_rules
+from interop.settings import AT_MOST_ONCE, EXACTLY_ONCE, PULL, BridgeSettings
 from interop.states import CONNECTING, DOWN, PAUSED, STABLE, STOPPED, UP, Backoff, State
+from interop.trace import Tracer, queue_arguments
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +43,8 @@ class Bridge:
         self.mover: Mover | None = None  # while it runs
         self.source: Source | None = None
         self.target: Target | None = None
+        self.federation = Federation(host, settings.local_exchange, settings.name, bool(settings.remote_queue)) \
+            if settings.federation else None
         self.received_rate = 0.0  # messages a second, of late
         self.moved_rate = 0.0
         self._before = (0, 0)  # received and moved when the rates were last looked at
@@ -94,7 +106,7 @@ class Bridge:
             began = loop.time()
             try:
                 why = await self._moving(remote)
-            except (EndError, SelectorError) as error:
+            except (EndError, SelectorError, RuleError) as error:
                 why = str(error)
             except Exception as error:  # a library's own; it must not end the bridge
                 logger.debug("bridge %s", self.name, exc_info=True)
@@ -114,9 +126,11 @@ class Bridge:
             if self.settings.selector and not source.selects and not self.settings.taken().exchange:
                 raise EndError("the broker there cannot select from a queue")
             settings = self.settings
-            mover = self.mover = Mover(source, target, self.figures, self._changes(),
+            mover = self.mover = Mover(source, target, self.figures, self._changes(target),
                                        settings.acknowledge == AT_MOST_ONCE, settings.rate, settings.selector)
             mover.start()
+            if self.federation is not None:
+                self.federation.start(source)
             self.state.set(UP)
             done, _ = await asyncio.wait({source.lost, target.lost, remote.lost},
                                          return_when=asyncio.FIRST_COMPLETED)
@@ -126,6 +140,8 @@ class Bridge:
 
     async def _close(self, source: Source | None, target: Target | None) -> None:
         mover, self.mover = self.mover, None
+        if self.federation is not None:
+            await self.federation.stop()
         self.source = self.target = None
         if mover is not None:
             alive = source is not None and not source.lost.done() and target is not None and not target.lost.done()
@@ -136,19 +152,45 @@ class Bridge:
                     await end.close()
 
     async def _open_source(self, remote: Remote) -> Source:
-        taken = self.settings.taken()
-        if self.settings.direction == PULL:
-            return await remote.source(taken)
-        return LocalSource(self.host, taken, self.name)
+        settings, link = self.settings, self.link
+        taken = settings.taken()
+        if settings.direction != PULL:
+            return LocalSource(self.host, taken, self.name, settings.acknowledge == EXACTLY_ONCE)
+        if self.federation is not None:
+            taken = replace(taken, keys=tuple(sorted(self.federation.wanted())),
+                            arguments={MARK: link.broker_id, **taken.arguments})
+        if taken.exchange and settings.trace and link.settings.dialect_number() == AMQP010:
+            taken = replace(taken, arguments={**queue_arguments(link.broker_id, link.peer_id()), **taken.arguments})
+        return await remote.source(taken)
 
     async def _open_target(self, remote: Remote) -> Target:
         if self.settings.direction == PULL:
-            return LocalTarget(self.host, self.settings.sent())
+            return LocalTarget(self.host, self.settings.sent(), self._known())
         return await remote.target(self.settings.sent())
 
-    def _changes(self) -> list[Change]:
-        """What is done to each message on its way."""
-        return []
+    def _known(self) -> Known | None:
+        settings = self.settings
+        if settings.acknowledge != EXACTLY_ONCE:
+            return None
+        log = self.host.broker.log
+        return Known(log, records_number(self.host, f"bridge {self.name}"), settings.window, True)
+
+    def _changes(self, target: Target) -> list[Change]:
+        """What is done to each message on its way. Raises: RuleError."""
+        settings, link = self.settings, self.link
+        pulls = settings.direction == PULL
+        changes: list[Change] = []
+        if settings.trace:
+            changes.append(Tracer(link.broker_id, link.peer_id(), pulls, settings.hops))
+        if settings.replies:
+            changes.append(Answers(link.waiting))
+        if settings.rules:
+            changes.append(Rules(read_rules(settings.rules), target.dialect))
+        if settings.reply_to:
+            changes.append(Requests(link.waiting, settings.reply_to, settings.reply_seconds, target.dialect))
+        if settings.acknowledge == EXACTLY_ONCE and not pulls:
+            changes.append(Marker(link.broker_id, settings.name))
+        return changes
 
 
 _SMOOTH = 0.3

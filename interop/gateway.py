@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Sequence
 
 from broker.broker import Broker
@@ -16,9 +15,6 @@ from interop.settings import BridgeSettings, LinkSettings
 INTERVAL = 1.0
 """Seconds between two looks at the rates."""
 
-BROKER_ID = "gateway\0\0broker-id"
-"""The setting in the store that keeps this broker's name for traces."""
-
 
 class Gateway:
     """`start` it when the broker has recovered; `stop` it before the broker closes."""
@@ -26,7 +22,7 @@ class Gateway:
     def __init__(self, broker: Broker, make: Maker = remote_at) -> None:
         self.broker = broker
         self.make = make
-        self.broker_id = broker_id(broker)
+        self.broker_id = broker.identity
         self.links: dict[str, Link] = {}
         self.bridges: dict[str, Bridge] = {}
         self._ticker: asyncio.TimerHandle | None = None
@@ -78,12 +74,3 @@ class Gateway:
         self._ticked = now
         self._ticker = loop.call_later(INTERVAL, self._tick)
 
-
-def broker_id(broker: Broker) -> str:
-    """This broker's name for traces: made once, and kept in the store."""
-    for key, value, _ in broker.store.load():
-        if key == BROKER_ID:
-            return value.decode()
-    made = uuid.uuid4().hex
-    broker.store.put(BROKER_ID, made.encode())
-    return made

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from interop.ends import EndError, Options, Remote
 from interop.remotes import remote as remote_at
+from interop.replies import Waiting
 from interop.settings import LinkSettings
 from interop.states import CONNECTING, DOWN, STABLE, STOPPED, UP, Backoff, State
 
@@ -32,6 +33,7 @@ class Link:
         self.remote: Remote | None = None  # while it is up
         self.url = ""  # that it is connected to, without a password
         self.connects = 0
+        self.waiting = Waiting()  # requests that went over it
         self.changed = asyncio.Event()  # set, and made anew, whenever the link goes up or down
         self._task: asyncio.Task[None] | None = None
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from broker.clock import Clock
 from broker.consumer import Consumer
+from broker.deduplication import Known, identity_of
 from broker.entry import Entry
 from broker.errors import BrokerError
 from broker.exchange import Exchange
@@ -31,8 +33,10 @@ class LocalSource(Source):
     dialect = ANY
     selects = True
 
-    def __init__(self, host: VirtualHost, taken: From, name: str) -> None:
-        """name: the bridge's, for those who look at the queue's consumers. Raises: EndError."""
+    def __init__(self, host: VirtualHost, taken: From, name: str, when_durable: bool = False) -> None:
+        """name: the bridge's, for those who look at the queue's consumers. when_durable: give nothing that a crash
+        could still take back. Raises: EndError."""
+        self.when_durable = when_durable
         self.host = host
         self.taken = taken
         self.loop = asyncio.get_running_loop()
@@ -112,9 +116,16 @@ class LocalSource(Source):
         delivery = Delivery(message, entry.redelivered, entry)
         if self.reader.settles:
             self._entries[entry] = delivery
+        if self.when_durable:
+            self.host.broker.log.commit(partial(self._give_one, delivery))
+            return
         if not self._fresh:
             self.loop.call_soon(self._give)
         self._fresh.append(delivery)
+
+    def _give_one(self, delivery: Delivery) -> None:
+        if self._arrived is not None and delivery.handle in self._entries:
+            self._arrived(delivery)
 
     def _give(self) -> None:
         fresh, self._fresh = self._fresh, []
@@ -152,14 +163,18 @@ class _Reader(Consumer):
 
 
 class LocalTarget(Target, Publisher):
-    """Publishes to an exchange of ours, or to a queue by the nameless exchange."""
+    """Publishes to an exchange of ours, or to a queue by the nameless exchange; by each message's own address, when
+    neither is given."""
 
     dialect = ANY
 
-    def __init__(self, host: VirtualHost, sent: To) -> None:
-        """Raises: EndError."""
+    def __init__(self, host: VirtualHost, sent: To, known: Known | None = None) -> None:
+        """known: the ids of the messages that it has had; of what it is sent again, it tells that it is safe.
+        Raises: EndError."""
         self.host = host
         self.sent = sent
+        self.known = known
+        self.duplicates = 0
         self.memory = host.broker.memory
         self.clock: Clock = host.broker.clock
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -171,7 +186,7 @@ class LocalTarget(Target, Publisher):
         try:
             if sent.exchange:
                 host.exchange(sent.exchange)
-            else:
+            elif sent.queue:
                 host.queue(sent.queue)
         except BrokerError as error:
             raise EndError(str(error)) from None
@@ -188,16 +203,28 @@ class LocalTarget(Target, Publisher):
         except BrokerError as error:
             done(str(error), False)  # it may come back
             return
+        identity = identity_of(message) if self.known is not None else ""
+        if self.known is not None and identity and self.known.knows(identity):
+            self.duplicates += 1
+            self.host.broker.log.commit(partial(done, "", False))  # the first one may not be durable yet
+            return
         fresh = readdressed(message, route.address, self.clock.now)
         outcome = self.host.publish(route, fresh, None)
         if outcome == UNROUTED:
             done(f"no queue is there for key '{address.routing_key}' of exchange '{address.exchange}'", True)
         elif outcome != ROUTED:
             done("a queue is full and refuses messages", False)
-        elif fresh.pending and not self.sent.settled:
+        else:
+            if self.known is not None and identity:
+                self.known.add(identity)  # in the batch that the message is in
+            self._await(fresh, done)
+
+    def _await(self, message: Message, done: Done) -> None:
+        """Tell when the message is safe in its queues."""
+        if message.pending and not self.sent.settled:
             self._sequence += 1
-            fresh.publisher = self
-            fresh.sequence = self._sequence
+            message.publisher = self
+            message.sequence = self._sequence
             self._unconfirmed[self._sequence] = done
         else:
             done("", False)
@@ -205,6 +232,8 @@ class LocalTarget(Target, Publisher):
     def _address(self, message: Message) -> Address:
         """Raises: ValueError."""
         sent = self.sent
+        if not sent.exchange and not sent.queue:
+            return message.address
         key = sent.queue if not sent.exchange else message.address.routing_key if sent.key is None else sent.key
         address = self._addresses.get(key)
         if address is None:

@@ -57,7 +57,7 @@ class Skipped(Exception):
         self.counter = counter
 
 
-Change = Callable[[Message], Message]
+Change = Callable[[Message, Delivery], Message]
 """What makes of a message the one that is sent. Raises: Skipped."""
 
 
@@ -172,7 +172,7 @@ class Mover:
     def _send(self, delivery: Delivery) -> None:
         message: Message | None = None
         try:
-            message = self._changed(delivery.message)
+            message = self._changed(delivery)
         except Skipped as skipped:
             figures: Any = self.figures
             setattr(figures, skipped.counter, getattr(figures, skipped.counter) + 1)
@@ -188,12 +188,13 @@ class Mover:
         self.idle.clear()
         self.target.send(message, _Sent(self, delivery, self._number))
 
-    def _changed(self, message: Message) -> Message:
+    def _changed(self, delivery: Delivery) -> Message:
         """Raises: Skipped."""
+        message = delivery.message
         if self.selector is not None and not self.selector.matches(message):
             raise Skipped("unwanted")
         for change in self.changes:
-            message = change(message)
+            message = change(message, delivery)
         wanted = self.target.dialect
         return message if wanted in (ANY, message.dialect) else message.translated(wanted)
 

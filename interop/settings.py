@@ -73,6 +73,9 @@ class BridgeSettings:
     trace: bool = True  # note in each message that it came through here
     window: int = 10_000  # message ids that exactly-once remembers
     rules: tuple[dict[str, Any], ...] = ()
+    reply_to: str = ""  # the address there that answers to requests are to come to
+    reply_seconds: int = 300  # how long a request waits for its answer
+    replies: bool = False  # what it takes are such answers
     arguments: tuple[tuple[str, Any], ...] = ()  # of the queue that is made where it takes from an exchange
     paused: bool = False
 
@@ -85,6 +88,8 @@ class BridgeSettings:
 
     def sent(self) -> To:
         """Where its target sends to."""
+        if self.replies:
+            return To()
         pulls = self.direction == PULL
         return To(self.local_queue if pulls else self.remote_queue,
                   self.local_exchange if pulls else self.remote_exchange, self.key or None,

@@ -324,7 +324,8 @@ class Connection(FrontEnd):
 
     def _greet(self) -> None:
         self.write(PROTOCOL_HEADER)
-        properties = {"product": "Dragoman", "version": self.settings.version, "platform": "Python"}
+        properties = {"product": "Dragoman", "version": self.settings.version, "platform": "Python",
+                      "qpid.federation_tag": self.broker.identity}
         self.control("connection.start", 0, server_properties=properties, mechanisms=list(self.sasl.mechanisms),
                      locales=["en_US"])
 

@@ -376,7 +376,8 @@ class Connection(FrontEnd):
         properties = {"capabilities": capabilities, "cluster_name": self.settings.cluster_name,
                       "product": "Dragoman (of Qpid's kind)",  # or Qpid's clients never send exchange.bound
                       "version": self.settings.version, "platform": "Python", "copyright": "The Dragoman authors",
-                      "information": "Licensed under the Apache License 2.0"}
+                      "information": "Licensed under the Apache License 2.0",
+                      "qpid.federation_tag": self.broker.identity}
         self._send("connection.start", version_major=self.variant.major, version_minor=self.variant.minor,
                    server_properties=properties, mechanisms=" ".join(self.sasl.mechanisms).encode(),
                    locales=b"en_US")

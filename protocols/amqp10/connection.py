@@ -464,7 +464,8 @@ class Connection(FrontEnd):
             "container-id": settings.container_id, "max-frame-size": settings.frame_max,
             "channel-max": settings.channel_max, "idle-time-out": settings.idle * 1000 or None,
             "offered-capabilities": CAPABILITIES, "properties": {
-                "product": "Dragoman", "version": settings.version, "platform": "Python", **properties}}))
+                "product": "Dragoman", "version": settings.version, "platform": "Python",
+                "qpid.federation_tag": self.broker.identity, **properties}}))
 
     def _closed(self, values: list[Any]) -> None:
         """The client closes."""

@@ -110,7 +110,7 @@ def _brokers(host: VirtualHost, facts: Facts) -> Objects:
 
 def _hosts(host: VirtualHost, facts: Facts) -> Objects:
     yield _lasting(host, "vhost", _host_key(host), {"brokerRef": reference("broker", BROKER_KEY), "name": host.name,
-                                                    "federationTag": str(facts.uuid)})
+                                                    "federationTag": host.broker.identity})
 
 
 def _queues(host: VirtualHost, facts: Facts) -> Objects:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from broker.message import Message
 from broker.outcome import ACCEPT, REJECT, RELEASE
-from interop.ends import From, To
+from interop.ends import Delivery, From, To
 from interop.mover import Figures, Mover, Skipped
 
 
@@ -124,7 +124,7 @@ def test_at_most_once_settles_nothing_and_counts_what_is_lost() -> None:
 
 
 def test_what_is_left_out_is_accepted_and_counted() -> None:
-    def change(message: Message) -> Message:
+    def change(message: Message, delivery: Delivery) -> Message:
         if body_of(message) == b"2":
             raise Skipped("looped")
         if body_of(message) == b"3":
