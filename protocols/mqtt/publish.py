@@ -25,7 +25,7 @@ from protocols.mqtt.codec import (
 from protocols.mqtt.content import NO_PROPERTIES, ONE_PIECE, identity
 from protocols.mqtt.errors import TOPIC_ALIAS_INVALID, TOPIC_NAME_INVALID, MqttError, malformed, wrong
 from protocols.mqtt.frames import V5
-from protocols.topics import EXCHANGE, key_of
+from protocols.mqtt.replies import leads_elsewhere, route_of
 
 _MOST_TOPICS: Final = 1000
 """Topics that are remembered for a connection; when there are more, all are forgotten and found again."""
@@ -35,7 +35,7 @@ _FIRST: Final = [bytes([0x30 | flags]) for flags in range(8)]
 
 
 class Topic:
-    """A topic that a client publishes to. protected: it begins with `$` (4.7.2)."""
+    """A topic that a client publishes to. protected: it begins with `$` (4.7.2), and is none that answers go to."""
 
     __slots__ = ("name", "address", "head", "protected")
 
@@ -43,7 +43,7 @@ class Topic:
         self.name = name
         self.address = address
         self.head = head  # of the native form, behind the flags and up to the properties
-        self.protected = name.startswith("$")
+        self.protected = name.startswith("$") and not leads_elsewhere(name)
 
 
 class Incoming:
@@ -230,7 +230,7 @@ def make_topic(raw: bytes, who: bytes) -> Topic:
     name = text(raw)
     check_topic(name, "topic")
     try:
-        address = address_of(EXCHANGE, key_of(name))
+        address = address_of(*route_of(name))
     except ValueError:
         raise MqttError(TOPIC_NAME_INVALID, f"topic {name[:64]!r}... has more than 255 bytes as a routing key") \
             from None

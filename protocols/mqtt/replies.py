@@ -33,6 +33,11 @@ def route_of(topic: str) -> tuple[str, str]:
     return EXCHANGE, key_of(topic)
 
 
+def leads_elsewhere(topic: str) -> bool:
+    """Whether it is published to another exchange than `amq.topic`, by its name."""
+    return topic.startswith((_QUEUE, _EXCHANGE))
+
+
 def response_topic(exchange: str, key: str) -> str:
     """The topic that is published to such an exchange with such a key."""
     if exchange == EXCHANGE:

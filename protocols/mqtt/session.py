@@ -56,7 +56,10 @@ class Session(Publisher):
             raise MqttError(QOS_NOT_SUPPORTED, "QoS 2")
         route = self.host.routes.get(topic.address.short_strings)
         if route is None:
-            route = self.host.route(topic.address.short_strings, EXCHANGE, topic.address.routing_key)
+            try:
+                route = self.host.route(topic.address.short_strings, topic.address.exchange, topic.address.routing_key)
+            except BrokerError as refusal:  # of an exchange that an answer names
+                raise MqttError(NOT_AUTHORIZED, str(refusal)) from None
         outcome = self.host.publish(route, message, None)
         if qos:
             if outcome == REFUSED:
