@@ -34,6 +34,10 @@ from protocols.amqp010.translate import MILLISECONDS
 RESUME = 3.0
 """Seconds that a broken connection has to come back."""
 
+KEPT = 5
+"""Seconds that the other side is asked to keep our sessions, and what is unsettled in them, when we are gone. Not more:
+if we were killed, whoever comes after us waits for it."""
+
 GOODBYE = 3.0
 """Seconds that closing may take."""
 
@@ -127,7 +131,7 @@ class End(Observer):
         if self.remote.connection is None:
             raise EndError("the connection is not open")
         try:
-            self.session = await self.remote.connection.session(f"dragoman-{uuid.uuid4()}")
+            self.session = await self.remote.connection.session(f"dragoman-{uuid.uuid4()}", timeout=KEPT)
         except Error as error:
             raise EndError(shortened(str(error))) from None
         self.session.core.decode = Raw

@@ -45,6 +45,12 @@ async def read(url: str, **options: Any) -> dict[str, list[Values]]:
         return {kind: await _objects(session, kind) for kind in KINDS}
 
 
+async def read_kind(url: str, kind: str, **options: Any) -> list[Values]:
+    """The values of all objects of one class. Raises: as `read`."""
+    async with await aio.connect(url, **options) as connection:
+        return await _objects(await connection.session(), kind)
+
+
 async def _objects(session: aio.Session, kind: str) -> list[Values]:
     queue = f"dragoman-import-{uuid.uuid4()}"
     await session.call(commands.queue_declare(queue, exclusive=True, auto_delete=True))

@@ -1,0 +1,89 @@
+"""`dragoman gateway drain`: moves what another broker has into one of ours."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from decimal import Decimal
+from typing import Any
+
+import click
+
+from dragoman.cli_client import DEFAULT_URL, ClientError
+from dragoman.cli_messages import CA_OPTION, run
+from dragoman.config_files import reason
+from dragoman.draining import Draining, Work
+from interop.ends import EndError, Options
+from interop.settings import DIALECTS
+
+INCOMPLETE = 3
+
+
+@click.command()
+@click.argument("source", metavar="URL")
+@click.option("--into", "target", envvar="DRAGOMAN_URL", default=DEFAULT_URL, metavar="URL", help="The Dragoman that "
+              "gets it.  [env: DRAGOMAN_URL; default: guest on this machine]")
+@click.option("--queue", "-q", "queues", multiple=True, metavar="NAME", help="Only this queue; may be given several "
+              "times.")
+@click.option("--dialect", type=click.Choice(["auto", *(name for name in DIALECTS if name != "mqtt")]),
+              default="auto", show_default=True, help="What to speak with both. auto: 0-10 where QMF answers, as qpidd "
+              "and Dragoman do, otherwise 0-9-1.")
+@click.option("--definitions", type=click.Path(dir_okay=False, exists=True), metavar="FILE",
+              help="RabbitMQ's definitions, which say what queues it has.")
+@click.option("--api", default="", metavar="URL", help="Of RabbitMQ's management.  [default: port 15672 of the host]")
+@click.option("--topology-only", is_flag=True, help="Make exchanges, queues and bindings, and move no messages.")
+@click.option("--prefetch", type=click.IntRange(1, 65535), default=1000, show_default=True,
+              help="Messages on their way at a time; so many at most may be here twice after a crash.")
+@click.option("--idle", type=click.FloatRange(0.1), default=1.0, show_default=True,
+              help="A queue is empty when nothing came for so many seconds, and the broker there agrees.")
+@click.option("--patience", type=click.FloatRange(0), default=10.0, show_default=True,
+              help="Seconds to wait for messages that other consumers have there.")
+@CA_OPTION
+@click.option("--quiet", is_flag=True, help="No progress bar, and no line for each queue.")
+def drain(source: str, target: str, queues: tuple[str, ...], dialect: str, definitions: str | None, api: str,
+          topology_only: bool, prefetch: int, idle: float, patience: float, ca: str | None,
+          quiet: bool) -> None:
+    """Move exchanges, queues, bindings and messages of another broker into a running Dragoman.
+
+    \b
+    dragoman gateway drain amqp://guest:guest@old.example --into amqp://guest:guest@new.example
+
+    What there is, qpidd and Dragoman tell through QMF, and RabbitMQ through its management, or a file of definitions;
+    with neither, name the queues. A message is taken from the old broker when the new one has confirmed it: stopped or
+    killed at any moment, nothing is lost, and run again it goes on. It ends when all queues are empty; consumers and
+    publishers may be switched over before or after.
+
+    Exit codes: 0 all is here, 1 failed (run it again), 2 wrong command line, 3 something stays there.
+    """
+    for url in (source, target):
+        if not url.startswith(("amqp://", "amqps://")):
+            raise click.UsageError(f"{url}: it must begin with amqp:// or amqps://")
+    work = Work(source, target, dialect, queues, _read(definitions) if definitions else None, api, topology_only,
+                prefetch, idle, patience, Options(tls=_trust(ca)), ca, quiet)
+    draining = Draining(work)
+
+    async def moving() -> int:
+        try:
+            return 0 if await draining.run() else INCOMPLETE
+        except EndError as error:
+            raise ClientError(f"{error}; {draining.moved()} messages were moved: run it again to go on") from None
+    raise click.exceptions.Exit(run(moving()))
+
+
+def _read(path: str) -> Any:
+    try:
+        with open(path, "rb") as file:
+            return json.loads(file.read(), parse_float=Decimal)
+    except OSError as error:
+        raise click.ClickException(f"{path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise click.ClickException(f"{path}: is not JSON: {error}") from None
+
+
+def _trust(ca: str | None) -> ssl.SSLContext | None:
+    if ca is None:
+        return None
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except OSError as error:
+        raise click.ClickException(f"{ca}: {reason(error)}") from None
