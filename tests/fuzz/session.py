@@ -370,7 +370,10 @@ class Session:
             assert queue.ordered is not None or queue.ready_bytes == sum(entry.size for lane in queue.lanes
                                             for entry in [*lane.head, *(back[1] for back in lane.returned)]
                                             if entry.state == AVAILABLE)
-            self.host.delete_queue(queue)
+            if queue.settings.retains:
+                assert not queue.ready  # it stays
+            else:
+                self.host.delete_queue(queue)
         for exchange in list(self.host.exchanges.values()):
             if isinstance(exchange, DelayedExchange) or not exchange.name.startswith("amq.") and exchange.name:
                 if not exchange.deleted:

@@ -23,10 +23,12 @@ from hypothesis import strategies as st
 from broker.users import Users
 from protocols.amqp091.frames import PROTOCOL_HEADERS, V091
 from protocols.detect import MQTT, Unknown, protocol_header
+from protocols.mqtt.sessions import Sessions
 from protocols.sasl import SaslServer, Success
 from tests.fuzz.session import Client, Session
 from tests.fuzz.session010 import Session010
 from tests.fuzz.session10 import Session10
+from tests.fuzz.session_mqtt import ClientMqtt, SessionMqtt
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
 RUNS = 150
@@ -84,6 +86,23 @@ def test_how_input_is_cut_makes_no_difference(seed: int, monkeypatch: pytest.Mon
             client.connection.receive(data[at:at + pieces])
         client.flush()
         outputs.append(client.frames())
+    assert outputs[1] == outputs[0] and outputs[2] == outputs[0] and outputs[3] == outputs[0]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_how_input_of_mqtt_is_cut_makes_no_difference(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    outputs = []
+    for pieces in (1 << 30, 1, 7, 5000):
+        names = itertools.count()
+        monkeypatch.setattr(secrets, "token_urlsafe", lambda _size, names=names: f"name-{next(names)}")
+        session = SessionMqtt(seed)
+        client = ClientMqtt(session.broker, Sessions(), "client", 3 + seed % 3)
+        data = session.connect(client) + b"".join(session.packet(client) for _ in range(40))
+        data = data if seed % 4 else session.mutated(data)
+        for at in range(0, len(data), pieces):
+            client.connection.receive(data[at:at + pieces])
+        client.flush()
+        outputs.append(client.packets(0))
     assert outputs[1] == outputs[0] and outputs[2] == outputs[0] and outputs[3] == outputs[0]
 
 
