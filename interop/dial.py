@@ -117,6 +117,11 @@ async def within(awaitable: Awaitable[T], seconds: float, what: str) -> T:
         raise EndError(f"{what} took longer than {seconds:g} s") from None
 
 
+def has_selectors(product: str) -> bool:
+    """Whether a broker that calls itself so lets consumers of AMQP before 1.0 select (Dragoman, qpidd, Broker-J)."""
+    return "qpid" in product.lower() or "dragoman" in product.lower()
+
+
 def reason(error: BaseException | None, seconds: float = 0) -> str:
     """What went wrong with a socket."""
     if error is None or isinstance(error, EOFError):

@@ -24,7 +24,7 @@ from interop.amqp010.message import Message as ClientMessage
 from interop.amqp010.observer import Observer
 from interop.amqp010.session import Answered, Pending
 from interop.amqp010.session import Delivery as ClientDelivery
-from interop.dial import Place, reason, shortened, within
+from interop.dial import Place, has_selectors, reason, shortened, within
 from interop.ends import Arrived, Delivery, Done, EndError, From, Options, Remote, Source, Target, To
 from protocols.amqp010 import properties
 from protocols.amqp010.codec import Malformed
@@ -76,6 +76,7 @@ class Remote010(Remote):
         self.loop = asyncio.get_running_loop()
         self.lost = self.loop.create_future()
         self.connection: aio.Connection | None = None
+        self.ends: list[End] = []
         self._closing = False  # by ourselves
 
     async def open(self) -> None:
@@ -93,6 +94,7 @@ class Remote010(Remote):
             cause = error.__context__ if isinstance(error.__context__, OSError) else None
             raise EndError(f"{place}: {reason(cause, options.timeout) if cause else shortened(str(error))}") from None
         self.connection = made
+        self.broker_id = str(made.server.get("qpid.federation_tag") or "")
         made.done.add_done_callback(lambda _: self._over())
 
     async def source(self, taken: From) -> Source010:
@@ -109,6 +111,8 @@ class Remote010(Remote):
         self._closing = True
         if self.connection is not None:
             self.connection.timeout = min(GOODBYE, self.options.timeout)
+            if not self.connection.done.done():  # or the other side would keep them
+                await asyncio.gather(*(end.close() for end in self.ends))
             with contextlib.suppress(Error):
                 await self.connection.close()
 
@@ -136,6 +140,7 @@ class End(Observer):
             raise EndError(shortened(str(error))) from None
         self.session.core.decode = Raw
         self.session.observer = self
+        self.remote.ends.append(self)
 
     async def call(self, command: commands.Command[Any]) -> Any:
         """Raises: EndError."""
@@ -152,6 +157,8 @@ class End(Observer):
             return None
 
     def ended(self, error: Error | None) -> None:
+        if self in self.remote.ends:
+            self.remote.ends.remove(self)
         if not self.lost.done():
             self.lost.set_result(shortened(str(error or "the session is over")))
 
@@ -172,6 +179,9 @@ class Source010(End, Source):
         super().__init__(remote)
         self.taken = taken
         self.queue = taken.queue
+        connection = remote.connection
+        self.selects = bool(taken.selector) and connection is not None and has_selectors(
+            str(connection.server.get("product")))
         self._arrived: Arrived | None = None
         self._accepted: list[ClientDelivery] = []
         self._used = 0  # credit that is to be given again
@@ -191,7 +201,7 @@ class Source010(End, Source):
             self.queue = taken.queue or f"dragoman-{uuid.uuid4()}"
             await self.call(commands.queue_declare(self.queue, durable=kept, exclusive=not kept, auto_delete=not kept,
                                                    arguments=taken.arguments or None))
-            await self.bind(taken.keys or ("",))
+            await self.bind(taken.keys)
         except BaseException:
             await self.close()
             raise
@@ -204,7 +214,7 @@ class Source010(End, Source):
         arguments = {"x-filter-jms-selector": self.taken.selector, "x-apache-selector": self.taken.selector}
         self.issue(commands.message_subscribe(
             self.queue, DESTINATION, commands.NONE if self.taken.settled else commands.EXPLICIT,
-            arguments=arguments if self.taken.selector else None))
+            arguments=arguments if self.selects else None))
         self.issue(commands.message_set_flow_mode(DESTINATION, commands.CREDIT))
         self.issue(commands.message_flow(DESTINATION, commands.BYTES, commands.INFINITE))
         self.issue(commands.message_flow(DESTINATION, commands.MESSAGES, max(1, self.taken.prefetch)))

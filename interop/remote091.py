@@ -19,7 +19,7 @@ from pika.exceptions import AMQPError, ChannelClosed
 
 from broker.message import AMQP091, Address, Message
 from broker.outcome import Outcome
-from interop.dial import Place, dial, shortened, within
+from interop.dial import Place, dial, has_selectors, shortened, within
 from interop.ends import Arrived, Delivery, Done, EndError, From, Options, Remote, Source, Target, To
 from interop.wire091 import ONE_PIECE, Receiving, Wire
 from protocols.amqp091 import properties
@@ -49,6 +49,7 @@ class Remote091(Remote):
         self.blocked = False  # connection.blocked: it takes no messages for now
         self.ends: list[End] = []
         self.wire: Wire | None = None
+        self.server: dict[str, Any] = {}  # its properties
         self._opened: asyncio.Future[None] = self.loop.create_future()
         self._closed: asyncio.Future[None] = self.loop.create_future()
         self._closing = False  # by ourselves
@@ -65,6 +66,8 @@ class Remote091(Remote):
             if isinstance(error, EndError):
                 raise EndError(str(error) if str(place) in str(error) else f"{place}: {error}") from None
             raise
+        self.server = wire.server_properties or {}
+        self.broker_id = str(self.server.get("qpid.federation_tag") or "")
         wire.add_on_connection_blocked_callback(lambda *_: self._set_blocked(True))
         wire.add_on_connection_unblocked_callback(lambda *_: self._set_blocked(False))
 
@@ -81,7 +84,7 @@ class Remote091(Remote):
     async def close(self) -> None:
         self._closing = True
         wire = self.wire
-        if wire is None or self._closed.done():
+        if wire is None or wire.transport is None or self._closed.done():
             return
         if wire.is_open:
             wire.close()
@@ -195,6 +198,7 @@ class Source091(End, Source):
         super().__init__(remote)
         self.taken = taken
         self.queue = taken.queue
+        self.selects = bool(taken.selector) and has_selectors(str(remote.server.get("product")))
         self._arrived: Arrived | None = None
         self._routes: dict[bytes, Address] = {}
         self._unsettled: deque[int] = deque()  # delivery tags, and some of those that are settled
@@ -215,7 +219,7 @@ class Source091(End, Source):
                     taken.queue, durable=kept, exclusive=not kept, auto_delete=not kept,
                     arguments=taken.arguments or None, callback=told))
                 self.queue = made.method.queue
-                await self.bind(taken.keys or ("",))
+                await self.bind(taken.keys)
             await self.call(lambda told: channel.basic_qos(
                 prefetch_count=min(65535, max(1, taken.prefetch)), callback=told))
         except BaseException:
@@ -224,10 +228,10 @@ class Source091(End, Source):
 
     def start(self, arrived: Arrived) -> None:
         self._arrived = arrived
-        self.channel.add_on_cancel_callback(
-            lambda _: self._cancelled())
+        self.channel.add_on_cancel_callback(lambda _: self._cancelled())
+        arguments = {"x-filter-jms-selector": self.taken.selector} if self.selects else None
         try:
-            self.channel.basic_consume(self.queue, _nobody, auto_ack=self.taken.settled)
+            self.channel.basic_consume(self.queue, _nobody, auto_ack=self.taken.settled, arguments=arguments)
         except AMQPError as error:
             self.over(_said(error))
 

@@ -59,6 +59,8 @@ class Remote10(Remote):
             await within(asyncio.shield(self._opened), seconds, "to log in")
             if self._closed.done():  # by a close right behind the open: that is how 1.0 refuses
                 raise EndError(self._why)
+            if self.wire is not None:
+                self.broker_id = str((self.wire.connection.remote_properties or {}).get("qpid.federation_tag") or "")
         except BaseException as error:
             self._opened.cancel()
             if self.wire is not None:
@@ -227,7 +229,7 @@ class Source10(End, Source):
         if not delivery.readable or delivery.partial:
             return
         link = self.link
-        data = link.recv(delivery.pending) or b""
+        data = bytes(link.recv(delivery.pending) or b"")
         link.advance()
         try:
             message = self._message(data)

@@ -211,7 +211,7 @@ class SourceMqtt(Source):
     dialect = MQTT
 
     def __init__(self, remote: RemoteMqtt, taken: From) -> None:
-        if not taken.keys:
+        if not taken.exchange and not taken.keys:
             raise Unsupported("a broker of MQTT's has no queues: take topics, by keys")
         self.remote = remote
         self.taken = taken

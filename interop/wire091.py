@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -93,6 +94,7 @@ class Wire(pika.connection.Connection, asyncio.Protocol):  # type: ignore[misc]
             credentials=Login(place, options.mechanism),
             client_properties={"product": "Dragoman", "connection_name": options.name or "dragoman"})
         self.transport: asyncio.Transport | None = None
+        self.tls = place.tls is not None
         self.receiving: dict[int, Receiving] = {}  # by channel number
         self.writable = True
         self.on_writable: Callable[[], None] = lambda: None
@@ -130,7 +132,8 @@ class Wire(pika.connection.Connection, asyncio.Protocol):  # type: ignore[misc]
         if isinstance(error, pika.exceptions.ProbableAccessDeniedError):
             return f"the other side broke off while we opened the virtual host {self.params.virtual_host}"
         if isinstance(error, pika.exceptions.IncompatibleProtocolError):
-            return "the other side does not speak AMQP 0-9-1"
+            return ("the other side closed the connection at once: it does not speak AMQP 0-9-1"
+                    + (", or wants a certificate" if self.tls else ""))
         if isinstance(error, pika.exceptions.StreamLostError) and isinstance(error.args[0], BaseException | None):
             return reason(error.args[0])
         return shortened(str(error) or type(error).__name__)
@@ -144,6 +147,8 @@ class Wire(pika.connection.Connection, asyncio.Protocol):  # type: ignore[misc]
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
         self._contents.clear()
+        if isinstance(exc, ssl.SSLError):
+            self.told = reason(exc)
         self._on_stream_terminated(None if exc is None and self._error is not None
                                    else self._error or pika.exceptions.StreamLostError(exc))
 

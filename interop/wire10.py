@@ -70,7 +70,7 @@ class Wire(asyncio.Protocol):
         elif not place.user:
             sasl.allowed_mechs("EXTERNAL ANONYMOUS" if place.tls is not None else "ANONYMOUS")
         if options.heartbeat:
-            self._engine.idle_timeout = options.heartbeat
+            self._engine.idle_timeout = 2 * options.heartbeat  # of which Proton tells the other side one half
         connection.open()
         self._engine.bind(connection)
 
@@ -213,7 +213,7 @@ class Wire(asyncio.Protocol):
         condition = self._engine.condition
         text = said(condition, "the other side does not speak AMQP 1.0")
         if "idle-timeout" in text:
-            return f"no heartbeat: the other side was silent for {self.heartbeat} s"
+            return f"no heartbeat: the other side was silent for {2 * self.heartbeat} s"
         if "Authentication failed" in text or "unauthorized-access" in text:
             return "the other side did not take the credentials"
         return text
