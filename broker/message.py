@@ -61,7 +61,7 @@ class Message(StoredMessage):
     """A message on its way. Nobody changes one after it was published; `amended` makes a new one."""
 
     __slots__ = ("address", "dialect", "native", "body", "size", "durable", "priority", "expiry", "arrival",
-                 "holders", "shared", "pending", "publisher", "sequence", "origin", "_view",
+                 "holders", "shared", "pending", "publisher", "sequence", "origin", "prepared", "_view",
                  "_translations")
 
     def __init__(self, address: Address, dialect: int, native: bytes, body: list[bytes] | None, size: int,
@@ -82,6 +82,7 @@ class Message(StoredMessage):
         self.publisher: Publisher | None = None
         self.sequence = 0
         self.origin = ""  # the container that published it, where that is known
+        self.prepared: object | None = None  # what its own dialect's front-end keeps, to write it faster
         self._view: View | None = None
         self._translations: dict[int, Message] | None = None
 
@@ -107,6 +108,7 @@ class Message(StoredMessage):
         """Say what another one says; only before it is in any queue."""
         self.native = other.native
         self.body = other.body
+        self.prepared = None
         self._view = None
         self._translations = None
 

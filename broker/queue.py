@@ -18,6 +18,7 @@ from broker.entry import ACQUIRED, AVAILABLE, GONE, Entry
 from broker.errors import AccessRefused, ResourceLocked
 from broker.expiry import Expiry, bounded
 from broker.groups import groups_of
+from broker.keeper import Keeper
 from broker.lane import Lane
 from broker.lifetime import lifetime_of
 from broker.limits import limits_of
@@ -81,6 +82,7 @@ class Queue:
         self.suspect_id = 0  # entries up to this id were here before a crash: somebody may have seen them
         self.deleted = False
         self.goes_with_owner = False
+        self.keeper: Keeper | None = None  # what the queue is a part of
         self.hidden = False  # it is the broker's own: users do not see it
         self.created = self.clock.now  # ms since the epoch; after a restart, the time of that
         self.enqueued = 0  # messages that have come in since the broker was started, recovered ones included
@@ -115,6 +117,8 @@ class Queue:
 
     def enqueue(self, message: Message) -> bool:
         """Put a message in the queue, and deliver it if a consumer is ready. False: refused, the queue is full."""
+        if self.keeper is not None and not self.keeper.wants(message):
+            return True
         limits = self.limits
         if limits is not None:
             if limits.is_own() or limits.has_had(message):
@@ -640,6 +644,8 @@ class Queue:
             self.lifetime.close()
         for consumer in self.consumers.clear():
             consumer.cancelled()
+        if self.keeper is not None:
+            self.keeper.queue_closed()
 
     def drop_log(self) -> None:
         """The journal need not keep anything of the queue any more."""

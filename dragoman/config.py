@@ -163,6 +163,8 @@ class Mqtt:
                                restart=True)
     session_seconds: int = _key(0, Kind.SECONDS, "The longest time that the session of a client that is not connected "
                                 "is kept. 0 for as long as the client wants.", restart=True)
+    session_messages: int = _key(0, Kind.NUMBER, "Messages that wait for a client; of more, the oldest are dropped. 0 "
+                                 "for any number.", restart=True)
     sys_interval: int = _key(10, Kind.SECONDS, "How often the figures below `$SYS/broker` are counted and published. 0 "
                              "for never.", maximum=65535, restart=True)
     response_topics: str = _key("response", Kind.TEXT, "The topic that a client's own topics for responses are "

@@ -72,7 +72,7 @@ class Server(Watcher):
         self._containers = Containers()
         self._sessions = Sessions()
         self.gateway: Gateway | None = None
-        self._mqtt_sessions = MqttSessions()
+        self._mqtt_sessions = MqttSessions(config.mqtt.session_messages)
 
     async def start(self) -> None:
         """Open the store, recover, listen. Raises: StoreError, OSError, ValueError."""
@@ -92,7 +92,8 @@ class Server(Watcher):
             for _ in self.broker.recover():
                 await asyncio.sleep(0)
             for host in self.broker.hosts.values():
-                self._mqtt_sessions.system_topics[host] = SystemTopics(host, __version__, config.mqtt.sys_interval)
+                self._mqtt_sessions.of(host).system = SystemTopics(host, __version__, config.mqtt.sys_interval)
+            self._mqtt_sessions.recover(self.broker)
             await self._listen()
             self._manage()
             self.gateway = Gateway(self.broker)
