@@ -3,6 +3,7 @@
     make bench                              all rows, some seconds each; the backlogs of 5 million take minutes
     make bench PEER=127.0.0.1:5673          another 0-9-1 broker beside it, row by row in turns
     make bench ARGS="--rabbitmq"            the same with Debian's rabbitmq-server, started for the purpose
+    make bench ARGS="--mosquitto"           and with Debian's mosquitto beside the rows of MQTT
     make bench ARGS="--quick --rows '100 B'"   a second a row, small numbers; only rows that match the expression
 
 How to read the table:
@@ -33,6 +34,11 @@ accept* neither, and each delivery accepted by itself. *accept none* and *accept
 ways, in a window of 1,000; 250 messages are accepted and completed at once. *durable* is the second of either with
 durable messages and queue. Their load is made by tests/bench/ends.py, which is slow: compare the CPU, not the rates.
 
+The rows of MQTT have a publisher and a subscriber, with the same QoS; every message is acknowledged by itself, at most
+1,000 are not yet. *persistent session*: the subscriber's session outlives its connection, so Dragoman has all on disk
+before it acknowledges; Mosquitto has not, it saves every half hour. *subscribers* are all to one topic, with QoS 0.
+*retained*: so many messages are retained with QoS 1, read by one subscription to all of them, and removed.
+
 `--self` measures the load generator itself, against a sink; `--out FILE` writes all as JSON.
 """
 
@@ -50,8 +56,19 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from tests.bench.brokers import BenchError, Broker, Dragoman, Phase, RabbitMQ, Running, Sink, build, load
-from tests.bench.ends import V010, V091, V10, flow, idle
+from tests.bench.brokers import (
+    BenchError,
+    Broker,
+    Dragoman,
+    Mosquitto,
+    Phase,
+    RabbitMQ,
+    Running,
+    Sink,
+    build,
+    load,
+)
+from tests.bench.ends import V010, V091, V10, V311, flow, idle
 from tests.peers import PeerFailed, PeerMissing
 
 BASELINE = Path(__file__).with_name("baseline.json")
@@ -85,8 +102,21 @@ ENDS: dict[str, dict[str, int | float]] = {
     "0-10 to 0-9-1, 100 B, auto-ack": {"source": V010, "sink": V091, "settled": 1},
     "1.0 to 0-10, 100 B, auto-ack": {"source": V10, "sink": V010, "settled": 1},
     "0-10 to 1.0, 100 B, auto-ack": {"source": V010, "sink": V10, "settled": 1},
+    "MQTT to 0-9-1, 100 B, QoS 0": {"source": V311, "sink": V091, "settled": 1, "topic": 1},
+    "0-9-1 to MQTT, 100 B, QoS 0": {"source": V091, "sink": V311, "settled": 1, "topic": 1},
+    "MQTT to 1.0, 100 B, QoS 0": {"source": V311, "sink": V10, "settled": 1, "topic": 1},
+    "1.0 to MQTT, 100 B, QoS 0": {"source": V10, "sink": V311, "settled": 1, "topic": 1},
 }
 """The rows of tests/bench/ends.py."""
+MQTT: dict[str, dict[str, int | float]] = {
+    "QoS 0": {"qos": 0},
+    "QoS 1": {"qos": 1},
+    "QoS 2": {"qos": 2},
+    "QoS 1, 10:10": {"qos": 1, "publishers": 10, "consumers": 10},
+    "QoS 1, persistent session": {"qos": 1, "persistent": 1},
+    "QoS 2, persistent session": {"qos": 2, "persistent": 1},
+}
+"""The rows of tests/bench/mqttgen.c with a publisher to each subscriber."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +139,7 @@ class Row:
     mode: str
     options: dict[str, int | float]
     phases: dict[str, str] = field(default_factory=lambda: {"flow": ""})  # of loadgen's, and what a line adds for them
+    program: str = "loadgen"
     fresh: bool = False  # on a newly started broker, for the sake of its memory
 
 
@@ -151,6 +182,21 @@ def rows(seconds: float, quick: bool, backlog: int) -> list[Row]:
     for name, dialect in (("1.0", V10), ("0-10", V010)):
         table.append(Row(f"{name}, {connections:,} connections", "idle ends",
                          {"connections": connections, "dialect": dialect}, {"open": ""}, fresh=True))
+    return table + _mqtt(time, quick, connections)
+
+
+def _mqtt(time: dict[str, int | float], quick: bool, connections: int) -> list[Row]:
+    """The rows of MQTT."""
+    table = []
+    for name, options in MQTT.items():
+        table.append(Row(f"MQTT, 100 B, {name}", "flow", time | options, program="mqttgen"))
+    table.append(Row(f"MQTT, {connections:,} subscribers", "flow", time | {
+        "fanout": 1, "consumers": connections, "ahead": 10}, program="mqttgen", fresh=True))
+    retained = 10_000 if quick else 100_000
+    table.append(Row(f"MQTT, {retained:,} retained", "retained", {"messages": retained},
+                     {"set": ": set", "read": ": read", "remove": ": remove"}, program="mqttgen", fresh=True))
+    table.append(Row(f"MQTT, {connections:,} connections", "idle", time | {"connections": connections},
+                     {"open": ": open", "idle": ": idle"}, program="mqttgen", fresh=True))
     return table
 
 
@@ -160,7 +206,8 @@ def _bounds(size: int) -> dict[str, int | float]:
 
 def figures(row: Row, phase: Phase, measured: bool) -> Figures:
     """A phase as a line of the table."""
-    entered = phase.into * int(row.options["queues"]) if "fanout" in row.options else phase.into
+    copies = row.options["queues" if "queues" in row.options else "consumers"] if "fanout" in row.options else 1
+    entered = phase.into * int(copies)
     moved = (entered + phase.out) / 2 if row.mode in ("flow", "ends") and phase.out else phase.out or phase.into
     memory = phase.peak_kib / 1024 if row.mode == "backlog" else phase.rss_kib / 1024
     if row.mode in ("idle", "idle ends"):
@@ -181,7 +228,7 @@ def measure(row: Row, column: str, broker: Broker, results: list[Result]) -> Non
             broker.stop()
         broker.settle()
         phases = flow(broker, row.options) if row.mode == "ends" else idle(broker, row.options) \
-            if row.mode == "idle ends" else load(broker, row.mode, row.options)
+            if row.mode == "idle ends" else load(broker, row.program, row.mode, row.options)
         found = {phase.name: phase for phase in phases}
         for result, name in zip(results, row.phases, strict=True):
             result.figures[column] = figures(row, found[name], bool(broker.processes()))
@@ -201,6 +248,9 @@ def line(result: Result, columns: Sequence[str], was: dict[str, float]) -> str:
         if column in result.errors:
             cells.append("FAILED".ljust(38))
             continue
+        if column not in result.figures:
+            cells.append("-".rjust(31) + " " * 7)
+            continue
         f = result.figures[column]
         rate_in, rate_out = _number(f.in_rate, "{:,.0f}", 10), _number(f.out_rate, "{:,.0f}", 10)
         cpu, memory = _number(f.cpu_us, "{:,.2f}", 10), _number(f.memory, "{:,.0f}", 6)
@@ -216,9 +266,10 @@ def line(result: Result, columns: Sequence[str], was: dict[str, float]) -> str:
 
 def header(brokers: Sequence[Broker], was: dict[str, float]) -> str:
     """The two lines above the table."""
-    names = [" " * NAME] + [f"{broker.name:^38}" for broker in brokers]
-    titles = [" " * NAME] + [f"{'in/s':>10} {'out/s':>10}{'CPU us':>10}{'RSS':>6} " for _ in brokers]
-    titles += ["  ratio"] * (len(brokers) == 2) + ["    was"] * bool(was)
+    columns = [brokers[0].name, " / ".join(peer.name for peer in brokers[1:])][:len(brokers)]
+    names = [" " * NAME] + [f"{name:^38}" for name in columns]
+    titles = [" " * NAME] + [f"{'in/s':>10} {'out/s':>10}{'CPU us':>10}{'RSS':>6} " for _ in columns]
+    titles += ["  ratio"] * (len(columns) == 2) + ["    was"] * bool(was)
     return "|".join(names) + "\n" + "|".join(titles)
 
 
@@ -267,6 +318,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--quick", action="store_true", help="small numbers: to see that all works")
     made.add_argument("--peer", metavar="HOST:PORT", help="measure this broker in the same run")
     made.add_argument("--rabbitmq", action="store_true", help="measure a rabbitmq-server in the same run")
+    made.add_argument("--mosquitto", action="store_true", help="measure Mosquitto beside the rows of MQTT")
     made.add_argument("--broker", metavar="HOST:PORT", help="measure this running broker instead of starting Dragoman")
     made.add_argument("--self", action="store_true", help="measure the load generator against a sink instead")
     made.add_argument("--out", type=Path, metavar="FILE", help="write the results as JSON")
@@ -283,6 +335,8 @@ def chosen(options: argparse.Namespace, folder: Path) -> list[Broker]:
         brokers.append(Running(options.peer))
     elif options.rabbitmq:
         brokers.append(RabbitMQ(folder / "rabbitmq"))
+    if options.mosquitto:
+        brokers.append(Mosquitto(folder / "mosquitto"))
     return brokers
 
 
@@ -295,13 +349,15 @@ def run(options: argparse.Namespace, brokers: Sequence[Broker]) -> list[Result]:
     if options.list:
         print("\n".join(row.name for row in table))
         return []
-    columns = ("ours", "peer")[:len(brokers)]
+    columns = ("ours", "peer")[:len(brokers)]  # whichever peer speaks the row's dialect
     was = {} if options.self else baseline()
     results: list[Result] = []
     print(header(brokers, was), flush=True)
     for row in table:
         made = [Result(row.name + suffix) for suffix in row.phases.values()]
-        for column, broker in zip(columns, brokers, strict=True):
+        mqtt = row.program == "mqttgen"
+        able = [broker for broker in brokers if (broker.speaks_mqtt if mqtt else broker.speaks_amqp)]
+        for column, broker in zip(columns, able, strict=False):
             measure(row, column, broker, made)
         for result in made:
             print(line(result, columns, was), flush=True)

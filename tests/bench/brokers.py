@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.peers import family, free_ports, rabbitmq, speaks_amqp
+from tests.peers import family, free_ports, mosquitto, rabbitmq, speaks_amqp
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 BUILD = ROOT / "build" / "bench"
-PROGRAMS = {"loadgen": ("loadgen.c", "traffic.c", "measure.c", "wire.c"), "sink": ("sink.c", "wire.c")}
+PROGRAMS = {"loadgen": ("loadgen.c", "traffic.c", "measure.c", "wire.c"), "sink": ("sink.c", "wire.c"),
+            "mqttgen": ("mqttgen.c", "mqtt.c", "measure.c", "wire.c")}
 START_SECONDS = 30.0
 SETTLE_SECONDS = 60.0  # the longest to wait for a broker to have done with the row before
 SETTLED = 0.1  # of a core
@@ -37,6 +38,8 @@ class Broker(ABC):
     name = ""
     host = "127.0.0.1"
     port = 0
+    speaks_mqtt = False
+    speaks_amqp = True
 
     @abstractmethod
     def start(self) -> None:
@@ -66,6 +69,7 @@ class Dragoman(Broker):
     """The broker of this checkout, with an LMDB store in a folder of its own."""
 
     name = "dragoman"
+    speaks_mqtt = True
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -129,6 +133,38 @@ class RabbitMQ(Broker):
         self._starts += 1
         with ExitStack() as stack:
             peer = stack.enter_context(rabbitmq(self._folder / str(self._starts), plugins=["rabbitmq_amqp1_0"]))
+            self.port, self._pid = peer.port, peer.pid
+            self._stack = stack.pop_all()
+
+    def stop(self) -> None:
+        if self._stack is not None:
+            self._stack.close()
+        self._stack = None
+
+    def processes(self) -> list[int]:
+        return family(self._pid) if self._stack is not None else []
+
+
+class Mosquitto(Broker):
+    """Debian's mosquitto, started for the purpose. It drops nothing for want of room in its queues."""
+
+    name = "mosquitto"
+    speaks_mqtt = True
+    speaks_amqp = False
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._stack: ExitStack | None = None
+        self._starts = 0
+        self._pid = 0
+
+    def start(self) -> None:
+        if self._stack is not None:
+            return
+        self._starts += 1
+        with ExitStack() as stack:
+            peer = stack.enter_context(mosquitto(self._folder / str(self._starts),
+                                                 settings="max_inflight_messages 1000\nmax_queued_messages 0"))
             self.port, self._pid = peer.port, peer.pid
             self._stack = stack.pop_all()
 
@@ -233,10 +269,10 @@ def rss_kib(broker: Broker) -> int:
     return total
 
 
-def load(broker: Broker, mode: str, options: dict[str, int | float]) -> list[Phase]:
-    """Run the load generator against a started broker. Raises BenchError when anything was lost, doubled or wrong."""
+def load(broker: Broker, program: str, mode: str, options: dict[str, int | float]) -> list[Phase]:
+    """Run a load generator against a started broker. Raises BenchError when anything was lost, doubled or wrong."""
     processes = ",".join(map(str, broker.processes()))
-    command = [str(BUILD / "loadgen"), mode, f"host={broker.host}", f"port={broker.port}",
+    command = [str(BUILD / program), mode, f"host={broker.host}", f"port={broker.port}",
                *(f"{key}={value}" for key, value in options.items()), *([f"pids={processes}"] if processes else [])]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=LOAD_SECONDS)

@@ -1,4 +1,4 @@
-"""The load of the rows of AMQP 1.0 and 0-10: a thread at each end, writing frames that were made beforehand.
+"""The load of the rows of AMQP 1.0 and 0-10, and of crossings: a thread at each end, writing frames made beforehand.
 
 It costs some microseconds a message itself, so its rates say little; what is measured is the broker's CPU.
 """
@@ -11,24 +11,29 @@ import time
 
 from tests.bench.brokers import BenchError, Broker, Phase, cpu_seconds, rss_kib
 from tests.bench.traffic010 import Receiver010, Sender010, idle010
-from tests.bench.traffic091 import Counters, Legacy
+from tests.bench.traffic091 import NAME, Counters, Legacy
 from tests.bench.traffic10 import Receiver10, Sender10, idle10
+from tests.bench.trafficmqtt import ReceiverMqtt, SenderMqtt
 
-V091, V010, V10 = 91, 10, 100
-"""Dialects: 0-9-1, 0-10 and 1.0."""
+V091, V010, V10, V311 = 91, 10, 100, 311
+"""Dialects: 0-9-1, 0-10, 1.0 and MQTT 3.1.1."""
 
-_SENDERS: dict[int, type[Legacy | Sender010 | Sender10]] = {V091: Legacy, V010: Sender010, V10: Sender10}
-_RECEIVERS: dict[int, type[Legacy | Receiver010 | Receiver10]] = {V091: Legacy, V010: Receiver010, V10: Receiver10}
+_SENDERS: dict[int, type[Legacy | Sender010 | Sender10 | SenderMqtt]] = {
+    V091: Legacy, V010: Sender010, V10: Sender10, V311: SenderMqtt}
+_RECEIVERS: dict[int, type[Legacy | Receiver010 | Receiver10 | ReceiverMqtt]] = {
+    V091: Legacy, V010: Receiver010, V10: Receiver10, V311: ReceiverMqtt}
 _IDLE = {V010: idle010, V10: idle10}
 
 
 def flow(broker: Broker, options: dict[str, int | float]) -> list[Phase]:
-    """One publisher, one queue, one consumer. options: source and sink (dialects), settled, durable, size (bytes),
-    warmup and seconds. Raises: BenchError."""
+    """One publisher, one queue, one consumer. options: source and sink (dialects), topic (by amq.topic), settled,
+    durable, size (bytes), warmup and seconds. Raises: BenchError."""
     counters = Counters()
-    name = "bench-ends"
+    name = NAME
     control = Legacy(broker, counters)
     control.declare(name, bool(options.get("durable")))
+    if options.get("topic") and options["sink"] != V311:
+        control.bind(name)
     receiver = _RECEIVERS[int(options["sink"])](broker, counters)
     sender = _SENDERS[int(options["source"])](broker, counters)
     works = [receiver.consume, sender.publish]

@@ -12,7 +12,7 @@
 
 const char *host = "127.0.0.1";
 long port = 5672, size = 100, publishers = 1, queues = 1, consumers = 1, fanout, bindings, durable, confirm;
-long ack, prefetch, window = 1000, ahead = 10000, messages = 1000000, connections = 1000, parallel = 20;
+long ack, prefetch, qos, persistent, window = 1000, ahead = 10000, messages = 1000000, connections = 1000, parallel = 20;
 double seconds = 5, warmup = 1;
 static long pids[MAX_PIDS], pid_count;
 
@@ -22,7 +22,7 @@ void parse_options(int count, char **options)
         {"port", &port}, {"size", &size}, {"publishers", &publishers}, {"queues", &queues}, {"consumers", &consumers},
         {"fanout", &fanout}, {"bindings", &bindings}, {"durable", &durable}, {"confirm", &confirm}, {"ack", &ack},
         {"prefetch", &prefetch}, {"window", &window}, {"ahead", &ahead}, {"messages", &messages},
-        {"connections", &connections}, {"parallel", &parallel}};
+        {"connections", &connections}, {"parallel", &parallel}, {"qos", &qos}, {"persistent", &persistent}};
     for (int i = 0; i < count; i++) {
         char *value = strchr(options[i], '=');
         bool known = false;

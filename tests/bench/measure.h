@@ -12,6 +12,7 @@ extern long size, durable, confirm;                    /* of a message; confirm:
 extern long publishers, queues, consumers;             /* how many; consumers share the queues among them */
 extern long fanout, bindings;                          /* through a fanout exchange, or a topic exchange with so many */
 extern long ack, prefetch;                             /* ack: 0 none, 1 each by itself, N every N at once */
+extern long qos, persistent;                           /* of MQTT: 0 to 2; sessions that outlive their connection */
 extern long window, ahead;                             /* messages unconfirmed, and undelivered, a publisher */
 extern long messages;                                  /* of a backlog */
 extern long connections, parallel;                     /* idle or churning; handshakes at once */

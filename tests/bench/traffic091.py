@@ -11,6 +11,8 @@ from tests.bench.brokers import Broker
 
 AHEAD = 10_000  # messages that may be on their way
 BATCH = 250
+NAME = "bench-ends"
+"""The queue between the ends, and its routing key or topic."""
 
 
 class Counters:
@@ -46,6 +48,11 @@ class Legacy:
         self._send(1, 50, 10, b"\0\0" + _short(name) + bytes([2 if durable else 0]) + b"\0\0\0\0")
         self._await(50, 11)
 
+    def bind(self, name: str) -> None:
+        """To amq.topic, by the queue's name."""
+        self._send(1, 50, 20, b"\0\0" + _short(name) + _short("amq.topic") + _short(name) + b"\0\0\0\0\0")
+        self._await(50, 21)
+
     def delete(self, name: str) -> None:
         self._send(1, 50, 40, b"\0\0" + _short(name) + b"\x00")
         self._await(50, 41)
@@ -53,7 +60,8 @@ class Legacy:
     def publish(self, name: str, options: dict[str, int | float]) -> None:
         counters = self.counters
         size = int(options["size"])
-        one = (_method(1, 60, 40, b"\0\0\x00" + _short(name) + b"\x00")
+        exchange = "amq.topic" if options.get("topic") else ""
+        one = (_method(1, 60, 40, b"\0\0" + _short(exchange) + _short(name) + b"\x00")
                + _frame(2, 1, b"\x00\x3c\x00\x00" + size.to_bytes(8, "big") + b"\x10\x00\x01")
                + _frame(3, 1, b"x" * size))
         blob = one * BATCH

@@ -72,7 +72,8 @@ class Sender10(_End10):
     def publish(self, name: str, options: dict[str, int | float]) -> None:
         client, counters = self.client, self.counters
         settled = bool(options.get("settled"))
-        client.attach("bench", SENDER, f"/amq/queue/{name}", snd=1 if settled else 0)
+        client.attach("bench", SENDER, f"/exchange/amq.topic/{name}" if options.get("topic") else f"/amq/queue/{name}",
+                      snd=1 if settled else 0)
         payload = message(b"x" * int(options["size"]), bool(options.get("durable")))
         size = 28 + len(payload)
         limit = window = 0

@@ -45,7 +45,7 @@ double now(void)
 
 /* ---- bytes ---- */
 
-static void reserve(struct buffer *b, size_t room)
+void buffer_room(struct buffer *b, size_t room)
 {
     if (room <= b->room)
         return;
@@ -58,7 +58,7 @@ static void reserve(struct buffer *b, size_t room)
 
 void put(struct buffer *b, const void *data, size_t size)
 {
-    reserve(b, b->length + size);
+    buffer_room(b, b->length + size);
     memcpy(b->data + b->length, data, size);
     b->length += size;
 }
@@ -114,6 +114,15 @@ void wire_target(const char *host, int port)
     memcpy(&target, found->ai_addr, found->ai_addrlen);
     target_size = found->ai_addrlen;
     freeaddrinfo(found);
+}
+
+int wire_connect(void)
+{
+    int fd = socket(target.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&target, target_size))
+        fail("cannot connect: %s", strerror(errno));
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+    return fd;
 }
 
 static void send_start_ok(struct connection *c)
@@ -178,11 +187,7 @@ static void answered(struct connection *c, uint32_t method, const uint8_t *argum
 
 void connection_start(struct connection *c, frame_handler *handler, void *owner)
 {
-    *c = (struct connection){.handler = handler, .owner = owner, .frame_max = 4096};
-    c->fd = socket(target.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&target, target_size))
-        fail("cannot connect: %s", strerror(errno));
-    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+    *c = (struct connection){.handler = handler, .owner = owner, .frame_max = 4096, .fd = wire_connect()};
     fcntl(c->fd, F_SETFL, fcntl(c->fd, F_GETFL) | O_NONBLOCK);
     put(&c->out, "AMQP\0\0\x09\x01", 8);
     connection_flush(c);
@@ -196,7 +201,7 @@ void connection_open(struct connection *c, frame_handler *handler, void *owner)
         fail("the handshake went astray at method %08x", c->answer);
 }
 
-void connection_room(struct connection *c, size_t room) { reserve(&c->in, room); }
+void connection_room(struct connection *c, size_t room) { buffer_room(&c->in, room); }
 
 static void hand_out(struct connection *c, int type, const uint8_t *payload, size_t size)
 {
@@ -217,7 +222,7 @@ static void hand_out(struct connection *c, int type, const uint8_t *payload, siz
 bool connection_read(struct connection *c)
 {
     struct buffer *in = &c->in;
-    reserve(in, in->length + FIRST_ROOM / 2);
+    buffer_room(in, in->length + FIRST_ROOM / 2);
     ssize_t got = recv(c->fd, in->data + in->length, in->room - in->length, 0);
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
@@ -244,7 +249,7 @@ bool connection_read(struct connection *c)
     memmove(in->data, in->data + at, in->length - at);
     in->length -= at;
     if (in->room - in->length < FIRST_ROOM / 2)
-        reserve(in, in->room * 2);
+        buffer_room(in, in->room * 2);
     return true;
 }
 

@@ -82,6 +82,7 @@ static inline uint64_t get64(const uint8_t *p) { return (uint64_t)get32(p) << 32
 static inline void set32(uint8_t *p, uint32_t v) { p[0] = v >> 24, p[1] = v >> 16, p[2] = v >> 8, p[3] = v; }
 static inline void set64(uint8_t *p, uint64_t v) { set32(p, v >> 32), set32(p + 4, (uint32_t)v); }
 
+void buffer_room(struct buffer *, size_t room); /* have room for so many bytes in all */
 void put(struct buffer *, const void *data, size_t size);
 void put8(struct buffer *, unsigned value);
 void put16(struct buffer *, unsigned value);
@@ -94,6 +95,8 @@ void end_frame(struct buffer *, size_t begun);
 
 /* Where the broker is; set once. */
 void wire_target(const char *host, int port);
+/* A blocking socket that is connected to it. */
+int wire_connect(void);
 /* Begin to connect; the handshake then goes on by itself in connection_read. */
 void connection_start(struct connection *, frame_handler *, void *owner);
 /* Connect and wait until it is ready. */
