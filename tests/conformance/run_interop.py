@@ -1,14 +1,18 @@
 """Drive the broker with clients in other languages: amqplib and rhea (Node), RabbitMQ's two and Qpid JMS (Java),
-amqp091-go and go-amqp (Go), qpid-python and Qpid's tools (Python 2).
+amqp091-go and go-amqp (Go), qpid-python and Qpid's tools (Python 2); of MQTT: mqtt.js (Node), Mosquitto's commands,
+Eclipse Paho and HiveMQ's client (Java).
 
     python tests/conformance/run_interop.py [node] [java] [jms] [jms_cross] [rabbitmq10] [go] [rhea] [matrix]
                                               [qpid_python] [qpid_tools] [go10] [jms0x]
+                                              [mqttjs] [mosquitto_clients] [paho_java]
 
 starts a broker, and for each suite copies its sources to build/interop/, installs there what they need, and runs them
-with AMQP_URL set. A suite whose tool chain is not on this machine is skipped, and says so. The last line is a summary
-`N passed, N failed, N skipped`; the exit code is 0 when nothing failed. What a suite printed is in build/interop/*.log.
+with AMQP_URL and MQTT_URL set. A suite whose tool chain is not on this machine is skipped, and says so. The last line
+is a summary `N passed, N failed, N skipped`; the exit code is 0 when nothing failed. What a suite printed is in
+build/interop/*.log.
 
-DRAGOMAN_PEER=host:port has the suites use the broker that runs there instead.
+DRAGOMAN_PEER=host:port has the suites use the broker that runs there instead, DRAGOMAN_PEER=mosquitto (for those of
+MQTT) Debian's Mosquitto, started for each.
 """
 
 from __future__ import annotations
@@ -30,6 +34,9 @@ ROOT = HERE.parent.parent
 BUILD = ROOT / "build" / "interop"
 INSTALL_SECONDS = 600
 RUN_SECONDS = 600  # a guard against hanging; a suite takes some 20 seconds, Qpid's own some minutes
+
+IN_FLIGHT = "max_inflight_messages 1000"
+"""Of Mosquitto: its usual limit counts what comes again after a broken connection twice, and drops it."""
 
 FAILURE = re.compile(r"\s*(not ok|--- FAIL|FAILED|panic:|Error|E   |\[ERROR\])")
 """How the suites begin the line that tells of a failure."""
@@ -120,6 +127,18 @@ SUITES = (
           ("java", "-Dqpid.sync_op_timeout=8000", "-cp", "classes:lib/*", "Jms0x"), count_summary),
     Suite("go10", "go-amqp", ("go",), ("go", "mod", "download"), ("go", "vet", "./..."),
           ("go", "test", "-v", "-count=1", "./..."), count_go),
+    Suite("mqttjs", "mqtt.js", ("node", "npm"), ("npm", "install", "--no-audit", "--no-fund", "--loglevel=error"), (),
+          ("node", "--test", "--test-reporter=tap", "mqtt.test.js"), count_tap),
+    Suite("mosquitto_clients", "mosquitto_pub, mosquitto_sub, mosquitto_rr",
+          ("mosquitto_pub", "mosquitto_sub", "mosquitto_rr"), (), (),
+          (sys.executable, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider", "-c", str(ROOT / "setup.cfg"),
+           "--rootdir", str(ROOT), str(HERE / "mosquitto_clients" / "commands.py")), count_pytest),
+    Suite("paho_java", "Eclipse Paho and HiveMQ's client, Java", ("java", "javac", "mvn"),
+          ("mvn", "-q", "-B", f"-Dmaven.repo.local={BUILD / 'maven'}", "dependency:copy-dependencies",
+           "-DoutputDirectory=lib"),
+          ("javac", "-encoding", "UTF-8", "-cp", "lib/*", "-d", "classes", "Checks.java", "Paho5.java", "Paho3.java",
+           "HiveMq.java"),
+          ("java", "-cp", "classes:lib/*", "Paho5"), count_summary),
 )
 
 
@@ -158,7 +177,8 @@ def attempt(suite: Suite) -> Counter[str]:
                 return trouble(suite, "its client could not be installed", log.name)
         start = log.seek(0, os.SEEK_END)
         with broker() as url:
-            code = execute(suite.run, folder, log.fileno(), {"AMQP_URL": url}, RUN_SECONDS)
+            addresses = {"AMQP_URL": url, "MQTT_URL": url.rstrip("/").replace("amqp", "mqtt", 1)}
+            code = execute(suite.run, folder, log.fileno(), addresses, RUN_SECONDS)
         log.seek(start)
         result = suite.count(log.read())
     if code != 0 or result["failed"]:
@@ -191,11 +211,16 @@ def trouble(suite: Suite, what: str, log: str) -> Counter[str]:
 @contextmanager
 def broker() -> Iterator[str]:
     """The address of a broker with nothing in it, or of the peer."""
+    sys.path.insert(0, str(ROOT))
     peer = os.environ.get("DRAGOMAN_PEER")
+    if peer == "mosquitto":
+        from tests import peers
+        with tempfile.TemporaryDirectory() as folder, peers.mosquitto(Path(folder), settings=IN_FLIGHT) as running:
+            yield f"amqp://guest:guest@{running.host}:{running.port}/"
+        return
     if peer:
         yield f"amqp://guest:guest@{peer}/"
         return
-    sys.path.insert(0, str(ROOT))
     from dragoman import testing
     with tempfile.TemporaryDirectory() as store, testing.broker(store=Path(store) / "store") as ours:
         yield ours.url
