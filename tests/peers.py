@@ -63,6 +63,14 @@ class Peer:
         command = [str(RABBITMQ_BIN / "rabbitmqctl"), "--quiet", *arguments]
         return subprocess.run(command, env=self._environment, check=True, capture_output=True, text=True).stdout
 
+    def kill(self) -> None:
+        """End all its processes at once, as a crash would."""
+        for pid in [pid for process in self._processes for pid in family(process.pid)]:
+            _signal(pid, signal.SIGKILL)
+        for process in self._processes:
+            process.wait()
+        self._processes.clear()
+
     def stop(self) -> None:
         """End all its processes, the gentle way first. May be called again."""
         members = [pid for process in self._processes for pid in family(process.pid)]
@@ -76,23 +84,42 @@ class Peer:
         self._processes.clear()
 
 
+class RabbitMq(Peer):
+    """A running RabbitMQ. After `kill` or `stop`, `start` has it go on with the same data and ports."""
+
+    def start(self) -> None:
+        """Raises PeerFailed."""
+        epmd_port = self._environment["ERL_EPMD_PORT"]
+        with self.log.open("ab") as output:
+            self._processes.append(_start([shutil.which("epmd") or "epmd", "-port", epmd_port, "-address", "127.0.0.1"],
+                                          self._environment, output.fileno()))
+            if not _wait_until(lambda: _listening(int(epmd_port)), START_SECONDS):
+                raise PeerFailed(_tail(self.log))
+            main = _start([str(RABBITMQ_BIN / "rabbitmq-server")], self._environment, output.fileno())
+        self._processes.append(main)
+        _wait_until(lambda: speaks_amqp(self.port) or main.poll() is not None, START_SECONDS)
+        if not speaks_amqp(self.port):
+            raise PeerFailed(_tail(self.log))
+        self.pid = next(pid for pid in family(main.pid) if _name(pid) == "beam.smp")
+
+
 @contextmanager
-def rabbitmq(folder: Path, plugins: Sequence[str] = ()) -> Iterator[Peer]:
-    """Debian's rabbitmq-server with its data in `folder`, accepting AMQP when the block begins.
+def rabbitmq(folder: Path, plugins: Sequence[str] = (), settings: str = "") -> Iterator[RabbitMq]:
+    """Debian's rabbitmq-server with its data in `folder`, accepting AMQP when the block begins. `settings` are more
+    lines of its configuration.
 
     It gets an epmd (Erlang's register of names) of its own, so it meets no other Erlang on this machine.
 
     Raises PeerMissing, PeerFailed.
     """
     server = RABBITMQ_BIN / "rabbitmq-server"
-    epmd = shutil.which("epmd")
-    if not server.exists() or epmd is None:
+    if not server.exists() or shutil.which("epmd") is None:
         raise PeerMissing("RabbitMQ is not installed: apt-get install rabbitmq-server")
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     port, epmd_port, distribution_port = free_ports(3)
     (folder / "plugins").write_text(f"[{','.join(plugins)}].\n")
-    (folder / "rabbitmq.conf").write_text("disk_free_limit.absolute = 50MB\nlog.file.level = warning\n")
+    (folder / "rabbitmq.conf").write_text(f"disk_free_limit.absolute = 50MB\nlog.file.level = warning\n{settings}\n")
     (folder / "env.conf").write_text("")
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
@@ -111,21 +138,10 @@ def rabbitmq(folder: Path, plugins: Sequence[str] = ()) -> Iterator[Peer]:
         "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
         "RABBITMQ_CONF_ENV_FILE": str(folder / "env.conf"),  # instead of the one in /etc
     }
-    log = folder / "output.log"
-    processes: list[subprocess.Popen[bytes]] = []
-    peer = Peer("127.0.0.1", port, log, environment, processes)
+    peer = RabbitMq("127.0.0.1", port, folder / "output.log", environment, [])
     with ExitStack() as stack:
         stack.callback(peer.stop)
-        output = stack.enter_context(log.open("wb"))
-        processes.append(_start([epmd, "-port", str(epmd_port), "-address", "127.0.0.1"], environment, output.fileno()))
-        if not _wait_until(lambda: _listening(epmd_port), START_SECONDS):
-            raise PeerFailed(_tail(log))
-        main = _start([str(server)], environment, output.fileno())
-        processes.append(main)
-        _wait_until(lambda: speaks_amqp(port) or main.poll() is not None, START_SECONDS)
-        if not speaks_amqp(port):
-            raise PeerFailed(_tail(log))
-        peer.pid = next(pid for pid in family(main.pid) if _name(pid) == "beam.smp")
+        peer.start()
         yield peer
 
 

@@ -1,0 +1,151 @@
+"""What publishes, reads and cuts connections off while the gateway works: threads, so that a test reads as a story."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import paho.mqtt.client as paho
+import pika
+from pika.exceptions import AMQPError
+
+from tests.remote_kit import Proxy
+
+SILENCE = 3.0
+"""Seconds without a message after which all has come that will come."""
+
+
+def until(condition: Callable[[], bool], seconds: float) -> None:
+    """Wait until it is so. Raises: TimeoutError."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError
+        time.sleep(0.05)
+
+
+class Cutter:
+    """A proxy before a broker, on a loop of its own."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._proxy = Proxy(host, port)
+        self._thread = threading.Thread(target=self._loop.run_forever)
+
+    @property
+    def port(self) -> int:
+        return self._proxy.port
+
+    def cut(self) -> None:
+        self._call(self._proxy.cut)
+
+    def freeze(self) -> None:
+        """Pass nothing more on, of connections that there are and those that come."""
+        self._call(self._proxy.freeze)
+
+    def thaw(self) -> None:
+        self._call(self._proxy.thaw)
+
+    def __enter__(self) -> Cutter:
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._proxy.__aenter__(), self._loop).result()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._proxy.__aexit__(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _call(self, what: Callable[[], None]) -> None:
+        async def call() -> None:
+            what()
+        asyncio.run_coroutine_threadsafe(call(), self._loop).result()
+
+
+class Publisher(threading.Thread):
+    """Publishes numbers to a queue, in order, each until it is confirmed. A rate of 0: as fast as it can."""
+
+    def __init__(self, url: str, queue: str, count: int, rate: int) -> None:
+        super().__init__()
+        self.url = url
+        self.queue = queue
+        self.count = count
+        self.rate = rate
+        self.confirmed: set[int] = set()
+        self.again = 0  # messages that were sent again: it is not known whether the first one has come
+
+    def run(self) -> None:
+        number = 0
+        began = time.monotonic()
+        while number < self.count:
+            with suppress(AMQPError, OSError):
+                parameters = pika.URLParameters(self.url)
+                parameters.socket_timeout = parameters.blocked_connection_timeout = 10
+                with pika.BlockingConnection(parameters) as connection:
+                    channel = connection.channel()
+                    channel.confirm_delivery()
+                    while number < self.count:
+                        self.again += 1
+                        channel.basic_publish("", self.queue, b"%d" % number, pika.BasicProperties(delivery_mode=2))
+                        self.again -= 1
+                        self.confirmed.add(number)
+                        number += 1
+                        if self.rate:
+                            time.sleep(max(0.0, began + number / self.rate - time.monotonic()))
+            if number < self.count:
+                time.sleep(0.2)
+
+
+class Devices(threading.Thread):
+    """Publishes numbers with QoS 1 to a topic below `prefix`, by a persistent session."""
+
+    def __init__(self, port: int, prefix: str, count: int, rate: int) -> None:
+        super().__init__()
+        self.port = port
+        self.prefix = prefix
+        self.count = count
+        self.rate = rate
+        self.confirmed: set[int] = set()
+
+    def run(self) -> None:
+        client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id=f"device-{self.prefix}", clean_session=False)
+        client.username_pw_set("guest", "guest")
+        client.reconnect_delay_set(1, 1)
+        client.connect("127.0.0.1", self.port)
+        client.loop_start()
+        began = time.monotonic()
+        pending = []
+        for number in range(self.count):
+            pending.append(client.publish(f"{self.prefix}/{number % 7}", b"%d" % number, 1))
+            time.sleep(max(0.0, began + number / self.rate - time.monotonic()))
+        for number, each in enumerate(pending):
+            end = time.monotonic() + 60
+            while not each.is_published() and time.monotonic() < end:
+                time.sleep(0.05)
+            if each.is_published():
+                self.confirmed.add(number)
+        client.disconnect()
+        client.loop_stop()
+
+
+def devices(port: int, prefix: str, count: int, rate: int) -> Devices:
+    return Devices(port, prefix, count, rate)
+
+
+def read_all(url: str, queue: str, wanted: set[int], seconds: float = 90.0) -> list[int]:
+    """The numbers that come to a queue, in order: until all that are wanted have come, and then nothing more."""
+    received: list[int] = []
+    end = time.monotonic() + seconds
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        channel = connection.channel()
+        for _, _, body in channel.consume(queue, auto_ack=True, inactivity_timeout=SILENCE):
+            if body is not None:
+                received.append(int(body))
+            elif wanted <= set(received) or time.monotonic() > end:
+                break
+        channel.cancel()
+    return received

@@ -1,0 +1,252 @@
+"""The gateway with other people's brokers at the other end: cut off, killed and restarted under load, and the counts
+add up. At least once: nothing that its source has confirmed is lost, and what comes twice is no more than what was
+unsettled when something broke. The order of a queue is kept: what comes again goes back to where it was.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pika
+import pytest
+from pika.exceptions import AMQPError
+
+from dragoman import testing
+from tests import peers
+from tests.conformance.gateway.kit import Cutter, Publisher, devices, read_all, until
+
+PREFETCH = 50
+PASSWORD = {"PEER_PASSWORD": "guest"}
+MESSAGES = 3000
+RATE = 500
+"""Messages, and how many of them a second."""
+
+
+@pytest.fixture(scope="module")
+def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[peers.RabbitMq]:
+    with peers.rabbitmq(tmp_path_factory.mktemp("rabbitmq"), plugins=["rabbitmq_amqp1_0"]) as peer:
+        yield peer
+
+
+@pytest.fixture(scope="module")
+def brokerj(tmp_path_factory: pytest.TempPathFactory) -> Iterator[peers.BrokerJ]:
+    with peers.brokerj(tmp_path_factory.mktemp("brokerj")) as peer:
+        yield peer
+
+
+@pytest.fixture(scope="module")
+def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[peers.Mosquitto]:
+    with peers.mosquitto(tmp_path_factory.mktemp("mosquitto"), settings="max_queued_messages 0\nautosave_interval 1\n"
+                         "autosave_on_changes true") as peer:
+        yield peer
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in request.node.name)
+
+
+class Estate:
+    """Dragoman with a bridge to a peer, through something that cuts it off."""
+
+    def __init__(self, broker: testing.Broker, cutter: Cutter, url: str, there: str) -> None:
+        self.broker = broker
+        self.cutter = cutter
+        self.here = broker.url
+        self.there = there
+        self.url = url
+
+
+@contextmanager
+def estate(folder: Path, port: int, there: str, dialect: str, bridge: str, path: str = "",
+           link: str = "") -> Iterator[Estate]:
+    """bridge: lines of its section; there: the peer's own address for clients of 0-9-1."""
+    with ExitStack() as stack:
+        cutter = stack.enter_context(Cutter("127.0.0.1", port))
+        scheme = "mqtt" if dialect == "mqtt" else "amqp"
+        config = (f'[[link]]\nname = "there"\nurl = "{scheme}://127.0.0.1:{cutter.port}/{path}"\nuser = "guest"\n'
+                  f'password_env = "PEER_PASSWORD"\ndialect = "{dialect}"\nheartbeat = 5\ntimeout = 10\n'
+                  f'reconnect_min = 1\nreconnect_max = 1\n{link}'
+                  f'[[bridge]]\nname = "b"\nlink = "there"\nprefetch = {PREFETCH}\n{bridge}')
+        broker = stack.enter_context(testing.broker(config, store=folder / "store", env=PASSWORD))
+        yield Estate(broker, cutter, f"{scheme}://127.0.0.1:{cutter.port}/{path}", there)
+
+
+def declare(url: str, queue: str) -> None:
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        connection.channel().queue_declare(queue, durable=True)
+
+
+def check(received: list[int], publisher: Publisher, breaks: int) -> None:
+    """Nothing is lost, in order, and doubled no more than it must be."""
+    counts = Counter(received)
+    missing = sorted(publisher.confirmed - counts.keys())
+    assert not missing, f"{len(missing)} lost, the first is {missing[0]}"
+    firsts = list(dict.fromkeys(received))
+    assert firsts == sorted(firsts), "out of order"
+    doubled = len(received) - len(counts)
+    print(f"{len(counts)} messages, {doubled} came twice, {publisher.again} sent twice, {breaks} breaks")
+    assert doubled <= publisher.again + breaks * (PREFETCH + 1)
+
+
+def under_load(source: str, target: str, queue: str, breaks: list[Callable[[], Any]]) -> None:
+    """Publish to the source's queue, and break something every second, until all has come to the target's."""
+    publisher = Publisher(source, queue, MESSAGES, RATE)
+    publisher.start()
+    for each in breaks:
+        time.sleep(0.8)
+        each()
+    publisher.join()
+    check(read_all(target, queue, publisher.confirmed), publisher, len(breaks))
+
+
+REMOTES = pytest.mark.parametrize("remote, dialect", [
+    ("rabbit", "0-9-1"), ("rabbit", "1.0"), ("brokerj", "0-10"), ("brokerj", "1.0"), ("brokerj", "0-9-1")])
+
+
+@contextmanager
+def of_remote(request: pytest.FixtureRequest, remote: str, dialect: str, direction: str, queue: str,
+              folder: Path) -> Iterator[tuple[Estate, Any]]:
+    peer = request.getfixturevalue(remote)
+    path = "default" if remote == "brokerj" else ""
+    there = f"amqp://guest:guest@127.0.0.1:{peer.port}/{path}"
+    declare(there, queue)
+    bridge = f'direction = "{direction}"\nremote_queue = "{queue}"\nlocal_queue = "{queue}"\n'
+    with estate(folder, peer.port, there, dialect, bridge, path) as made:
+        declare(made.here, queue)
+        yield made, peer
+
+
+def restart(broker: testing.Broker) -> Callable[[], None]:
+    def killed() -> None:
+        broker.kill()
+        broker.start()
+    return killed
+
+
+def crash(peer: peers.RabbitMq) -> Callable[[], None]:
+    def killed() -> None:
+        peer.kill()
+        peer.start()
+    return killed
+
+
+@REMOTES
+@pytest.mark.parametrize("direction", ["pull", "push"])
+def test_cut_off_and_killed(remote: str, dialect: str, direction: str, name: str, tmp_path: Path,
+                            request: pytest.FixtureRequest) -> None:
+    with of_remote(request, remote, dialect, direction, name, tmp_path) as (made, _):
+        ways = (made.there, made.here) if direction == "pull" else (made.here, made.there)
+        under_load(*ways, name, [made.cutter.cut, restart(made.broker), made.cutter.cut, restart(made.broker),
+                                 made.cutter.cut])
+
+
+@pytest.mark.parametrize("direction", ["pull", "push"])
+@pytest.mark.parametrize("dialect", ["0-9-1", "1.0"])
+def test_rabbitmq_crashes(dialect: str, direction: str, name: str, tmp_path: Path,
+                          request: pytest.FixtureRequest) -> None:
+    with of_remote(request, "rabbit", dialect, direction, name, tmp_path) as (made, rabbit):
+        ways = (made.there, made.here) if direction == "pull" else (made.here, made.there)
+        under_load(*ways, name, [crash(rabbit), restart(made.broker), made.cutter.cut])
+
+
+@pytest.mark.parametrize("dialect", ["0-9-1", "1.0"])
+def test_a_remote_that_falls_silent(dialect: str, name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """A connection that is half open is noticed by its heartbeats, and made again."""
+    with of_remote(request, "rabbit", dialect, "pull", name, tmp_path) as (made, _):
+        publisher = Publisher(made.there, name, 1000, RATE)
+        publisher.start()
+        time.sleep(0.8)
+        made.cutter.freeze()
+        publisher.join()
+        until(lambda: "heartbeat" in made.broker.log(), 40)
+        made.cutter.thaw()
+        check(read_all(made.here, name, publisher.confirmed), publisher, 1)
+
+
+@pytest.mark.parametrize("version", ["5.0", "3.1.1"])
+def test_mosquitto_pull(version: str, mosquitto: peers.Mosquitto, name: str, tmp_path: Path) -> None:
+    """Devices publish; the broker keeps for us what comes while we are killed and it is restarted."""
+    bridge = f'direction = "pull"\nremote_exchange = "amq.topic"\nremote_queue = "{name}"\nkeys = ["{name}.#"]\n' \
+             f'local_queue = "{name}"\n'
+    with estate(tmp_path, mosquitto.port, "", "mqtt", bridge, link=f'mqtt_version = "{version}"\n') as made:
+        declare(made.here, name)
+        until(lambda: "bridge b" in made.broker.log() and " up" in made.broker.log(), 20)
+        publisher = devices(mosquitto.port, name, MESSAGES, RATE)
+        publisher.start()
+        breaks = [made.cutter.cut, restart(made.broker), mosquitto.restart, made.cutter.cut, restart(made.broker)]
+        for each in breaks:
+            time.sleep(0.8)
+            each()
+        publisher.join()
+        received = read_all(made.here, name, publisher.confirmed)
+        missing = publisher.confirmed - set(received)
+        assert not missing, f"{len(missing)} lost"
+        print(f"{len(set(received))} messages, {len(received) - len(set(received))} came twice")
+
+
+@pytest.mark.parametrize("version", ["5.0", "3.1.1"])
+def test_mosquitto_push(version: str, mosquitto: peers.Mosquitto, name: str, tmp_path: Path) -> None:
+    import paho.mqtt.client as paho
+    received: list[int] = []
+    reader = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id=f"reader-{name}", clean_session=False)
+    reader.username_pw_set("guest", "guest")
+    reader.on_message = lambda client, data, message: received.append(int(message.payload))
+    reader.on_connect = lambda client, *_: client.subscribe(f"{name}/#", 1)
+    reader.reconnect_delay_set(1, 1)
+    reader.connect("127.0.0.1", mosquitto.port)
+    reader.loop_start()
+    try:
+        bridge = f'direction = "push"\nremote_exchange = "amq.topic"\nkey = "{name}.out"\nlocal_queue = "{name}"\n'
+        with estate(tmp_path, mosquitto.port, "", "mqtt", bridge, link=f'mqtt_version = "{version}"\n') as made:
+            declare(made.here, name)
+            publisher = Publisher(made.here, name, MESSAGES, RATE)
+            publisher.start()
+            breaks = [made.cutter.cut, restart(made.broker), made.cutter.cut, restart(made.broker)]
+            for each in breaks:
+                time.sleep(0.8)
+                each()
+            publisher.join()
+            until(lambda: publisher.confirmed <= set(received), 60)
+            time.sleep(1)
+            check(received, publisher, len(breaks) * 2)
+    finally:
+        reader.disconnect()
+        reader.loop_stop()
+
+
+def test_a_remote_that_wants_no_more_for_now(rabbit: peers.RabbitMq, name: str, tmp_path: Path,
+                                             request: pytest.FixtureRequest) -> None:
+    """connection.blocked of an alarm at RabbitMQ: messages wait here, and go on when it is over."""
+    with of_remote(request, "rabbit", "0-9-1", "push", name, tmp_path) as (made, _):
+        until(lambda: _consumers(made.here, name) == 1, 20)
+        rabbit.control("set_vm_memory_high_watermark", "absolute", "1MB")
+        try:
+            publisher = Publisher(made.here, name, 2000, 0)
+            publisher.start()
+            publisher.join()
+            time.sleep(1)
+            assert _waiting(made.here, name) > 1000
+        finally:
+            rabbit.control("set_vm_memory_high_watermark", "0.6")
+        check(read_all(made.there, name, publisher.confirmed), publisher, 0)
+
+
+def _waiting(url: str, queue: str) -> int:
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        return int(connection.channel().queue_declare(queue, passive=True).method.message_count)
+
+
+def _consumers(url: str, queue: str) -> int:
+    with suppress(AMQPError), pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        return int(connection.channel().queue_declare(queue, passive=True).method.consumer_count)
+    return 0
+
+
+_ = threading
