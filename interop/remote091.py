@@ -146,7 +146,7 @@ class End(Receiving):
         except BaseException:
             self.remote.ends.remove(self)
             raise
-        self.channel.add_on_close_callback(lambda _, why: self.over(_said(why)))
+        self.channel.add_on_close_callback(lambda _, why: self.over(self._why(why)))
         self.wire.receiving[self.channel.channel_number] = self
 
     async def call(self, begin: Callable[[Callable[[Any], None]], Any]) -> Any:
@@ -162,6 +162,9 @@ class End(Receiving):
             raise EndError(shortened(str(error))) from None
         finally:
             self._waiting.remove(waiting)
+
+    def _why(self, error: BaseException) -> str:
+        return _said(error) if isinstance(error, ChannelClosed) else self.wire.why(error)
 
     def over(self, why: str) -> None:
         """It is closed, here or by the other side."""

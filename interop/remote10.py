@@ -45,17 +45,33 @@ class Remote10(Remote):
         self.place = place
         self.options = options
         self.loop = asyncio.get_running_loop()
+        self._closing = False  # by ourselves
+        self._begin()
+
+    def _begin(self) -> None:
         self.lost = self.loop.create_future()
         self.wire: Wire | None = None
         self._opened: asyncio.Future[None] = self.loop.create_future()
         self._closed: asyncio.Future[None] = self.loop.create_future()
-        self._closing = False  # by ourselves
         self._why = ""  # it is closed
 
     async def open(self) -> None:
+        """A virtual host is asked for as RabbitMQ has it, then by its name alone."""
+        path = self.place.path
+        names = [path] if not path or path.startswith("vhost:") else [f"vhost:{path}", path]
+        for name in names:
+            try:
+                await self._connect(name)
+                return
+            except EndError as error:
+                if "amqp:not-found" not in str(error) or name == names[-1]:
+                    raise
+            self._begin()
+
+    async def _connect(self, name: str) -> None:
         place, seconds = self.place, self.options.timeout
         try:
-            await dial(place, self._make, seconds)
+            await dial(place, lambda: self._make(name), seconds)
             await within(asyncio.shield(self._opened), seconds, "to log in")
             if self._closed.done():  # by a close right behind the open: that is how 1.0 refuses
                 raise EndError(self._why)
@@ -90,8 +106,8 @@ class Remote10(Remote):
             await within(asyncio.shield(self._closed), min(GOODBYE, self.options.timeout), "to close")
         wire.end("closed")
 
-    def _make(self) -> Wire:
-        self.wire = Wire(self.place, self.options, self._when_open, self._when_closed)
+    def _make(self, name: str) -> Wire:
+        self.wire = Wire(self.place, self.options, name or self.place.host, self._when_open, self._when_closed)
         return self.wire
 
     def _when_open(self) -> None:

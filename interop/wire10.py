@@ -34,9 +34,13 @@ class Party:
 
 
 class Wire(asyncio.Protocol):
-    """A connection. opened: called once; closed: called once, with why, when it is over, opened or not."""
+    """A connection.
 
-    def __init__(self, place: Place, options: Options, opened: Callable[[], None],
+    hostname: the virtual host, or how we call that machine; opened: called once; closed: called once, with why, when
+    it is over, opened or not.
+    """
+
+    def __init__(self, place: Place, options: Options, hostname: str, opened: Callable[[], None],
                  closed: Callable[[str], None]) -> None:
         self.place = place
         self.parties: dict[str, Party] = {}  # by link name
@@ -53,13 +57,13 @@ class Wire(asyncio.Protocol):
         self._collector = Collector()
         self._engine = Transport()
         self._scheduled = False
-        self._prepare(place, options)
+        self._prepare(place, options, hostname)
 
-    def _prepare(self, place: Place, options: Options) -> None:
+    def _prepare(self, place: Place, options: Options, hostname: str) -> None:
         connection = self.connection
         connection.collect(self._collector)
         connection.container = options.name or "dragoman"
-        connection.hostname = place.path and f"vhost:{place.path}" or place.host
+        connection.hostname = hostname
         connection.properties = {symbol("product"): "Dragoman"}
         sasl = self._engine.sasl()
         sasl.allow_insecure_mechs = True  # as the operator wants it

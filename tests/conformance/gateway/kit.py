@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import paho.mqtt.client as paho
 import pika
-from pika.exceptions import AMQPError
+from pika.exceptions import AMQPError, MethodNotImplemented
 
 from tests.remote_kit import Proxy
 
@@ -87,10 +87,16 @@ class Publisher(threading.Thread):
                 parameters.socket_timeout = parameters.blocked_connection_timeout = 10
                 with pika.BlockingConnection(parameters) as connection:
                     channel = connection.channel()
-                    channel.confirm_delivery()
+                    try:
+                        channel.confirm_delivery()
+                        commit: Callable[[], object] = int
+                    except MethodNotImplemented:  # Broker-J does not say that it can
+                        channel.tx_select()
+                        commit = channel.tx_commit
                     while number < self.count:
                         self.again += 1
                         channel.basic_publish("", self.queue, b"%d" % number, pika.BasicProperties(delivery_mode=2))
+                        commit()
                         self.again -= 1
                         self.confirmed.add(number)
                         number += 1
