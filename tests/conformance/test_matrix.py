@@ -16,13 +16,14 @@ from proton import Data
 from tests.conformance.matrix import page, sections10
 from tests.conformance.matrix.client010 import Raw010
 from tests.conformance.matrix.clients091 import Pika, Raw
+from tests.conformance.matrix.mqtt_client import Paho, Paho311
 from tests.conformance.matrix.proton_client import Proton, message_of
 from tests.conformance.matrix.run import Runs, check_limits, ways
 from tests.conformance.matrix.table import Row, load
 from tests.conformance.support import Target
 
 TABLE = load()
-CLIENTS = (Proton, Pika, Raw, Raw010)
+CLIENTS = (Proton, Pika, Raw, Raw010, Paho, Paho311)
 
 
 @pytest.fixture(scope="module")

@@ -126,7 +126,10 @@ class _Parser:
     def repeated(self, text: str) -> str:
         if self.peek() == "*":
             self.take()
-            return text * int(self.take())
+            text *= int(self.take())
+        if self.peek() == "+":
+            self.take()
+            text += self.repeated(_text(self.take()))
         return text
 
 

@@ -46,24 +46,37 @@ class Run:
     """All rows from one client to another, through a queue of its own. got: what the reader read, by row."""
 
     def __init__(self, table: Table, target: Target, queue: str, sender: Any, reader: Any) -> None:
-        self.queue = queue
+        self.queue = getattr(reader, "queue", queue)  # a client of MQTT has one of its own
         self.sender = sender
         self.reader = reader
-        with amqp_connection(target) as connection:
-            connection.channel().queue_declare(queue, auto_delete=False)
+        if self.queue == queue:
+            with amqp_connection(target) as connection:
+                connection.channel().queue_declare(queue, auto_delete=False)
         sent = rows(table, sender, reader)
-        sender.send(queue, [row.side(sender.dialect) for row in sent])
-        self.got = dict(zip((row.name for row in sent), reader.read(queue, len(sent)), strict=True))
+        sender.send(self.queue, [row.side(sender.dialect) for row in sent])
+        self.got = dict(zip((row.name for row in sent), reader.read(self.queue, len(sent)), strict=True))
 
     def expected(self, row: Row) -> Side:
         """What the reader sees."""
         side = row.side(self.reader.dialect)
+        if self.sender.dialect == "mqtt":
+            side = self._published(side)
         if self.reader.dialect == self.sender.dialect or self.reader.dialect != "ten":
             return side
         route = {"x-exchange": ["string", ""], "x-routing-key": ["string", self.queue], "x-opt-jms-dest": ["byte", "0"]}
         if "reply-to" in side:
             route["x-opt-jms-reply-to"] = ["byte", "1" if _is_topic(side["reply-to"][1]) else "0"]
         return {**side, "annotations": {**side.get("annotations", {}), **route}}
+
+    def _published(self, side: Side) -> Side:
+        """What readers of AMQP see of who has published it."""
+        headers, text, user = {
+            "ten": ("properties", "string", ["binary", b"guest".hex()]), "nine": ("headers", "S", ["bytes", b"guest".hex()]),
+            "zero": ("headers", "str16", ["bytes", b"guest".hex()]), "mqtt": ("", "", [])}[self.reader.dialect]
+        if not headers:
+            return side
+        return {**side, "user-id": user,
+                headers: {**side.get(headers, {}), "x-mqtt-client-id": [text, self.sender.client_id]}}
 
     def check(self, row: Row) -> None:
         """The reader got what the table says."""
@@ -118,6 +131,10 @@ def _is_topic(address: str) -> bool:
 def plain(side: Side) -> Side:
     """A side without what makes no difference: what has passed of a time to live (by the hour), and that a priority is
     4, which it is anyway when it is absent from a 1.0 header."""
+    if "message-expiry" in side:
+        side = {**side, "message-expiry": ["number", str(-(-int(side["message-expiry"][1]) // 3600))]}
+    if "user-properties" in side:
+        side = {**side, "user-properties": sorted(side["user-properties"], key=lambda pair: pair[0])}
     if side.get("ttl", ["number"])[0] == "uint":
         return {**side, "ttl": ["uint", str(-(-int(side["ttl"][1]) // HOUR))]}
     return {name: value for name, value in side.items() if (name, value) != ("priority", ["ubyte", "4"])}

@@ -2,13 +2,14 @@
 
 It is in values.toml and messages.toml; clients.toml has what a client cannot say or read.
 
-A row has a 1.0 side, a way, a 0-9-1 side and a 0-10 side. A side is all that a message says, by field; what it leaves
-out the message has not got. The way says who sends it: `->` 1.0 clients, `<-` 0-9-1 clients, `0>` 0-10 clients, `<->`
-any. A reader gets the side of his dialect.
+A row has a 1.0 side, a way, a 0-9-1 side, a 0-10 side and one of MQTT 5. A side is all that a message says, by field;
+what it leaves out the message has not got. The way says who sends it: `->` 1.0 clients, `<-` 0-9-1 clients, `0>` 0-10
+clients, `M>` clients of MQTT, `<->` any. A reader gets the side of his dialect.
 """
 
 from __future__ import annotations
 
+import json
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,11 +21,14 @@ HERE = Path(__file__).parent
 
 MAPS = ("properties", "annotations", "headers")
 
-DIALECTS = ("ten", "nine", "zero")
-"""1.0, 0-9-1 and 0-10, as the table calls them."""
+DIALECTS = ("ten", "nine", "zero", "mqtt")
+"""1.0, 0-9-1, 0-10 and MQTT, as the table calls them."""
+
+SENDERS = {"->": "ten", "<-": "nine", "0>": "zero", "M>": "mqtt"}
+"""Of the ways that are not open to all."""
 
 DEFAULTS = {"ten": {"body": 'data "m"'}, "nine": {"body": '"m"', "delivery-mode": "1"},
-            "zero": {"body": '"m"', "delivery-mode": "1"}}
+            "zero": {"body": '"m"', "delivery-mode": "1"}, "mqtt": {"body": '"m"', "qos": "0"}}
 """What a side says that does not say otherwise."""
 
 
@@ -36,6 +40,7 @@ class Row:
     ten: Side
     nine: Side
     zero: Side
+    mqtt: Side
     said: tuple[list[str], ...]
     """The sides as the table has them: one value, or its fields."""
 
@@ -44,10 +49,10 @@ class Row:
         return f"{self.chapter} {self.number}"
 
     def sent_by(self, dialect: str) -> bool:
-        return self.way in ("<->", {"ten": "->", "nine": "<-", "zero": "0>"}[dialect])
+        return self.way == "<->" or SENDERS[self.way] == dialect
 
     def side(self, dialect: str) -> Side:
-        return {"ten": self.ten, "nine": self.nine, "zero": self.zero}[dialect]
+        return {"ten": self.ten, "nine": self.nine, "zero": self.zero, "mqtt": self.mqtt}[dialect]
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,10 @@ def values(side: Side) -> list[tuple[str, Value]]:
     found: list[tuple[str, Value]] = []
     for name, value in side.items():
         sections = name == "body" and not (value and isinstance(value[0], str))
-        found += [(name, each) for each in (value.values() if name in MAPS else value if sections else [value])]
+        if name == "user-properties":  # they are text, all of them: what matters are their names
+            found += [(name, [each, None]) for each, _ in value]
+        else:
+            found += [(name, each) for each in (value.values() if name in MAPS else value if sections else [value])]
     return found
 
 
@@ -115,10 +123,10 @@ def load() -> Table:
     return Table(chapters, [Limit(**each) for each in clients["limit"]], clients["shown"])
 
 
-def _row(chapter: dict[str, Any], number: int, ten: Any, way: str, nine: Any, zero: Any) -> Row:
-    assert way in ("->", "<-", "<->", "0>"), way
-    sides = dict(zip(DIALECTS, (ten, nine, zero), strict=True))
-    texts = {dialect: _texts(side, chapter[dialect], "str16" if dialect == "zero" else "S")
+def _row(chapter: dict[str, Any], number: int, ten: Any, way: str, nine: Any, zero: Any, mqtt: Any) -> Row:
+    assert way == "<->" or way in SENDERS, way
+    sides = dict(zip(DIALECTS, (ten, nine, zero, mqtt), strict=True))
+    texts = {dialect: _texts(side, chapter[dialect], {"zero": "str16 ", "nine": "S "}.get(dialect, ""))
              for dialect, side in sides.items()}
     said = tuple([side] if isinstance(side, str) else [f"{name}: {each}" for name, each in texts[dialect].items()]
                  for dialect, side in sides.items())
@@ -126,7 +134,8 @@ def _row(chapter: dict[str, Any], number: int, ten: Any, way: str, nine: Any, ze
 
 
 def _texts(side: Any, place: str, kind: str) -> dict[str, str]:
-    """Texts by field of a side that is a table, several of them, or one value. kind: the type of a marker."""
+    """Texts by field of a side that is a table, several of them, or one value. kind: the type of a marker, with
+    a space behind it."""
     if isinstance(side, list):
         return {name: text for table in side for name, text in table.items()}
     return side if isinstance(side, dict) else _short(side, place, kind)
@@ -138,8 +147,10 @@ def _short(text: str, place: str, kind: str) -> dict[str, str]:
     value, _, marker = text.partition(" marked ")
     if not key:
         return {name: value}
-    more = f', "x-opt-type-{key}": {kind} "{marker}"' if marker else ""
-    return {name: f'{{"{key}": {value}{more}}}'}
+    told = f'"x-opt-type-{key}": {kind}{json.dumps(marker)}'
+    if not marker:
+        return {name: f'{{"{key}": {value}}}'}
+    return {name: f'{{"{key}": {value}, {told}}}' if kind else f'{{{told}, "{key}": {value}}}'}
 
 
 def _side(dialect: str, texts: dict[str, str]) -> Side:
@@ -147,6 +158,8 @@ def _side(dialect: str, texts: dict[str, str]) -> Side:
     for name, text in {**DEFAULTS[dialect], **texts}.items():
         if name in MAPS:
             side[name] = entries(text)
+        elif name == "user-properties":
+            side[name] = _pairs(text)
         elif name == "body" and dialect == "ten":
             side[name] = [] if text == "none" else parse_all(text)
         else:
@@ -154,8 +167,16 @@ def _side(dialect: str, texts: dict[str, str]) -> Side:
     return side
 
 
+def _pairs(text: str) -> list[tuple[str, str]]:
+    """User properties: a map, or a list of names and values in turn where there are several of a name."""
+    kind, content = parse(text)
+    if kind == "list":
+        content = zip(content[::2], content[1::2], strict=True)
+    return [(name[1], value[1]) for name, value in content]
+
+
 def _field(text: str) -> Value:
-    """A property or the body of 0-9-1 or 0-10: bytes, a number, or a uuid."""
+    """A property or the body of 0-9-1, 0-10 or MQTT: bytes, a number, or a uuid."""
     if text.startswith("uuid "):
         return parse(text)
     kind = "bytes" if text.startswith(('"', "0x")) else "number"
