@@ -18,6 +18,9 @@ _NO_TOPIC: Final = b"\x00\x00"
 _IN_USE: Final = 8
 """A topic that was among the last so many messages for each alias is in use."""
 
+_LONGEST: Final = 2**32 - 1
+"""The longest message expiry, s; clients of AMQP have others."""
+
 
 class Prepared:
     """A message of this dialect, taken apart: a packet is a head, the packet id unless its QoS is 0, and a tail."""
@@ -93,7 +96,7 @@ def seconds_left(message: Message, now: int) -> int:
     """What is to be said of a message's life (3.3.2.3.3), -1 for nothing. now: ms since the epoch."""
     if not message.expiry:
         return -1
-    return max(0, message.expiry - now + 999) // 1000
+    return min(max(0, message.expiry - now + 999) // 1000, _LONGEST)
 
 
 def _without_expiry(properties: bytes) -> bytes:

@@ -96,7 +96,7 @@ class Raw:
             self.client.write(raw_method(number, 60, 40, b"\0\0\0" + shortstr(queue) + b"\0")
                               + raw_header(number, len(body), write_properties(side))
                               + (raw_frame(3, number, body) if body else b""))
-        assert self.channel.count(queue) == len(sides)
+        assert self.channel.count(queue) <= len(sides)  # a client of MQTT may have taken some
 
     def read(self, queue: str, count: int) -> list[tuple[Side, None]]:
         found: list[tuple[Side, None]] = []

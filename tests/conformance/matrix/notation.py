@@ -16,6 +16,7 @@ import json
 import re
 import struct
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 Value = list[Any]
@@ -70,9 +71,9 @@ class _Parser:
         if kind in FLOATS:
             return [kind, _bits(self.take(), FLOATS[kind])]
         if kind in TEXTS:
-            return [kind, self.repeated(_text(self.take()))]
+            return [kind, self.repeated(_text)]
         if kind in BYTES:
-            return [kind, self.repeated(_hex(self.take()))]
+            return [kind, self.repeated(_hex)]
         if kind in DECIMALS:
             digits = self.take()[2:]
             if len(digits) != DECIMALS[kind]:
@@ -123,13 +124,15 @@ class _Parser:
         self.take(closing)
         return found
 
-    def repeated(self, text: str) -> str:
+    def repeated(self, read: Callable[[str], str]) -> str:
+        """Text, or several with `+` between them, each perhaps many times: `"a" + "k" * 300`."""
+        text = read(self.take())
         if self.peek() == "*":
             self.take()
             text *= int(self.take())
         if self.peek() == "+":
             self.take()
-            text += self.repeated(_text(self.take()))
+            text += self.repeated(read)
         return text
 
 
