@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Final
 
 from broker.errors import BrokerError
 from broker.message import Message, Publisher
-from broker.virtualhost import REFUSED, UNROUTED
+from broker.virtualhost import REFUSED, ROUTED, UNROUTED
 from protocols.mqtt.codec import PUBACK, PUBCOMP, PUBREC
+from protocols.mqtt.convert import delivery_time
 from protocols.mqtt.errors import (
     NO_MATCHING_SUBSCRIBERS,
     NOT_AUTHORIZED,
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from protocols.mqtt.session import Session
 
 INBOUND: Final = b"i"
+
+_LATER: Final = b"x-opt-delivery-"
+"""What the user properties begin with that say when a message is to be delivered."""
 
 
 class _Acknowledgement:
@@ -85,7 +89,11 @@ class Inbound(Publisher):
             except BrokerError as error:  # of an exchange that an answer names
                 self._forbid(str(error), qos, packet_id)
                 return
-        outcome = self.host.publish(route, message, None)
+        if message.native.find(_LATER) >= 0 and delivery_time(message) > message.arrival:
+            self.host.postpone(message)
+            outcome = ROUTED
+        else:
+            outcome = self.host.publish(route, message, None)
         if not qos:
             return
         if outcome == REFUSED:

@@ -178,8 +178,8 @@ def test_retained_messages_of_all(device: Make, channel: BlockingChannel, proton
     got = late.next()
     assert (got.payload, got.retain, got.qos) == (b"last", True, 1)
     browser = proton.create_receiver("amq.mqtt.retained", options=Copy(), credit=1000)
-    while (found := browser.receive()).annotations["x-routing-key"] != key:
-        pass
+    while key not in ((found := browser.receive()).subject, (found.annotations or {}).get("x-routing-key")):
+        pass  # one of 1.0's own is as it was sent
     assert bytes(found.body) == b"last"
     publish(b"")
     assert device().subscribe(topic, 1) == 1

@@ -13,6 +13,7 @@ import pytest
 
 from tests.conformance.matrix.client010 import Raw010
 from tests.conformance.matrix.clients091 import Pika, Raw
+from tests.conformance.matrix.mqtt_client import Paho
 from tests.conformance.matrix.proton_client import Proton
 from tests.conformance.matrix.rhea_client import AGENT, Rhea
 from tests.conformance.matrix.run import Runs, check_limits, ways
@@ -22,7 +23,7 @@ from tests.conformance.support import Target
 pytestmark = pytest.mark.interop
 
 TABLE = load()
-OTHERS = (Proton, Pika, Raw, Raw010)
+OTHERS = (Proton, Pika, Raw, Raw010, Paho)
 
 
 @pytest.fixture(scope="module")
