@@ -34,6 +34,9 @@ accept* neither, and each delivery accepted by itself. *accept none* and *accept
 ways, in a window of 1,000; 250 messages are accepted and completed at once. *durable* is the second of either with
 durable messages and queue. Their load is made by tests/bench/ends.py, which is slow: compare the CPU, not the rates.
 
+The rows *by a bridge* publish to RabbitMQ, started for the purpose, have a bridge pull that in, and read it over 1.0,
+each delivery accepted by itself. The CPU is Dragoman's: the bridge, publishing, and the reader.
+
 The rows of MQTT have a publisher and a subscriber, with the same QoS; every message is acknowledged by itself, at most
 1,000 are not yet. *persistent session*: the subscriber's session outlives its connection, so Dragoman has all on disk
 before it acknowledges; Mosquitto has not, it saves every half hour. *subscribers* are all to one topic, with QoS 0.
@@ -68,7 +71,7 @@ from tests.bench.brokers import (
     build,
     load,
 )
-from tests.bench.ends import V010, V091, V10, V311, flow, idle
+from tests.bench.ends import V010, V091, V10, V311, bridged, flow, idle
 from tests.peers import PeerFailed, PeerMissing
 
 BASELINE = Path(__file__).with_name("baseline.json")
@@ -108,6 +111,11 @@ ENDS: dict[str, dict[str, int | float]] = {
     "1.0 to MQTT, 100 B, QoS 0": {"source": V10, "sink": V311, "settled": 1, "topic": 1},
 }
 """The rows of tests/bench/ends.py."""
+BRIDGES: dict[str, dict[str, int | float]] = {
+    "RabbitMQ by a bridge to 1.0, 100 B": {"source": V091, "sink": V10},
+    "RabbitMQ by a bridge to 1.0, durable": {"source": V091, "sink": V10, "durable": 1},
+}
+"""The rows with RabbitMQ as the remote of a bridge."""
 MQTT: dict[str, dict[str, int | float]] = {
     "QoS 0": {"qos": 0},
     "QoS 1": {"qos": 1},
@@ -179,6 +187,8 @@ def rows(seconds: float, quick: bool, backlog: int) -> list[Row]:
     table.append(Row("connection churn", "churn", time, {"churn": ""}))
     for name, options in ENDS.items():
         table.append(Row(name, "ends", time | {"size": 100} | options))
+    for name, options in BRIDGES.items():
+        table.append(Row(name, "bridge", time | {"size": 100, "warmup": 4.0} | options))
     for name, dialect in (("1.0", V10), ("0-10", V010)):
         table.append(Row(f"{name}, {connections:,} connections", "idle ends",
                          {"connections": connections, "dialect": dialect}, {"open": ""}, fresh=True))
@@ -208,7 +218,8 @@ def figures(row: Row, phase: Phase, measured: bool) -> Figures:
     """A phase as a line of the table."""
     copies = row.options["queues" if "queues" in row.options else "consumers"] if "fanout" in row.options else 1
     entered = phase.into * int(copies)
-    moved = (entered + phase.out) / 2 if row.mode in ("flow", "ends") and phase.out else phase.out or phase.into
+    both = row.mode in ("flow", "ends", "bridge") and phase.out
+    moved = (entered + phase.out) / 2 if both else phase.out or phase.into
     memory = phase.peak_kib / 1024 if row.mode == "backlog" else phase.rss_kib / 1024
     if row.mode in ("idle", "idle ends"):
         memory = (phase.rss_kib - phase.rss_from_kib) / max(moved, 1) if moved else phase.rss_kib / 1024
@@ -227,7 +238,8 @@ def measure(row: Row, column: str, broker: Broker, results: list[Result]) -> Non
         if row.fresh:
             broker.stop()
         broker.settle()
-        phases = flow(broker, row.options) if row.mode == "ends" else idle(broker, row.options) \
+        phases = bridged(row.options) if row.mode == "bridge" else \
+            flow(broker, row.options) if row.mode == "ends" else idle(broker, row.options) \
             if row.mode == "idle ends" else load(broker, row.program, row.mode, row.options)
         found = {phase.name: phase for phase in phases}
         for result, name in zip(results, row.phases, strict=True):
@@ -357,6 +369,8 @@ def run(options: argparse.Namespace, brokers: Sequence[Broker]) -> list[Result]:
         made = [Result(row.name + suffix) for suffix in row.phases.values()]
         mqtt = row.program == "mqttgen"
         able = [broker for broker in brokers if (broker.speaks_mqtt if mqtt else broker.speaks_amqp)]
+        if row.mode == "bridge":
+            able = able[:1]
         for column, broker in zip(columns, able, strict=False):
             measure(row, column, broker, made)
         for result in made:

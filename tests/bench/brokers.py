@@ -71,8 +71,10 @@ class Dragoman(Broker):
     name = "dragoman"
     speaks_mqtt = True
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, config: str = "") -> None:
+        """config: more lines of it."""
         self._folder = folder
+        self._config = config
         self._process: subprocess.Popen[bytes] | None = None
         self._starts = 0
 
@@ -85,8 +87,9 @@ class Dragoman(Broker):
         (self.port,) = free_ports(1)
         log = folder / "log"
         with log.open("wb") as output:
-            self._process = subprocess.Popen(_command(folder, self.port), cwd=ROOT, stdin=subprocess.DEVNULL,
-                                             stdout=output, stderr=output, start_new_session=True)
+            command = _command(folder, self.port, self._config)
+            self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                                             start_new_session=True)
         end = time.monotonic() + START_SECONDS
         while not speaks_amqp(self.port):
             if self._process.poll() is not None or time.monotonic() > end:
@@ -108,11 +111,11 @@ class Dragoman(Broker):
         return family(self._process.pid) if self._process else []
 
 
-def _command(folder: Path, port: int) -> list[str]:
+def _command(folder: Path, port: int, more: str) -> list[str]:
     """The command that serves this port with its data in `folder`."""
     config = folder / "dragoman.toml"
     config.write_text(f'[[listeners]]\nhost = "127.0.0.1"\nport = {port}\n\n[store]\npath = "{folder / "data"}"\n\n'
-                      '[log]\nlevel = "warning"\n')
+                      f'[log]\nlevel = "warning"\n{more}')
     return [sys.executable, "-m", "dragoman", "serve", "--config", str(config)]
 
 
