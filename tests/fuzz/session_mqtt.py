@@ -164,7 +164,7 @@ class SessionMqtt(other.Session):
         """What sessions there may be end: their clients connect once more, and want nothing kept. Then what is retained
         goes, too."""
         self.alarms(False)
-        for name in ("c0", "c1", "c2"):
+        for name in sorted(sessions.of(self.host).all):
             client = ClientMqtt(self.broker, sessions, name, V5)
             client.connection.receive(write(CONNECT, V5, protocol="MQTT", level=V5, flags=0xC2, client_id=name,
                                             user="guest", password=b"guest"))

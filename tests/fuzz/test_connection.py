@@ -44,7 +44,7 @@ def quiet() -> Iterator[None]:
 
 
 @pytest.mark.timeout(120 + 2 * SECONDS)
-@pytest.mark.parametrize("kind", [Session, Session010, Session10])
+@pytest.mark.parametrize("kind", [Session, Session010, Session10, SessionMqtt])
 def test_no_client_brings_down_the_broker(kind: type[Session], capsys: pytest.CaptureFixture[str]) -> None:
     if "FUZZ_SEED" in os.environ:
         kind(int(os.environ["FUZZ_SEED"])).run()
