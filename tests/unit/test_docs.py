@@ -7,6 +7,7 @@ Ports and hosts are replaced by those of this run.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -150,12 +151,13 @@ def test_client_of_0_10(tmp_path: Path) -> None:
 
 
 def test_migrating(tmp_path: Path) -> None:
-    with testing.broker() as old, testing.broker() as new:
+    with testing.broker() as old, testing.broker() as new, contextlib.ExitStack() as stack:
         channels = []
         for broker in (old, new):
-            channels.append(pika.BlockingConnection(pika.URLParameters(broker.url)).channel())
-            channels[-1].queue_declare("orders", durable=True)
-        channels[0].queue_declare("lines", durable=True)
+            connection = stack.enter_context(pika.BlockingConnection(pika.URLParameters(broker.url)))
+            channels.append(connection.channel())
+        for queue in ("orders", "lines"):
+            channels[0].queue_declare(queue, durable=True)
         sent = pika.BasicProperties(delivery_mode=2, priority=3, headers={"a": [1, {"b": "c"}]}, message_id="m")
         for body in (b"one", b"", bytes(range(256)) * 1000):
             channels[0].basic_publish("", "orders", body, sent)
@@ -163,15 +165,27 @@ def test_migrating(tmp_path: Path) -> None:
         with reader(tmp_path, {"rabbit.example": f"127.0.0.1:{old.port}", "dragoman.example": f"127.0.0.1:{new.port}"}
                     ) as user:
             user.follow("docs/migrating-from-rabbitmq.md")
-        assert "moved 3 messages" in user.printed
+        assert "orders: 3 messages moved" in user.printed
         for body in (b"one", b"", bytes(range(256)) * 1000):
             _, properties, got = channels[1].basic_get("orders", auto_ack=True)
             assert (got, properties) == (body, sent)
         assert channels[1].basic_get("lines", auto_ack=True)[2] == b"a line"
         assert [channels[0].queue_declare(queue, passive=True).method.message_count for queue in ("orders", "lines")
                 ] == [0, 0]
-        for channel in channels:
-            channel.connection.close()
+
+
+def test_migrating_from_qpid(tmp_path: Path) -> None:
+    with testing.broker() as old, testing.broker() as new:
+        with pika.BlockingConnection(pika.URLParameters(old.url)) as connection:
+            connection.channel().queue_declare("invoices", durable=True)
+        with reader(tmp_path, {"@qpid.example": f"@127.0.0.1:{old.port}"}, DRAGOMAN_URL=new.url) as user:
+            user.follow("docs/migrating-from-qpid.md")
+        assert user.printed.count("1 queues") == 2 and user.printed.count("; 0 left out") == 2
+        with pika.BlockingConnection(pika.URLParameters(new.url)) as connection:
+            channel = connection.channel()
+            channel.queue_declare("invoices", durable=True)
+            channel.basic_publish("events", "order.new", b"")
+            assert channel.basic_get("orders", auto_ack=True)[0] is not None
 
 
 def test_testing(tmp_path: Path) -> None:
