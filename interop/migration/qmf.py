@@ -105,7 +105,7 @@ def _exchange(plan: Plan, host: str, values: Values) -> None:
         return
     arguments = known_arguments(plan, f"exchange {name}", values.get("arguments"), EXCHANGE_NAMES)
     alternate = name_in(values.get("altExchange"))
-    if alternate:
+    if alternate and arguments.get("x-policy-alternate-exchange") != alternate:
         arguments["alternate-exchange"] = alternate
     plan.exchanges.append(Exchange(host, name, values["type"], bool(values.get("durable")),
                                    bool(values.get("autoDelete")), False, arguments))

@@ -75,7 +75,7 @@ def test_export(tmp_path: Path) -> None:
         connection = pika.BlockingConnection(pika.URLParameters(broker.url))
         channel = connection.channel()
         channel.exchange_declare("e", "topic", durable=True)
-        channel.exchange_declare("f", "fanout", durable=True)
+        channel.exchange_declare("f", "fanout", durable=True, arguments={"x-policy-alternate-exchange": "e"})
         channel.exchange_bind("f", "e", "to.f.#", {"note": 1})
         channel.queue_declare("q", durable=True, arguments={"x-policy-message-ttl": 5, "x-max-length": 7})
         channel.queue_declare("gone", exclusive=True)
@@ -90,5 +90,6 @@ def test_export(tmp_path: Path) -> None:
     plan = read_definitions(json.loads(done.stdout))
     assert plan.users["shop"].text == parse_verifier(kept).text
     assert plan.queues == [Queue("/", "q", arguments={"x-policy-message-ttl": 5, "x-max-length": 7})]
+    assert [each.arguments for each in plan.exchanges] == [{}, {"x-policy-alternate-exchange": "e"}]
     assert Binding("/", "e", "f", False, "to.f.#", {"note": 1}) in plan.bindings
     assert Binding("/", "e", "q", True, "to.q") in plan.bindings and len(plan.bindings) == 2
