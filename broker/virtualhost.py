@@ -100,13 +100,32 @@ class VirtualHost:
             raise retained.refusal(f"queue '{routing_key}' in vhost '{self.name}'")
         if exchange.internal:
             raise AccessRefused(f"cannot publish to internal exchange '{exchange_name}' in vhost '{self.name}'")
-        queues: dict[Queue, None] = {}
-        dynamic = self._follow(exchange, routing_key, None, queues)
-        route = Route(exchange, Address(exchange_name, routing_key, short_strings), list(queues), dynamic)
+        at = -1 if exchange_name or routing_key in self.queues else self._exchange_in(routing_key)
+        if at > 0:
+            route = self.route(address_of(routing_key[:at], routing_key[at + 1:]).short_strings, routing_key[:at],
+                               routing_key[at + 1:])
+        else:
+            queues: dict[Queue, None] = {}
+            dynamic = self._follow(exchange, routing_key, None, queues)
+            route = Route(exchange, Address(exchange_name, routing_key, short_strings), list(queues), dynamic)
         if len(self.routes) >= max(_MOST_ROUTES, 2 * (self.bindings + len(self.queues))):
             self.routes.clear()
         self.routes[short_strings] = route
         return route
+
+    def _exchange_in(self, address: str) -> int:
+        """Where the name of an exchange ends in an address `exchange/key`, -1 if it is none.
+
+        Those who answer messages of 0-9-1 publish to the nameless exchange, with the reply-to for a routing key. This
+        is a reply-to of somebody who speaks MQTT or 1.0 and has asked for an answer at an exchange.
+        """
+        at = address.rfind("/")
+        while at > 0:
+            exchange = self.exchanges.get(address[:at])
+            if exchange is not None and not exchange.internal:
+                return at
+            at = address.rfind("/", 0, at)
+        return -1
 
     def current_route(self, address: Address) -> Route | None:
         """The route for an address that a message was published to earlier; None: the exchange is gone."""

@@ -329,9 +329,10 @@ def _write_flags(view: View, written: Written) -> dict[str, Any]:
     if not headers:
         return headers
     qos = headers.get(QOS)
-    if qos == 2 and view.durable and isinstance(qos, int):
+    kind: Any = type(qos)  # not isinstance: compiled, what is known to be an int is a plain one
+    if qos == 2 and view.durable and issubclass(kind, int):
         written.flags = content.PUBLISH | content.QOS2
-        if type(qos) is Int:
+        if kind is Int:
             headers = {name: value for name, value in headers.items() if name != QOS}
     if headers.get(RETAIN) is True:
         written.flags |= content.RETAIN

@@ -92,3 +92,41 @@ def test_user_properties_route_and_select(device: Make, channel: BlockingChannel
     got: Message = receiver.receive()
     assert bytes(got.body) == b"red 5" and got.properties["weight"] == 5
     connection.close()
+
+
+@pytest.mark.parametrize("way", ["pika", "proton"])
+def test_an_ordinary_service_of_0_9_1_answers_all(device: Make, channel: BlockingChannel, amqp: Target, topic: str,
+                                                  way: str) -> None:
+    """It publishes to the nameless exchange, with the reply-to for a routing key, and knows of no other exchange."""
+    key = topic.replace("/", ".")
+    queue = channel.queue_declare("", exclusive=True).method.queue
+    channel.queue_bind(queue, "amq.topic", f"{key}.service")
+    requester = device()
+    requester.subscribe(f"{topic}/answers", 1)
+    requester.publish(f"{topic}/service", b"question", 1, ResponseTopic=f"{topic}/answers", CorrelationData=b"c-1")
+    _, asked, body = get(channel, queue)
+    answer = pika.BasicProperties(correlation_id=asked.correlation_id, delivery_mode=2)
+    if way == "pika":
+        channel.basic_publish("", asked.reply_to, body.upper(), answer)
+    else:  # as any client of 1.0, to the address that it was given
+        connection = BlockingConnection(amqp.url, timeout=DEADLINE)
+        connection.create_sender(asked.reply_to).send(
+            Message(body=body.upper(), inferred=True, correlation_id=asked.correlation_id, durable=True))
+        connection.close()
+    got = requester.next()
+    assert (got.topic, got.payload, got.qos) == (f"{topic}/answers", b"QUESTION", 1)
+    assert got.properties.CorrelationData == b"c-1"
+
+
+def test_a_queue_of_such_a_name_comes_first(channel: BlockingChannel, topic: str) -> None:
+    exchange = topic.replace("/", ".")
+    name = f"{exchange}/k"
+    mine = channel.queue_declare("", exclusive=True).method.queue
+    channel.exchange_declare(exchange, "direct", auto_delete=True)
+    channel.queue_bind(mine, exchange, "k")
+    channel.basic_publish("", name, b"to the exchange")
+    assert get(channel, mine)[0].exchange == exchange
+    channel.queue_declare(name, exclusive=True)
+    channel.basic_publish("", name, b"to the queue")
+    assert get(channel, name)[2] == b"to the queue"
+    assert channel.basic_get(mine)[0] is None
