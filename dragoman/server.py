@@ -32,7 +32,6 @@ from protocols.amqp10.containers import Containers
 from protocols.detect import MQTT
 from protocols.frontend import FrontEnd
 from protocols.mqtt import connection as mqtt
-from protocols.mqtt import convert as _mqtt  # noqa: F401 - registers itself
 from protocols.mqtt.opening import Settings as MqttSettings
 from protocols.mqtt.sessions import Sessions as MqttSessions
 from protocols.mqtt.system_topics import SystemTopics

@@ -292,6 +292,8 @@ class Outbound:
         connection = self.connection
         assert connection is not None
         ready = prepared(message)
+        if ready.too_large:
+            return False
         level = self.level
         tail = ready.tail
         whole = packet_id == 0

@@ -38,6 +38,7 @@ INBOUND: Final = b"i"
 
 _LATER: Final = b"x-opt-delivery-"
 """What the user properties begin with that say when a message is to be delivered."""
+_PRIORITY: Final = b"x-priority"
 
 
 class _Acknowledgement:
@@ -89,7 +90,7 @@ class Inbound(Publisher):
             except BrokerError as error:  # of an exchange that an answer names
                 self._forbid(str(error), qos, packet_id)
                 return
-        if message.native.find(_LATER) >= 0 and delivery_time(message) > message.arrival:
+        if message.native.find(b"x-") >= 0 and _is_for_later(message):
             self.host.postpone(message)
             outcome = ROUTED
         else:
@@ -214,3 +215,13 @@ def recovered(records: list[tuple[bytes, bytes]]) -> set[int]:
 
 def _record_key(packet_id: int) -> bytes:
     return INBOUND + packet_id.to_bytes(2, "big")
+
+
+def _is_for_later(message: Message) -> bool:
+    """Read what user properties say to queues: a priority; and whether it is not to be delivered yet."""
+    native = message.native
+    if native.find(_PRIORITY) >= 0:
+        priority = message.view().priority
+        if priority is not None:
+            message.priority = priority
+    return native.find(_LATER) >= 0 and delivery_time(message) > message.arrival

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from broker.message import Message
-from protocols.mqtt.codec import varint
+from protocols.mqtt.codec import LONGEST, varint
 from protocols.mqtt.content import Malformed, block_end, block_start, properties_at, topic_at
 from protocols.mqtt.frames import V5
 
@@ -18,6 +18,9 @@ _NO_TOPIC: Final = b"\x00\x00"
 _IN_USE: Final = 8
 """A topic that was among the last so many messages for each alias is in use."""
 
+_ROOM: Final = 70_000
+"""What may be added to a message, or lengthen its topic, bytes."""
+
 _LONGEST: Final = 2**32 - 1
 """The longest message expiry, s; clients of AMQP have others."""
 
@@ -25,7 +28,8 @@ _LONGEST: Final = 2**32 - 1
 class Prepared:
     """A message of this dialect, taken apart: a packet is a head, the packet id unless its QoS is 0, and a tail."""
 
-    __slots__ = ("topic", "payload", "tail", "others", "heads", "body", "size", "expires", "_special")
+    __slots__ = ("topic", "payload", "tail", "others", "heads", "body", "size", "expires", "too_large",
+                 "_special")
 
     def __init__(self, message: Message) -> None:
         native = message.native
@@ -45,6 +49,7 @@ class Prepared:
         self.others = _without_expiry(others) if self.expires else others
         self.body = message.body
         self.size = 0 if message.body is None else message.size  # of the body beside `native`, bytes
+        self.too_large = self.size + len(native) > LONGEST - _ROOM  # for any packet
         self.heads: dict[int, bytes] = {}  # by flags and version
         self._special: tuple[int, bytes, bytes, bytes] | None = None
 

@@ -75,6 +75,15 @@ def test_a_message_is_delivered_later(device: Make, topic: str, amqp: Target) ->
     assert time.time() * 1000 >= due
 
 
+def test_a_priority(device: Make, channel: BlockingChannel, topic: str) -> None:
+    queue = channel.queue_declare("", exclusive=True, arguments={"x-max-priority": 9}).method.queue
+    channel.queue_bind(queue, "amq.topic", topic.replace("/", "."))
+    client = device()
+    for priority in "275":
+        client.publish(topic, priority.encode(), 1, UserProperty=[("x-priority", priority)])
+    assert [get(channel, queue)[2] for _ in range(3)] == [b"7", b"5", b"2"]
+
+
 def test_user_properties_route_and_select(device: Make, channel: BlockingChannel, amqp: Target, topic: str) -> None:
     key = topic.replace("/", ".")
     red = channel.queue_declare("", exclusive=True).method.queue

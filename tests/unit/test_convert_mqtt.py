@@ -17,6 +17,7 @@ from protocols.amqp091 import convert as _convert091  # noqa: F401 - registers i
 from protocols.amqp10 import convert as _convert10  # noqa: F401 - registers itself
 from protocols.mqtt import content
 from protocols.mqtt import convert as _convert  # noqa: F401 - registers itself
+from protocols.mqtt.packets import prepared
 from protocols.mqtt.properties import Properties, join, split
 from protocols.mqtt.replies import reply_address, response_topic, route_of
 from protocols.mqtt.texts import from_json, to_json
@@ -245,3 +246,9 @@ def test_unsigned_numbers_come_back_as_what_they_were() -> None:
     found = written(headers={"u": UInt(5), "big": ULong(2**64 - 1)})
     view = CONVERTERS[MQTT].model(found)
     assert type(view.headers["u"]) is UInt and view.headers["big"] == 2**64 - 1
+
+
+def test_a_message_that_is_too_large_for_any_packet() -> None:
+    own = message()
+    huge = Message(own.address, MQTT, own.native, [b""], 2**28, False, 4, 0, NOW)  # as if it had so many bytes
+    assert prepared(huge).too_large and not prepared(own).too_large
