@@ -69,8 +69,9 @@ class Cutter:
 class Publisher(threading.Thread):
     """Publishes numbers to a queue, in order, each until it is confirmed. A rate of 0: as fast as it can."""
 
-    def __init__(self, url: str, queue: str, count: int, rate: int) -> None:
+    def __init__(self, url: str, queue: str, count: int, rate: int, durable: bool = True) -> None:
         super().__init__()
+        self.properties = pika.BasicProperties(delivery_mode=2 if durable else 1)
         self.url = url
         self.queue = queue
         self.count = count
@@ -95,7 +96,7 @@ class Publisher(threading.Thread):
                         commit = channel.tx_commit
                     while number < self.count:
                         self.again += 1
-                        channel.basic_publish("", self.queue, b"%d" % number, pika.BasicProperties(delivery_mode=2))
+                        channel.basic_publish("", self.queue, b"%d" % number, self.properties, mandatory=True)
                         commit()
                         self.again -= 1
                         self.confirmed.add(number)
@@ -121,19 +122,19 @@ class Devices(threading.Thread):
         client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id=f"device-{self.prefix}", clean_session=False)
         client.username_pw_set("guest", "guest")
         client.reconnect_delay_set(1, 1)
+        sent: dict[int, int] = {}  # number by packet id; there are fewer messages than ids
+        done: set[int] = set()
+        client.on_publish = lambda client, data, mid, *_: done.add(mid)
         client.connect("127.0.0.1", self.port)
         client.loop_start()
         began = time.monotonic()
-        pending = []
         for number in range(self.count):
-            pending.append(client.publish(f"{self.prefix}/{number % 7}", b"%d" % number, 1))
+            mid = client.publish(f"{self.prefix}/{number % 7}", b"%d" % number, 1).mid
+            sent[mid] = number
             time.sleep(max(0.0, began + number / self.rate - time.monotonic()))
-        for number, each in enumerate(pending):
-            end = time.monotonic() + 60
-            while not each.is_published() and time.monotonic() < end:
-                time.sleep(0.05)
-            if each.is_published():
-                self.confirmed.add(number)
+        with suppress(TimeoutError):
+            until(lambda: len(done) >= self.count, 60)
+        self.confirmed.update(sent[mid] for mid in done)
         client.disconnect()
         client.loop_stop()
 
