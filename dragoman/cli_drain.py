@@ -43,7 +43,7 @@ INCOMPLETE = 3
 def drain(source: str, target: str, queues: tuple[str, ...], dialect: str, definitions: str | None, api: str,
           topology_only: bool, prefetch: int, idle: float, patience: float, ca: str | None,
           quiet: bool) -> None:
-    """Move exchanges, queues, bindings and messages of another broker into a running Dragoman.
+    """Move the topology and the messages of another broker over.
 
     \b
     dragoman gateway drain amqp://guest:guest@old.example --into amqp://guest:guest@new.example
