@@ -154,6 +154,8 @@ IN_5 = [
     Case("topic alias that is not known", publish("", block(b"\x23\x00\x01")), WRONG, 5),
     Case("PUBLISH without topic and alias", publish("", NO), WRONG, 5),
     Case("payload that is no UTF-8, of QoS 0", publish("a", block(b"\x01\x01"), b"\xff"), 0x99, 5),
+    Case("more than the receive maximum", b"".join(
+        publish("hold", number.to_bytes(2, "big"), NO, first=0x34) for number in range(1, 7)), 0x93, 5),  # [3.3.4-7]
     # Acknowledgements.
     *(Case(f"type {first >> 4} with reason 0x55", packet(first, ID, b"\x55"), WRONG, 5)
       for first in (0x40, 0x50, 0x62, 0x70)),
@@ -304,7 +306,7 @@ def test_another_packet_than_connect_comes_first(first: int, dial_mqtt: Callable
 
 
 @pytest.mark.parametrize("size", [10, 100_000])
-@pytest.mark.parametrize("qos", [1])
+@pytest.mark.parametrize("qos", [1, 2])
 def test_a_payload_that_is_no_utf8_is_refused_alone(qos: int, size: int, connect_mqtt: Callable[..., MqttClient],
                                                     bystander: MqttClient) -> None:
     """3.3.2.3.2: with QoS, the acknowledgement can say so."""
