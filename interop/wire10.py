@@ -129,7 +129,10 @@ class Wire(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         if self.transport is not None:
-            self.transport.close() if self._why else self.transport.abort()
+            if self._why and self.place.tls is None:
+                self.transport.close()
+            else:  # to close TLS, one waits for the other side
+                self.transport.abort()
         for party in list(self.parties.values()):
             party.over(why)
         self.parties.clear()

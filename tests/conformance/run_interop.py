@@ -3,7 +3,7 @@ amqp091-go and go-amqp (Go), qpid-python and Qpid's tools (Python 2); of MQTT: m
 Eclipse Paho and HiveMQ's client (Java).
 
     python tests/conformance/run_interop.py [node] [java] [jms] [jms_cross] [rabbitmq10] [go] [rhea] [matrix]
-                                              [qpid_python] [qpid_tools] [go10] [jms0x]
+                                              [qpid_python] [qpid_tools] [go10] [jms0x] [gateway]
                                               [mqttjs] [mosquitto_clients] [paho_java]
                                               [gateway] [gateway_docs] [migration]
 
@@ -34,7 +34,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 BUILD = ROOT / "build" / "interop"
 INSTALL_SECONDS = 600
-RUN_SECONDS = 600  # a guard against hanging; a suite takes some 20 seconds, Qpid's own some minutes
+RUN_SECONDS = 1200  # a guard against hanging; a suite takes some 20 seconds, Qpid's own some minutes
 
 IN_FLIGHT = "max_inflight_messages 1000"
 """Of Mosquitto: its usual limit counts what comes again after a broken connection twice, and drops it."""
@@ -128,7 +128,8 @@ SUITES = (
           ("java", "-Dqpid.sync_op_timeout=8000", "-cp", "classes:lib/*", "Jms0x"), count_summary),
     Suite("gateway", "RabbitMQ, Mosquitto and Broker-J as remotes", (), (), (),
           (sys.executable, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider", "-p", "no:xdist",
-           "-c", str(ROOT / "setup.cfg"), "--rootdir", str(ROOT), str(HERE / "gateway" / "remotes.py")), count_pytest),
+           "-c", str(ROOT / "setup.cfg"), "--rootdir", str(ROOT), str(HERE / "gateway" / "remotes.py"),
+           str(HERE / "gateway" / "certificates.py")), count_pytest),
     Suite("migration", "RabbitMQ's definitions and queues, there and back", (), (), (),
           (sys.executable, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider", "-p", "no:xdist",
            "-c", str(ROOT / "setup.cfg"), "--rootdir", str(ROOT), str(HERE / "migration" / "real.py")), count_pytest),

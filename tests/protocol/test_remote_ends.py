@@ -99,6 +99,42 @@ def test_what_is_given_back_comes_again_and_what_is_rejected_does_not(dialect: i
 
 
 @DIALECTS
+def test_at_most_once(dialect: int, peer: Peer, ch: Channel, queue: str) -> None:
+    """Nobody waits for confirms, and what is delivered is settled."""
+    async def main() -> None:
+        made = await opened(url_of(peer), dialect)
+        sent = Sent(await made.target(To(queue=queue, settled=True)))
+        for number in range(300):
+            await sent.send_when_ready(text_message(b"%d" % number, queue, dialect))
+        assert set(await sent.wait()) == {("", False)}
+        taken = Taken(await made.source(From(queue=queue, prefetch=20, settled=True)), None)
+        await taken.wait(300)
+        assert taken.bodies() == [b"%d" % number for number in range(300)]
+        await made.close()
+    run(main())
+    ch.settle(queue)
+    assert ch.count(queue) == 0
+
+
+@DIALECTS
+def test_selectors(dialect: int, peer: Peer, ch: Channel, queue: str) -> None:
+    async def main() -> None:
+        made = await opened(url_of(peer), dialect)
+        sent = Sent(await made.target(To(queue=queue)))
+        for number in range(4):
+            sent.send(text_message(b"%d" % number, queue, dialect, headers={"n": number % 2}))
+        await sent.wait()
+        taken = Taken(await made.source(From(queue=queue, selector="n = 1")))
+        assert taken.source.selects
+        await taken.wait(2)
+        assert taken.bodies() == [b"1", b"3"]
+        await made.close()
+    run(main())
+    ch.settle(queue)
+    assert ch.count(queue) == 2
+
+
+@DIALECTS
 def test_an_exchange_is_taken_by_keys_and_its_queue_kept_if_it_has_a_name(dialect: int, peer: Peer, ch: Channel,
                                                                          name: Callable[..., str]) -> None:
     exchange, kept = name("e"), name()
