@@ -268,15 +268,16 @@ def check_filter(topic_filter: str) -> None:
                 raise malformed(f"topic filter {topic_filter[:64]!r}")
 
 
-def write(code: int, level: int, flags: int = -1, /, **values: Any) -> bytes:
-    """A packet. flags: of PUBLISH. What is not in `values` is 0 or empty, or left out where that says the same.
+def write(packet: int, version: int, bits_of_publish: int = -1, /, **values: Any) -> bytes:
+    """A packet. bits_of_publish: its flags, of PUBLISH. What is not in `values` is 0 or empty, or left out where that
+    says the same. No parameter may have a field's name: compiled, it would take its value.
 
     Raises OverflowError or ValueError for what does not fit.
     """
-    what = PACKETS[code]
-    bits: int = values.get("flags", 0) if flags < 0 else flags
+    what = PACKETS[packet]
+    bits: int = values.get("flags", 0) if bits_of_publish < 0 else bits_of_publish
     parts: list[bytes] = []
-    fields = [field for field in what.fields if field.since <= level and (not field.bits or bits & field.bits)]
+    fields = [field for field in what.fields if field.since <= version and (not field.bits or bits & field.bits)]
     while fields and fields[-1].optional and not values.get(fields[-1].name):
         fields.pop()
     for field in fields:
@@ -301,5 +302,5 @@ def write(code: int, level: int, flags: int = -1, /, **values: Any) -> bytes:
             for text, options in value or []:
                 parts.append(write_text(text) + bytes([options]))
     content = b"".join(parts)
-    first = code << 4 | (what.flags if flags < 0 else flags)
+    first = packet << 4 | (what.flags if bits_of_publish < 0 else bits_of_publish)
     return bytes([first]) + varint(len(content)) + content
