@@ -9,6 +9,9 @@
     with mosquitto(tmp_path) as peer:      # MQTT 3.1, 3.1.1 and 5
         connect(peer.host, peer.port)      # guest/guest; peer.restart() keeps what is persistent
 
+    with artemis(tmp_path) as peer:        # ActiveMQ Artemis: 1.0 and MQTT
+        connect(peer.host, peer.port)      # guest/guest
+
 Each peer listens on loopback only, on ports that were free, keeps everything it writes in the folder it is given, and
 is gone with all its processes when the block ends. It works as root and as anybody else.
 """
@@ -16,6 +19,7 @@ is gone with all its processes when the block ends. It works as root and as anyb
 from __future__ import annotations
 
 import os
+import re
 import resource
 import shutil
 import signal
@@ -32,6 +36,7 @@ STOP_SECONDS = 15.0
 FETCH_SECONDS = 600.0
 AMQP_HEADER = b"AMQP\x00\x00\x09\x01"
 BROKERJ = Path(__file__).resolve().parent / "conformance" / "brokerj"
+ARTEMIS = "2.40.0"
 BUILD = Path(__file__).resolve().parent.parent / "build"
 
 
@@ -185,6 +190,47 @@ def brokerj(folder: Path) -> Iterator[BrokerJ]:
         peer.pid = main.pid
         _wait_until(lambda: b"BRK-1004" in log.read_bytes() or main.poll() is not None, START_SECONDS)
         if main.poll() is not None or not speaks_amqp(port):
+            raise PeerFailed(_tail(log))
+        yield peer
+
+
+@contextmanager
+def artemis(folder: Path) -> Iterator[Peer]:
+    """ActiveMQ Artemis, fetched from Maven Central the first time: guest/guest, AMQP 1.0 and MQTT on one port.
+
+    Raises PeerMissing, PeerFailed, and subprocess.CalledProcessError when it cannot be fetched.
+    """
+    java, maven = shutil.which("java"), shutil.which("mvn")
+    if java is None or maven is None:
+        raise PeerMissing("Artemis needs Java 17 and Maven: apt-get install openjdk-17-jre-headless maven")
+    fetched = BUILD / "interop" / "artemis"
+    home = fetched / f"apache-artemis-{ARTEMIS}"
+    if not home.is_dir():
+        fetched.mkdir(parents=True, exist_ok=True)
+        subprocess.run([maven, "-q", "-B", f"-Dmaven.repo.local={BUILD / 'interop' / 'maven'}", "dependency:copy",
+                        f"-Dartifact=org.apache.activemq:apache-artemis:{ARTEMIS}:tar.gz:bin", "-DoutputDirectory=."],
+                       cwd=fetched, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=FETCH_SECONDS)
+        subprocess.run(["tar", "xzf", f"apache-artemis-{ARTEMIS}-bin.tar.gz"], cwd=fetched, check=True)
+    (port,) = free_ports(1)
+    made = folder.resolve() / "broker"
+    subprocess.run([str(home / "bin" / "artemis"), "create", "--silent", "--user", "guest", "--password", "guest",
+                    "--require-login", "--no-web", "--nio", "--no-autotune", str(made)], check=True,
+                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=START_SECONDS)
+    config = made / "etc" / "broker.xml"
+    acceptor = f'<acceptor name="artemis">tcp://127.0.0.1:{port}?protocols=AMQP,MQTT</acceptor>'
+    config.write_text(re.sub(r"<acceptors>.*</acceptors>", f"<acceptors>{acceptor}</acceptors>", config.read_text(),
+                             flags=re.DOTALL))
+    log = folder / "output.log"
+    processes: list[subprocess.Popen[bytes]] = []
+    peer = Peer("127.0.0.1", port, log, {}, processes)
+    with ExitStack() as stack:
+        stack.callback(peer.stop)
+        output = stack.enter_context(log.open("wb"))
+        main = _start([str(made / "bin" / "artemis"), "run"], dict(os.environ), output.fileno())
+        processes.append(main)
+        peer.pid = main.pid
+        _wait_until(lambda: b"AMQ221007" in log.read_bytes() or main.poll() is not None, START_SECONDS)
+        if main.poll() is not None or not _listening(port):
             raise PeerFailed(_tail(log))
         yield peer
 
