@@ -199,3 +199,22 @@ def test_a_session_is_of_the_user_who_made_it() -> None:
         finally:
             for client in clients:
                 client.drop()
+
+
+def test_of_too_many_messages_the_oldest_go() -> None:
+    with testing.broker("[mqtt]\nsession_messages = 3\n") as broker:
+        peer = Peer(broker.host, broker.port)
+        client, writer = MqttClient(peer, 5), MqttClient(peer, 5)
+        try:
+            client.connect("client", **KEEP)
+            client.subscribe(("a", 1))
+            client.disconnect()
+            writer.connect()
+            for number in range(5):
+                writer.send_whole("a", b"%d" % number, 1)
+            client = MqttClient(peer, 5)
+            client.connect("client", **KEEP)
+            assert [found.payload for found in client.messages(3)] == [b"2", b"3", b"4"]
+        finally:
+            client.drop()
+            writer.drop()
