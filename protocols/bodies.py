@@ -85,10 +85,10 @@ def _read_kind(view: View, kind: str, body: list[bytes]) -> None:
     data = b"".join(body)
     if kind == "text":
         view.value = data.decode("utf-8")
-    elif kind == "map":
-        view.value = maps010.read_map(data)
-    elif kind == "list":
-        view.value = maps010.read_list(data)
+    elif kind == "map" or kind == "list":
+        if len(data) < 8:
+            raise ValueError("without a count, it is empty, but not as we would write it")
+        view.value = maps010.read_map(data) if kind == "map" else maps010.read_list(data)
     elif kind == "jms-map":
         view.value = typed_bytes.read_map(data)
     else:

@@ -135,7 +135,7 @@ def _read_own(view: View, headers: dict[str, Any]) -> None:
     """Take out of the headers what we, and only we, put there."""
     subject = headers.get(SUBJECT)
     if type(subject) is str:
-        if view.subject is not None or _fits(subject):
+        if view.subject is not None or _fits(subject) or RAW + "type" in view.annotations:
             view.annotations[_FORMER_TYPE] = view.subject
         view.subject = subject
         del headers[SUBJECT]
@@ -207,8 +207,9 @@ def _write_subject(subject: str | None, kept: dict[str, Any], annotations: dict[
     if type(former) is not str and not had_none and _fits(subject):
         return subject.encode("utf-8")
     kept[SUBJECT] = subject
-    if had_none and _fits(subject):
+    if had_none and (_fits(subject) or RAW + "type" in annotations):
         del annotations[_FORMER_TYPE]
+        return write_text(None, "subject", "type", 255, kept, annotations)
     if type(former) is str and len(former.encode("utf-8", "replace")) <= 255:
         del annotations[_FORMER_TYPE]
         return former.encode("utf-8", "surrogateescape")

@@ -54,16 +54,21 @@ def to_json(value: Any) -> tuple[str, str]:
 
 def from_json(text: str, types: str) -> Any:
     """The reverse. Raises: ValueError for what `to_json` would not have written."""
+    named = load(types) if types else {}
+    if not isinstance(named, dict):
+        raise ValueError("types are an object")
+    value = _typed(load(text), "", named, 0)
+    if to_json(value) != (text, types):
+        raise ValueError("JSON is not written as we would")
+    return value
+
+
+def load(text: str) -> Any:
+    """What JSON says. Raises: ValueError."""
     try:
-        named = json.loads(types) if types else {}
-        if not isinstance(named, dict):
-            raise ValueError("types are an object")
-        value = _typed(json.loads(text), "", named, 0)
-        if to_json(value) != (text, types):
-            raise ValueError("JSON is not written as we would")
+        return json.loads(text)
     except RecursionError:
         raise ValueError("JSON is nested too deep") from None
-    return value
 
 
 def _plain(value: Any, path: str, types: dict[str, str], depth: int) -> Any:
@@ -250,10 +255,10 @@ class Texts(Tables):
         if marker == "json" or marker.startswith("json {"):
             found = from_json(value, marker[5:])
         elif marker == "null" or marker == "boolean" or marker == "long" or marker == "double":
-            found = from_leaf(json.loads(value), "")
+            found = from_leaf(load(value), "")
         else:
             number = marker in _INTEGERS or marker == "float"
-            found = from_leaf(json.loads(value) if number else value, marker)
+            found = from_leaf(load(value) if number else value, marker)
         if self.marked(found) != (value.encode("utf-8"), marker):
             raise ValueError("no value of ours")
         return found
@@ -283,7 +288,7 @@ def _utf8(value: Any) -> tuple[bytes, str]:
 
 def _own_table(text: str) -> dict[str, str]:
     """What `Texts.table` made. Raises: ValueError."""
-    found = json.loads(text)
+    found = load(text)
     if not isinstance(found, dict) or not all(
             type(each) is str for each in found.values()) or dump_ascii(found) != text:
         raise ValueError("no table of ours")
@@ -292,7 +297,7 @@ def _own_table(text: str) -> dict[str, str]:
 
 def _own_pairs(text: str) -> list[Any]:
     """Names and tables in turn, from `Texts.array`. Raises: ValueError."""
-    found = json.loads(text)
+    found = load(text)
     if not isinstance(found, list) or len(found) % 2 or not all(
             type(each) is str for each in found) or dump_ascii(found) != text:
         raise ValueError("no list of ours")

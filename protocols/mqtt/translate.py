@@ -6,8 +6,6 @@ such things in (protocols/side_headers.py), so what a reader of MQTT sees is wha
 
 from __future__ import annotations
 
-import json
-import re
 import uuid
 from typing import Any, Final
 
@@ -15,13 +13,13 @@ from broker.message import Address
 from broker.values import Int, UInt, ULong, same
 from broker.view import Death, View
 from protocols.deaths import write_death
-from protocols.markers import LONGEST, MARKER
 from protocols.mqtt import content
 from protocols.mqtt.content import LONGEST_STRING
 from protocols.mqtt.payloads import BODY_TYPES, read_payload, write_payload
 from protocols.mqtt.properties import Properties
 from protocols.mqtt.replies import reply_address, response_topic
-from protocols.mqtt.texts import TEXTS, dump, dump_ascii
+from protocols.mqtt.texts import TEXTS, dump
+from protocols.mqtt.user_properties import LONG_PROPERTIES, is_clean, is_string, read_pairs, write_pairs
 from protocols.reply_to import split_address
 from protocols.side_headers import (
     RAW,
@@ -49,10 +47,6 @@ _EXPIRY: Final = "x-opt-mqtt-message-expiry"
 """The annotation that keeps a message expiry of more seconds than a time to live can have in ms."""
 _RESPONSE_TOPIC: Final = "x-opt-mqtt-response-topic"
 """The annotation that keeps a response topic that its address would not come back as."""
-LONG_PROPERTIES: Final = "x-opt-long-properties"
-"""User properties that would be too long, or hold what not all clients take, in JSON: as many of this name, in
-pieces, as it needs."""
-
 PRIORITY: Final = "x-priority"
 TTL: Final = "x-opt-ttl"
 """User properties that keep the priority, and a time to live in ms that is not in whole seconds."""
@@ -63,11 +57,6 @@ _USER = "x-user-id"
 _CONTENT_TYPE = "x-opt-content-type"
 _RESERVED: Final = frozenset([PRIORITY, TTL, BODY_TYPES, LONG_PROPERTIES, USER_PROPERTIES])
 
-_OWN: Final = frozenset([SUBJECT, "JMSXGroupID", "JMSXGroupSeq"])
-
-_CONTROL: Final = re.compile(
-    rb"[\x00-\x1f\x7f]|\xc2[\x80-\x9f]|\xef\xb7[\x90-\xaf]|\xef\xbf[\xbe\xbf]|[\xf0-\xf4][\x8f\x9f\xaf\xbf]\xbf[\xbe\xbf]")
-"""What a receiver may close the connection for (1.5.4 of MQTT 5.0): some do."""
 
 
 # To the model.
@@ -75,7 +64,7 @@ _CONTROL: Final = re.compile(
 
 def to_model(view: View, native: bytes, p: Properties, body: list[bytes]) -> bool:
     """Fill the view. Gives whether its headers say all of the user properties, whatever becomes of them."""
-    headers, plain = _read_pairs(p.pairs)
+    headers, plain = read_pairs(p.pairs)
     if not plain:
         headers = TEXTS.take_markers(headers)
     qos = native[0] >> 1 & 3
@@ -109,42 +98,6 @@ def to_model(view: View, native: bytes, p: Properties, body: list[bytes]) -> boo
     return plain
 
 
-def _read_pairs(pairs: list[bytes]) -> tuple[dict[str, Any], bool]:
-    """User properties by name, the first of each; and whether all are plain: no two of a name, none of ours."""
-    headers: dict[str, Any] = {}
-    plain = True
-    pieces: list[str] = []
-    for at in range(0, len(pairs), 2):
-        name = pairs[at].decode("utf-8", "replace")
-        value = pairs[at + 1].decode("utf-8", "replace")
-        if name.startswith("x-"):
-            plain = False
-            if name == LONG_PROPERTIES:
-                pieces.append(value)
-                continue
-        elif name in headers:
-            plain = False
-            continue
-        elif name in _OWN or len(pairs[at]) > LONGEST or not (name.isprintable() and value.isprintable()):
-            plain = False
-        headers.setdefault(name, value)
-    if pieces:
-        _read_long("".join(pieces), headers)
-    return headers, plain
-
-
-def _read_long(text: str, headers: dict[str, Any]) -> None:
-    try:
-        found = json.loads(text)
-        if isinstance(found, dict) and all(type(value) is str for value in found.values()):
-            for name, value in found.items():
-                headers.setdefault(name, value)
-            return
-    except (ValueError, RecursionError):
-        pass
-    headers[LONG_PROPERTIES] = text
-
-
 def _read_expiry(view: View, headers: dict[str, Any], seconds: int) -> None:
     exact = headers.get(TTL)
     if type(exact) is int and exact % 1000 and -(-exact // 1000) == seconds and exact < 2**32:
@@ -176,7 +129,7 @@ def _read_reply_to(view: View, headers: dict[str, Any], data: bytes) -> None:
 def _topic_of_address(address: str) -> bytes | None:
     """The response topic for answers to an address; None when that can be none."""
     topic = response_topic(*split_address(address)).encode("utf-8", "surrogateescape")
-    return topic if topic and _is_clean(topic) else None
+    return topic if topic and is_clean(topic) else None
 
 
 def _read_ids(view: View, headers: dict[str, Any], data: bytes | None) -> None:
@@ -267,7 +220,7 @@ def _restored(written: Written, listed: Any) -> bool:
     if type(listed) is not list or len(listed) % 2 or not all(type(each) is str for each in listed):
         return False
     pairs = [each.encode("utf-8", "surrogateescape") for each in listed]
-    if not all(_is_string(each) for each in pairs):
+    if not all(is_string(each) for each in pairs):
         return False
     p = written.properties
     head = bytes([written.flags]) + written.who
@@ -318,7 +271,7 @@ def _written(view: View, annotations: dict[str, Any]) -> Written:
     _write_fields(view, kept, annotations)
     if headers or kept or annotations or view.deaths:
         entries = _entries(view, headers, kept, annotations)
-        _write_pairs(entries, p.pairs)
+        write_pairs(entries, p.pairs)
     return written
 
 
@@ -359,7 +312,7 @@ def _write_content_type(content_type: str | None, p: Properties, kept: dict[str,
                         annotations: dict[str, Any]) -> None:
     if content_type is None:
         raw = annotations.get(RAW + "content-type") if annotations else None
-        if type(raw) is bytes and not is_text(raw, "content_type") and _is_string(raw):
+        if type(raw) is bytes and not is_text(raw, "content_type") and is_string(raw):
             del annotations[RAW + "content-type"]
             p.content_type = raw
         return
@@ -372,16 +325,6 @@ def _write_content_type(content_type: str | None, p: Properties, kept: dict[str,
 def _is_content_type(text: str) -> bool:
     """Whether it is that in MQTT and in 1.0, which has a symbol there."""
     return text.isascii() and len(text) <= LONGEST_STRING and "\0" not in text
-
-
-def _is_string(data: bytes) -> bool:
-    """Whether MQTT can carry it as one (1.5.4)."""
-    return len(data) <= LONGEST_STRING and data.find(0) < 0 and is_text(data)
-
-
-def _is_clean(data: bytes) -> bool:
-    """Whether it is a string that every client takes."""
-    return len(data) <= LONGEST_STRING and _CONTROL.search(data) is None and (data.isascii() or is_text(data))
 
 
 def _write_ttl(ttl: int, p: Properties, kept: dict[str, Any], annotations: dict[str, Any]) -> None:
@@ -402,7 +345,7 @@ def _write_reply_to(address: str | None, p: Properties, kept: dict[str, Any], an
     former = annotations.get(_RESPONSE_TOPIC) if annotations else None
     if type(former) is str and reply_address(former) == address:
         data = former.encode("utf-8", "surrogateescape")
-        if data != topic and _is_string(data):
+        if data != topic and is_string(data):
             del annotations[_RESPONSE_TOPIC]
             p.response_topic = data
             return
@@ -477,37 +420,6 @@ def deaths_entry(deaths: list[Death]) -> bytes:
         line["time"] = int(line["time"])
         lines.append(line)
     return dump(lines).encode("utf-8", "replace")
-
-
-def _write_pairs(entries: dict[str, bytes], pairs: list[bytes]) -> None:
-    awkward: dict[str, str] = {}
-    marker: bytes | None = None
-    for name, value in entries.items():
-        if name.startswith(MARKER):  # of the next one, with which it stays
-            marker = value
-            continue
-        key = name.encode("utf-8", "surrogateescape")
-        if _is_clean(key) and _is_short(value) and (marker is None or _is_short(marker)):
-            if marker is not None:
-                pairs.append(MARKER.encode() + key)
-                pairs.append(marker)
-            pairs.append(key)
-            pairs.append(value)
-        else:
-            if marker is not None:
-                awkward[MARKER + name] = marker.decode("utf-8")
-            awkward[name] = value.decode("utf-8")
-        marker = None
-    if awkward:
-        text = dump_ascii(awkward).encode()
-        for at in range(0, len(text), LONGEST_STRING):
-            pairs.append(LONG_PROPERTIES.encode())
-            pairs.append(text[at:at + LONGEST_STRING])
-
-
-def _is_short(value: bytes) -> bool:
-    """Whether text fits into a property that every client takes."""
-    return len(value) <= LONGEST_STRING and _CONTROL.search(value) is None
 
 
 def topic_for(address: Address) -> bytes:

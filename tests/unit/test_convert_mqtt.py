@@ -242,6 +242,13 @@ def test_a_route_without_a_key_has_a_topic_all_the_same() -> None:
         assert content.topic(CONVERTERS[MQTT].encode(view, like).native) == topic
 
 
+@pytest.mark.parametrize("name", ["x-opt-properties", "x-opt-long-keys", "x-opt-long-properties", "x-death", "x-delay"])
+def test_deep_nesting_in_what_is_ours(name: str) -> None:
+    deep = message(pairs=[(name, "[" * 65000)])
+    for dialect in OTHERS:
+        assert user_properties(deep.translated(dialect).translated(MQTT)) == [(name, "[" * 65000)]
+
+
 def test_unsigned_numbers_come_back_as_what_they_were() -> None:
     found = written(headers={"u": UInt(5), "big": ULong(2**64 - 1)})
     view = CONVERTERS[MQTT].model(found)

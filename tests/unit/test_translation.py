@@ -237,6 +237,10 @@ def written(found: dict[int, bytes], body: bytes = b"") -> Message:
 @settings(max_examples=200)
 @given(messages())
 @example(written({properties.HEADERS: properties.encoded(properties.HEADERS, {"qpid.subject": ""})}))
+@example(written({properties.TYPE: b"\1\xff", properties.HEADERS: properties.encoded(
+    properties.HEADERS, {"qpid.subject": "s"})}))
+@example(written({properties.CONTENT_TYPE: b"\x08amqp/map"}, bytes(4)))
+@example(written({properties.CONTENT_TYPE: b"\x09amqp/list"}, bytes(4)))
 @example(written({properties.REPLY_TO: properties.encoded(properties.REPLY_TO, "topic://amq.topic//?routingkey='k'")}))
 def test_091_to_others_and_back(way: tuple[int, ...], message: Message) -> None:
     back = message
