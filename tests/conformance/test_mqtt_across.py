@@ -18,9 +18,9 @@ from proton import Message, symbol
 from proton.reactor import Copy
 from proton.utils import BlockingConnection
 
-from tests.conformance.mqtt_tools import Device, Mqtt
+from tests.conformance.mqtt_tools import LARGE, Device, Mqtt
 from tests.conformance.pika_tools import get, parameters
-from tests.conformance.support import DEADLINE, LARGE_BODY, Target, run
+from tests.conformance.support import DEADLINE, Target, run
 
 Make = Callable[..., Device]
 
@@ -144,14 +144,14 @@ def test_large_messages(device: Make, channel: BlockingChannel, proton: Blocking
     receiver = proton.create_receiver(f"amq.topic/{key}")
     client = device()
     client.subscribe(topic, qos)
-    client.publish(topic, LARGE_BODY, qos)
-    assert client.next().payload == LARGE_BODY
-    assert get(channel, queue)[2] == LARGE_BODY
-    assert bytes(receiver.receive().body) == LARGE_BODY
+    client.publish(topic, LARGE, qos)
+    assert client.next().payload == LARGE
+    assert get(channel, queue)[2] == LARGE
+    assert bytes(receiver.receive().body) == LARGE
     receiver.accept()
-    channel.basic_publish("amq.topic", key, LARGE_BODY, pika.BasicProperties(delivery_mode=2))
+    channel.basic_publish("amq.topic", key, LARGE, pika.BasicProperties(delivery_mode=2))
     got = client.next()
-    assert got.payload == LARGE_BODY and got.qos == min(qos, 1)
+    assert got.payload == LARGE and got.qos == min(qos, 1)
 
 
 @pytest.mark.parametrize("sets", ["mqtt", "pika", "proton"])

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from paho.mqtt.client import MQTTv5, MQTTv31, MQTTv311
 
-from tests.conformance.mqtt_tools import Device, Mqtt, Refused
-from tests.conformance.support import LARGE_BODY
+from tests.conformance.mqtt_tools import LARGE, Device, Mqtt, Refused
 
 Make = Callable[..., Device]
 VERSIONS = pytest.mark.parametrize("version", [MQTTv31, MQTTv311, MQTTv5], ids=["3.1", "3.1.1", "5"])
@@ -175,7 +174,7 @@ def test_many_in_order(device: Make, topic: str, version: int, qos: int) -> None
 def test_large_and_empty_payloads(device: Make, topic: str, version: int) -> None:
     publisher, subscriber = device(version=version), device(version=version, tls=True)
     subscriber.subscribe(topic, 2)
-    for qos, payload in itertools.product(range(3), (LARGE_BODY, b"", b"x" * 65536)):
+    for qos, payload in itertools.product(range(3), (LARGE, b"", b"x" * 65536)):
         publisher.publish(topic, payload, qos)
         assert subscriber.next().payload == payload
 
