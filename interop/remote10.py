@@ -64,7 +64,9 @@ class Remote10(Remote):
                 await self._connect(name)
                 return
             except EndError as error:
-                if "amqp:not-found" not in str(error) or name == names[-1]:
+                product = self.wire.product if self.wire is not None else ""
+                if "amqp:not-found" not in str(error) or name == names[-1] or any(
+                        each in product for each in ("RabbitMQ", "Dragoman")):  # where other names are the default's
                     raise
             self._begin()
 
@@ -76,7 +78,7 @@ class Remote10(Remote):
             if self._closed.done():  # by a close right behind the open: that is how 1.0 refuses
                 raise EndError(self._why)
             if self.wire is not None:
-                self.broker_id = str((self.wire.connection.remote_properties or {}).get("qpid.federation_tag") or "")
+                self.broker_id = self.wire.broker_id
         except BaseException as error:
             self._opened.cancel()
             if self.wire is not None:

@@ -46,6 +46,8 @@ class Wire(asyncio.Protocol):
         self.parties: dict[str, Party] = {}  # by link name
         self.transport: asyncio.Transport | None = None
         self.connection = Connection()
+        self.product = ""  # what the other side calls itself, with its version
+        self.broker_id = ""
         self.writable = True
         self.heartbeat = options.heartbeat
         self._opened = opened
@@ -83,12 +85,6 @@ class Wire(asyncio.Protocol):
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self.pump)
-
-    @property
-    def product(self) -> str:
-        """What the other side calls itself, with its version."""
-        properties = self.connection.remote_properties or {}
-        return f"{properties.get('product', '')} {properties.get('version', '')}"
 
     # What the transport calls
 
@@ -203,6 +199,9 @@ class Wire(asyncio.Protocol):
                     del self.parties[name]
                     party.over(said(event.session.remote_condition, "the other side ended the session"))
         elif kind == Event.CONNECTION_REMOTE_OPEN:
+            properties = self.connection.remote_properties or {}
+            self.product = f"{properties.get('product', '')} {properties.get('version', '')}"
+            self.broker_id = str(properties.get("qpid.federation_tag") or "")
             self._opened()
         elif kind == Event.CONNECTION_REMOTE_CLOSE:
             self._why = said(self.connection.remote_condition, "the other side closed the connection")
