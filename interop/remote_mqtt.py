@@ -125,6 +125,14 @@ class Client(aiomqtt.Client):
     def acknowledge(self, number: int) -> None:
         self._client.ack(number, 1)
 
+    async def _misc_loop(self) -> None:
+        """paho's heartbeats; and a packet that it has read, in a hundred pieces, and overlooked the end of."""
+        while self._client.loop_misc() == 0:
+            packet = self._client._in_packet
+            if packet["have_remaining"] and not packet["to_process"]:
+                self._client.loop_read()
+            await asyncio.sleep(1)
+
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
         maximum = getattr(properties, "ReceiveMaximum", None)
         if maximum:
