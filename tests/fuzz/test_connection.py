@@ -77,7 +77,6 @@ def test_how_input_is_cut_makes_no_difference(seed: int, monkeypatch: pytest.Mon
         names = itertools.count()
         monkeypatch.setattr(secrets, "token_urlsafe", lambda _size, names=names: f"name-{next(names)}")
         session = Session(seed)
-        session.broker.identity = "the same"  # clients are told
         client = Client(session.broker, V091, "client")
         data = client.login() + session.topology(V091)
         for _ in range(40):
