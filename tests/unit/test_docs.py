@@ -143,6 +143,12 @@ def test_management(tmp_path: Path) -> None:
     assert re.search(r"^orders +yes +1 +11 ", user.printed, re.MULTILINE) and "\norders 2\n" in user.printed
 
 
+def test_retained_messages(tmp_path: Path) -> None:
+    with testing.broker() as broker, reader(tmp_path, {}, DRAGOMAN_URL=broker.url) as user:
+        user.follow("docs/retained-messages.md")
+    assert "house.kitchen b'21.5'" in user.printed and "20.5" not in user.printed
+
+
 def test_client_of_0_10(tmp_path: Path) -> None:
     with testing.broker() as broker, reader(tmp_path, {}, DRAGOMAN_URL=broker.url) as user:
         user.follow("docs/client-0-10.md")
