@@ -62,6 +62,11 @@ class Broker:
         return f"amqp://guest:guest@{self.host}:{self.port}/"
 
     @property
+    def mqtt_url(self) -> str:
+        """For clients of MQTT, on the same port: `mqtt://guest:guest@127.0.0.1:40001`."""
+        return f"mqtt://guest:guest@{self.host}:{self.port}"
+
+    @property
     def config_path(self) -> Path:
         """The configuration file. It may be changed; `os.kill(b.pid, signal.SIGHUP)` has the broker read it."""
         return self.folder / "dragoman.toml"

@@ -149,6 +149,14 @@ def test_retained_messages(tmp_path: Path) -> None:
     assert "house.kitchen b'21.5'" in user.printed and "20.5" not in user.printed
 
 
+def test_mqtt(tmp_path: Path) -> None:
+    amqp, mqtt = free_ports()
+    with reader(tmp_path, {"5672": amqp, "1883": mqtt},
+                DRAGOMAN_URL=f"amqp://guest:guest@127.0.0.1:{amqp}/") as user:
+        user.follow("docs/mqtt.md")
+    assert "plant.hall.temperature 21.5 from sensor-7\n" in user.printed
+
+
 def test_client_of_0_10(tmp_path: Path) -> None:
     with testing.broker() as broker, reader(tmp_path, {}, DRAGOMAN_URL=broker.url) as user:
         user.follow("docs/client-0-10.md")
