@@ -122,6 +122,18 @@ def test_a_message_that_goes_nowhere_fails_its_transaction(wire: Client10, queue
     assert ch.count(queue) == 0
 
 
+def test_a_message_to_be_retained_goes_somewhere(wire: Client10, queue: str, ch: Channel) -> None:
+    """Even when nobody subscribes to its topic."""
+    wire.attach("in", SENDER, f"amq.topic/{queue}")
+    identity = declare(wire)
+    retain = encode(Described(ulong(0x74), {"x-mqtt-retain": True}))
+    wire.transfer(retain + message(b"x"), b"t", delivery_state=within(identity))
+    outcome = wire.outcome()[4]
+    assert outcome.descriptor == TRANSACTIONAL and outcome.value[1].descriptor == ACCEPTED
+    assert discharge(wire, identity) == ""
+    assert ch.count("amq.mqtt.retained") > 0
+
+
 def test_a_queue_that_is_full_fails_the_transaction(wire: Client10, ch: Channel, name: Callable[..., str]) -> None:
     full, other = name(), name()
     ch.queue(full, arguments={"x-max-length": 2, "x-overflow": "reject-publish"})

@@ -14,6 +14,7 @@ from broker_kit import Reader, Running, body_of
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from proton import Described, symbol, timestamp, ulong
 
 from broker import lane as lane_module
 from broker import moving
@@ -21,12 +22,14 @@ from broker import ordered as ordered_module
 from broker import queue as queue_module
 from broker import retained as retained_module
 from broker.errors import AccessRefused
-from broker.message import AMQP091, Message, Publisher, address_of
+from broker.message import AMQP091, AMQP10, Message, Publisher, address_of
 from broker.retained import QUEUE
 from broker.topic import TopicTrie
 from broker.transaction import Publication, Transaction
 from broker.virtualhost import ROUTED, UNROUTED
 from protocols.amqp091.frames import BODY, HEADER, frame
+from protocols.amqp10 import convert  # noqa: F401 - registers itself
+from tests.wire10 import encode
 
 WORDS = ("a", "b", "", "*")
 KEYS = sorted({".".join(words) for words in [(one,) for one in WORDS] + [(one, two) for one in WORDS for two in WORDS]
@@ -269,6 +272,18 @@ def test_a_dead_letter_is_not_retained(one: Running) -> None:
     queue.reject(reader.entries[0])
     assert letters.ready == 1
     assert found(one, "#") == {"k": b"x"}
+
+
+def test_what_is_postponed_is_retained_when_its_time_has_come(one: Running) -> None:
+    one.clock.now = 1 << 42
+    section = encode(Described(ulong(0x72), {symbol("x-opt-delivery-time"): timestamp(one.clock.now + 1000)}))
+    section += encode(Described(ulong(0x74), {"x-mqtt-retain": True})) + encode(Described(ulong(0x75), b"later"))
+    one.host.postpone(Message(address_of("amq.topic", "k"), AMQP10, section, None, 10, False, 4, 0, one.clock.now))
+    one.broker.timers.run()
+    assert found(one, "#") == {}
+    one.clock.now += 1000
+    one.broker.timers.run()
+    assert list(found(one, "#")) == ["k"]
 
 
 def test_a_transaction_retains_when_it_commits(one: Running) -> None:
