@@ -66,18 +66,17 @@ def properties(packet: int, **values: Any) -> Properties:
 
 
 class Device:
-    """One client. It does not connect again by itself when its connection breaks, but for `reconnects`."""
+    """One client. It does not connect again by itself when its connection breaks."""
 
     def __init__(self, broker: Mqtt, client_id: str = "", *, version: int = MQTTv5, clean: bool = True,
                  expiry: int | None = None, port: int = 0, tls: bool = False, user: str | None = "guest",
-                 password: str | None = "guest", keepalive: int = 60, will: dict[str, Any] | None = None,
-                 manual_ack: bool = False, connect: bool = True, reconnects: bool = False, **connect_options: Any):
+                 password: str | None = "guest", will: dict[str, Any] | None = None, manual_ack: bool = False,
+                 connect: bool = True, **connect_options: Any):
         self.broker = broker
         self.version = version
         self.client_id = client_id
         self.clean = clean  # of a new connection: MQTT 5's clean start; of older ones it holds for all connections
         self.port = port or (broker.tls_port if tls else broker.port)
-        self.keepalive = keepalive
         self._news = threading.Condition()  # notified of whatever the thread of paho has learnt
         self.messages: queue.SimpleQueue[MQTTMessage] = queue.SimpleQueue()
         self.connack: tuple[Any, ReasonCode, Any] | None = None  # flags, reason, properties
@@ -89,8 +88,7 @@ class Device:
                                  {"SessionExpiryInterval": expiry, **connect_options}.items() if value is not None}
         old = {} if version == MQTTv5 else {"clean_session": clean}
         self.paho = paho.Client(CallbackAPIVersion.VERSION2, client_id, protocol=version, manual_ack=manual_ack,
-                                reconnect_on_failure=reconnects, **old)
-        self.paho.reconnect_delay_set(1, 1)
+                                reconnect_on_failure=False, **old)
         if user is not None:
             self.paho.username_pw_set(user, password)
         if tls:
@@ -113,7 +111,7 @@ class Device:
         if self.version == MQTTv5:
             options = {"clean_start": self.clean, "properties": properties(PacketTypes.CONNECT,
                                                                            **self._connect_options)}
-        self.paho.connect(self.broker.host, self.port, self.keepalive, **options)
+        self.paho.connect(self.broker.host, self.port, **options)
         self.paho.loop_start()
         self.wait(lambda: self.connack is not None or self.ended is not None, "an answer to CONNECT")
         if self.connack is None or self.connack[1].is_failure:
@@ -150,12 +148,11 @@ class Device:
         return self.ended
 
     def subscribe(self, topic_filter: str, qos: int = 0, *, identifier: int | None = None,
-                  user_property: tuple[str, str] | None = None, **options: Any) -> int:
+                  **options: Any) -> int:
         """Subscribe; returns the reason code, of MQTT 3 the QoS granted or 0x80. `options` are MQTT 5's, by paho's
         names."""
         if self.version == MQTTv5:
-            values = {"SubscriptionIdentifier": identifier, "UserProperty": user_property}
-            given = {name: value for name, value in values.items() if value is not None}
+            given = {} if identifier is None else {"SubscriptionIdentifier": identifier}
             result, mid = self.paho.subscribe(topic_filter, options=SubscribeOptions(qos, **options),
                                               properties=properties(PacketTypes.SUBSCRIBE, **given))
         else:

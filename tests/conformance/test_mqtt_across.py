@@ -221,13 +221,13 @@ def test_shared_by_a_device_and_a_work_queue(device: Make, channel: BlockingChan
 
 
 def test_an_mqtt_requester_and_a_pika_service(device: Make, channel: BlockingChannel, topic: str, key: str) -> None:
+    """An ordinary one publishes to the nameless exchange. What is no text of correlation data is in a header."""
     queue = bound(channel, f"{key}.service")
     requester = device()
     requester.subscribe(f"{topic}/answers", 1)
     requester.publish(f"{topic}/service", b"question", 1, ResponseTopic=f"{topic}/answers", CorrelationData=b"\x01\xff")
     _, asked, body = get(channel, queue)
-    exchange, _, routing_key = asked.reply_to.partition("/")
-    channel.basic_publish(exchange, routing_key, body.upper(), pika.BasicProperties(
+    channel.basic_publish("", asked.reply_to, body.upper(), pika.BasicProperties(
         correlation_id=asked.correlation_id, delivery_mode=2, headers=copied(asked.headers, "x-correlation-id")))
     got = requester.next()
     assert (got.topic, got.payload) == (f"{topic}/answers", b"QUESTION")
