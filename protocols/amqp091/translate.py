@@ -135,7 +135,8 @@ def _read_own(view: View, headers: dict[str, Any]) -> None:
     """Take out of the headers what we, and only we, put there."""
     subject = headers.get(SUBJECT)
     if type(subject) is str:
-        if view.subject is not None or _fits(subject) or RAW + "type" in view.annotations:
+        if view.subject is not None or _FORMER_TYPE not in headers and (
+                _fits(subject) or RAW + "type" in view.annotations):
             view.annotations[_FORMER_TYPE] = view.subject
         view.subject = subject
         del headers[SUBJECT]

@@ -38,7 +38,7 @@ def read_payload(view: View, headers: dict[str, Any], p: Properties, body: list[
         return
     content_type = view.content_type
     if p.payload_format != 0:
-        if content_type == AMQP and _read_amqp(view, b"".join(body)):
+        if content_type == AMQP and p.payload_format < 0 and _read_amqp(view, b"".join(body)):
             _own_type(view, headers)
             return
         if _may_be_text(headers) and (is_textual(content_type) or content_type is None and p.payload_format == 1
@@ -83,7 +83,7 @@ def is_textual(content_type: str | None) -> bool:
 def _read_marked(view: View, marker: str, headers: dict[str, Any], p: Properties, body: list[bytes]) -> bool:
     """Whether the body is what its marker says, and was read so."""
     if marker in ("null", "none"):
-        if any(body):
+        if any(body) or p.payload_format >= 0:
             return False
         view.kind, view.value, view.body = VALUE if marker == "null" else NOTHING, None, []
         del headers[BODY]
@@ -189,16 +189,20 @@ def _as_json(value: Any) -> tuple[str, str] | None:
 def _write_bytes(view: View, kept: dict[str, Any], annotations: dict[str, Any], p: Properties) -> list[bytes]:
     if view.data_lengths:
         kept[DATA_LENGTHS] = list(view.data_lengths)
-    if _pretends(view, annotations):
-        p.payload_format = 0
-        return view.body
     former = annotations.get(PAYLOAD_FORMAT)
-    if type(former) is Int and (former == 0 or former == 1 and not (
-            view.content_type is None and RAW + "content-type" not in annotations and _may_be_text(annotations)
-            and _is_utf8(view.body))):
+    if type(former) is Int and (former == 0 or former == 1 and not _is_text(view, annotations)):
         p.payload_format = int(former)
         del annotations[PAYLOAD_FORMAT]
+    elif _pretends(view, annotations):
+        p.payload_format = 0
     return view.body
+
+
+def _is_text(view: View, annotations: dict[str, Any]) -> bool:
+    """Whether bytes that are said to be UTF-8 would be taken for text."""
+    content_type = view.content_type
+    untyped = content_type is None and RAW + "content-type" not in annotations
+    return _may_be_text(annotations) and (untyped or is_textual(content_type)) and _is_utf8(view.body)
 
 
 def _write_text(view: View, kept: dict[str, Any], annotations: dict[str, Any], p: Properties) -> str | None:

@@ -15,7 +15,7 @@ from broker.view import Death, View
 from protocols.deaths import write_death
 from protocols.mqtt import content
 from protocols.mqtt.content import LONGEST_STRING
-from protocols.mqtt.payloads import BODY_TYPES, read_payload, write_payload
+from protocols.mqtt.payloads import BODY_TYPES, PAYLOAD_FORMAT, read_payload, write_payload
 from protocols.mqtt.properties import Properties
 from protocols.mqtt.replies import reply_address, response_topic
 from protocols.mqtt.texts import TEXTS, dump
@@ -55,8 +55,10 @@ _CORRELATION, _CORRELATION_TYPE = "x-correlation-id", "x-correlation-id-type"
 _MESSAGE_ID, _MESSAGE_ID_TYPE = "x-message-id", "x-message-id-type"
 _USER = "x-user-id"
 _CONTENT_TYPE = "x-opt-content-type"
-_RESERVED: Final = frozenset([PRIORITY, TTL, BODY_TYPES, LONG_PROPERTIES, USER_PROPERTIES])
-
+_FOREIGN: Final = frozenset([CLIENT_ID, QOS, RETAIN, PAYLOAD_FORMAT, USER_PROPERTIES, _EXPIRY, _RESPONSE_TOPIC,
+                             RAW + "content-type"])
+"""What stands for something of MQTT's own in AMQP, and so means nothing as a user property."""
+_RESERVED: Final = frozenset([PRIORITY, TTL, BODY_TYPES, LONG_PROPERTIES, *_FOREIGN])
 
 
 # To the model.
@@ -66,7 +68,7 @@ def to_model(view: View, native: bytes, p: Properties, body: list[bytes]) -> boo
     """Fill the view. Gives whether its headers say all of the user properties, whatever becomes of them."""
     headers, plain = read_pairs(p.pairs)
     if not plain:
-        headers = TEXTS.take_markers(headers)
+        headers = {name: value for name, value in TEXTS.take_markers(headers).items() if name not in _FOREIGN}
     qos = native[0] >> 1 & 3
     view.durable = qos > 0
     client_id, user = content.client_id(native), content.user(native)
