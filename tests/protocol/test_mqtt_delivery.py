@@ -184,7 +184,7 @@ def test_what_is_not_acknowledged_comes_again_in_order(connect_mqtt: Connect, cl
     client.acknowledge(PUBACK, first[b"2"].packet_id)
     client.acknowledge(PUBREC, first[b"3"].packet_id)
     client.expect(PUBREL)
-    client.drop()
+    client.disconnect()  # which waits until the broker knows
     writer.send_whole(topic, b"new", 1)
     client = connect_mqtt(client_id, level, **KEEP[level])
     assert client.expect(PUBREL).packet_id == first[b"3"].packet_id

@@ -12,7 +12,7 @@ import pytest
 
 from dragoman import testing
 from store.tools import check
-from tests.wire import Peer, eventually
+from tests.wire import Client, Peer, eventually
 from tests.wire_mqtt import CONNACK, PUBACK, PUBREC, PUBREL, MqttClient, WillOf
 
 KEEP = {"clean": False, "SessionExpiryInterval": 3600}
@@ -121,15 +121,13 @@ def test_sessions_end_while_the_broker_is_down(mortal: Mortal) -> None:
 
 
 def test_a_session_ends_when_its_time_has_come_after_a_restart(mortal: Mortal) -> None:
-    mortal.connect("client", SessionExpiryInterval=1).ping()
+    for name, expiry in (("short", 1), ("long", 3600)):
+        mortal.connect(name, SessionExpiryInterval=expiry).subscribe(("a", 1))
     mortal.restart()
-
-    def gone() -> bool:
-        client = mortal.dial()
-        there = client.connect("client", clean=False, SessionExpiryInterval=1).flags
-        client.drop()
-        return not there
-    eventually(gone)
+    client = Client(Peer(mortal.broker.host, mortal.broker.port)).open()
+    eventually(lambda: client.channel().gone("mqtt-session:short"))
+    assert client.channel().exists("mqtt-session:long")
+    client.close()
 
 
 def test_wills_that_wait_survive(mortal: Mortal) -> None:

@@ -147,15 +147,15 @@ def test_a_will_has_properties_and_may_be_retained(connect_mqtt: Connect, topic:
 def test_a_will_that_waits(connect_mqtt: Connect, client_id: str, topic: str) -> None:
     watcher = connect_mqtt("", 5)
     watcher.subscribe((topic, 1))
-    later = WillOf(topic, b"gone", 1, properties={"WillDelayInterval": 1})
     keep = {"clean": False, "SessionExpiryInterval": 3600}
-    connect_mqtt(client_id, 5, will=later, **keep).drop()
-    again = connect_mqtt(client_id, 5, will=later, **keep)  # before it was due
+    late = WillOf(topic, b"at the end", 1, properties={"WillDelayInterval": 3600})
+    connect_mqtt(client_id, 5, will=late, **keep).drop()
+    soon = WillOf(topic, b"gone", 1, properties={"WillDelayInterval": 1})
+    again = connect_mqtt(client_id, 5, will=soon, **keep)  # before the first was due
     again.ping()
     watcher.nothing()
     again.drop()
     assert watcher.message().payload == b"gone"
-    late = WillOf(topic, b"at the end", 1, properties={"WillDelayInterval": 3600})
     connect_mqtt(client_id, 5, will=late, **keep).drop()
     watcher.nothing()
     connect_mqtt(client_id, 5)  # a clean start ends the session, and with it the delay
