@@ -222,7 +222,7 @@ class RetainedMachine(RuleBasedStateMachine):
         assert self.one.broker.memory.used >= 0
 
     def teardown(self) -> None:
-        self.purge()
+        self.remove(KEYS, False)
         self.one.loop.settle()
         assert self.one.broker.memory.used == 0
         lane = self.one.host.retained
