@@ -283,13 +283,11 @@ def federation(folder: Path, qpid: Place, ports: list[int]) -> None:
             queue = channel.queue_declare("readers", durable=True).method.queue
             channel.queue_bind(queue, "news", "sport.#")
             readers.append(queue)
-        until(lambda: arrives(channels[1], "news", "sport.probe", channels[0]), "the bindings of the north")
-        until(lambda: arrives(channels[0], "news", "sport.probe", channels[1]), "the bindings of the south")
+        until(lambda: arrives(channels[1], b"probe of the south", channels[0]), "the bindings of the north")
+        until(lambda: arrives(channels[0], b"probe of the north", channels[1]), "the bindings of the south")
         qpid_sender = old.sender("news")
-        until(lambda: qpid_sender.send(blocking.Message(b"probe", routing_key=None, subject="sport.probe"))
-              or channels[1].basic_get("readers", auto_ack=True)[0], "bindings of the south are in the old broker")
-        for channel in channels:
-            channel.queue_purge("readers")
+        until(lambda: qpid_sender.send(blocking.Message(b"old probe", subject="sport.probe"))
+              or b"old probe" in drained(channels[1], "readers"), "bindings of the south are in the old broker")
         channels[0].basic_publish("news", "sport.ski", b"from the north", PERSISTENT)
         channels[0].basic_publish("news", "weather", b"nobody wants it", PERSISTENT)
         until(lambda: b"from the north" in drained(channels[1], "readers"), "news from the north in the south")
@@ -299,10 +297,10 @@ def federation(folder: Path, qpid: Place, ports: list[int]) -> None:
         until(lambda: "news.to-south" not in estate.run(bindings, brokers[0]), "the binding is taken back")
 
 
-def arrives(source: Any, exchange: str, key: str, target: Any) -> bool:
+def arrives(source: Any, body: bytes, target: Any) -> bool:
     """Whether something that is published at one broker is in the readers' queue of the other."""
-    source.basic_publish(exchange, key, b"probe", PERSISTENT)
-    return target.basic_get("readers", auto_ack=True)[0] is not None
+    source.basic_publish("news", "sport.probe", body, PERSISTENT)
+    return body in drained(target, "readers")
 
 
 def drained(channel: Any, queue: str) -> list[bytes]:
