@@ -56,7 +56,8 @@ def test_store_and_forward(tmp_path: Path) -> None:
 def test_configurations(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     found = re.findall(r"^```toml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    assert found and all(parse(block).link for block in found)
+    assert all(parse(block).link for block in found)
+    assert found or page.name == "remotes.md"  # which is about adapters, not a use case
     for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
         assert (page.parent / link).exists(), link
     assert [line for line in text.splitlines() if len(line) > 120] == []
