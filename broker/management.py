@@ -120,6 +120,40 @@ class ManagedConnection:
         raise NotImplementedError
 
 
+class ManagedPart:
+    """A link or a bridge of the gateway, as it is at this moment."""
+
+    __slots__ = ("kind", "name", "host_name", "created", "values")
+
+    def __init__(self, kind: str, name: str, host_name: str, created: int, values: dict[str, Any]) -> None:
+        self.kind = kind  # "link" or "bridge"
+        self.name = name
+        self.host_name = host_name  # of a bridge: its virtual host; "" of a link, which is everybody's
+        self.created = created  # ms since the epoch
+        self.values = values  # by the names that protocols/qmf/schema.py has
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class GatewayControl:
+    """What the gateway, which the core does not know, offers to those who manage."""
+
+    def parts(self, kind: str) -> list[ManagedPart]:
+        """The links, or the bridges."""
+        raise NotImplementedError
+
+    def create(self, kind: str, name: str, properties: dict[str, Any]) -> None:
+        """Make one, for as long as nobody deletes it. Raises: NotFound, PreconditionFailed."""
+        raise NotImplementedError
+
+    def delete(self, kind: str, name: str) -> None:
+        """Raises: NotFound, PreconditionFailed."""
+        raise NotImplementedError
+
+    def pause(self, name: str, paused: bool) -> None:
+        """Have a bridge rest, or go on. Raises: NotFound."""
+        raise NotImplementedError
+
+
 class Event:
     """Something that has happened. Which values there are, and their names, depends on its kind."""
 
@@ -150,6 +184,7 @@ class Management:
         self.started = broker.clock.now  # ms since the epoch
         self.connections: dict[ManagedConnection, None] = {}
         self.observers: list[Observer] = []
+        self.gateway: GatewayControl | None = None
         self.actor: ManagedConnection | None = None  # whose input is being dealt with
         self._past: dict[tuple[str, str], Traffic] = {}  # of connections that are over, by virtual host and dialect
 

@@ -32,7 +32,7 @@ def broker_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return url(CA_OPTION(command))
 
 
-def _with_console(url: str, ca: str | None, work: Callable[[Console], Coroutine[Any, Any, None]]) -> None:
+def with_console(url: str, ca: str | None, work: Callable[[Console], Coroutine[Any, Any, None]]) -> None:
     """Do something with a connection to the broker."""
     async def connected() -> int:
         async with Console(parameters_of(url, ca)) as console:
@@ -44,7 +44,7 @@ def _with_console(url: str, ca: str | None, work: Callable[[Console], Coroutine[
 # Tables.
 
 
-def _show(rows: list[Row], columns: list[tuple[str, str]], as_json: bool) -> None:
+def show_rows(rows: list[Row], columns: list[tuple[str, str]], as_json: bool) -> None:
     """Print rows: as a table of (key, heading), or all of them as JSON."""
     if as_json:
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False, default=str))
@@ -72,7 +72,7 @@ def _cell(value: Any) -> str:
     return str(value) if value != "" else '""'
 
 
-def _arguments(given: tuple[str, ...]) -> dict[str, Any]:
+def arguments_of(given: tuple[str, ...]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for text in given:
         name, equals, value = text.partition("=")
@@ -116,8 +116,8 @@ def list_queues(url: str, ca: str | None, as_json: bool) -> None:
     """List the queues."""
     async def work(console: Console) -> None:
         rows = [row for row in await console.objects("queue") if row["name"] != console.queue]
-        _show(sorted(rows, key=_by_name), QUEUE_COLUMNS, as_json)
-    _with_console(url, ca, work)
+        show_rows(sorted(rows, key=_by_name), QUEUE_COLUMNS, as_json)
+    with_console(url, ca, work)
 
 
 @queue.command("add")
@@ -129,8 +129,8 @@ def list_queues(url: str, ca: str | None, as_json: bool) -> None:
 def add_queue(name: str, durable: bool, auto_delete: bool, arguments: tuple[str, ...], url: str,
               ca: str | None) -> None:
     """Make a queue. docs/queue-options.md has the arguments."""
-    properties = {**_arguments(arguments), "durable": durable, "auto-delete": auto_delete}
-    _with_console(url, ca, lambda console: _method(console, "create", {
+    properties = {**arguments_of(arguments), "durable": durable, "auto-delete": auto_delete}
+    with_console(url, ca, lambda console: _method(console, "create", {
         "type": "queue", "name": name, "properties": properties, "strict": True}))
 
 
@@ -141,7 +141,7 @@ def add_queue(name: str, durable: bool, auto_delete: bool, arguments: tuple[str,
 @broker_options
 def delete_queue(name: str, if_unused: bool, if_empty: bool, url: str, ca: str | None) -> None:
     """Delete a queue, with its messages."""
-    _with_console(url, ca, lambda console: _method(console, "delete", {
+    with_console(url, ca, lambda console: _method(console, "delete", {
         "type": "queue", "name": name, "options": {"if_unused": if_unused, "if_empty": if_empty}}))
 
 
@@ -154,7 +154,7 @@ def purge_queue(name: str, count: int, url: str, ca: str | None) -> None:
 
     Those that a consumer has stay with it.
     """
-    _with_console(url, ca, lambda console: _method(console, "purge", {"request": count, "filter": {}}, "queue", name))
+    with_console(url, ca, lambda console: _method(console, "purge", {"request": count, "filter": {}}, "queue", name))
 
 
 @queue.command("move")
@@ -167,7 +167,7 @@ def move_messages(source: str, target: str, count: int, url: str, ca: str | None
 
     Those that a consumer has stay with it.
     """
-    _with_console(url, ca, lambda console: _method(console, "queueMoveMessages", {
+    with_console(url, ca, lambda console: _method(console, "queueMoveMessages", {
         "srcQueue": source, "destQueue": target, "qty": count}))
 
 
@@ -180,7 +180,7 @@ def redirect(source: str, target: str, url: str, ca: str | None) -> None:
 
     What is for one of them goes to the other from now on; without a TARGET, no more.
     """
-    _with_console(url, ca, lambda console: _method(console, "queueRedirect", {
+    with_console(url, ca, lambda console: _method(console, "queueRedirect", {
         "sourceQueue": source, "targetQueue": target}))
 
 
@@ -216,8 +216,8 @@ EXCHANGE_COLUMNS = [("name", "exchange"), ("type", "type"), ("durable", "durable
 def list_exchanges(url: str, ca: str | None, as_json: bool) -> None:
     """List the exchanges."""
     async def work(console: Console) -> None:
-        _show(sorted(await console.objects("exchange"), key=_by_name), EXCHANGE_COLUMNS, as_json)
-    _with_console(url, ca, work)
+        show_rows(sorted(await console.objects("exchange"), key=_by_name), EXCHANGE_COLUMNS, as_json)
+    with_console(url, ca, work)
 
 
 @exchange.command("add")
@@ -233,8 +233,8 @@ def add_exchange(name: str, kind: str, durable: bool, auto_delete: bool, argumen
 
     TYPE is direct, topic, fanout, headers or another kind.
     """
-    properties = {**_arguments(arguments), "exchange-type": kind, "durable": durable, "auto-delete": auto_delete}
-    _with_console(url, ca, lambda console: _method(console, "create", {
+    properties = {**arguments_of(arguments), "exchange-type": kind, "durable": durable, "auto-delete": auto_delete}
+    with_console(url, ca, lambda console: _method(console, "create", {
         "type": "exchange", "name": name, "properties": properties, "strict": True}))
 
 
@@ -244,7 +244,7 @@ def add_exchange(name: str, kind: str, durable: bool, auto_delete: bool, argumen
 @broker_options
 def delete_exchange(name: str, if_unused: bool, url: str, ca: str | None) -> None:
     """Delete an exchange, with its bindings."""
-    _with_console(url, ca, lambda console: _method(console, "delete", {
+    with_console(url, ca, lambda console: _method(console, "delete", {
         "type": "exchange", "name": name, "options": {"if_unused": if_unused}}))
 
 
@@ -270,9 +270,9 @@ def list_bindings(url: str, ca: str | None, as_json: bool) -> None:
         rows = [{**row, "exchange": name_in(row["exchangeRef"]), "queue": name_in(row["queueRef"])}
                 for row in await console.objects("binding")]
         rows = [row for row in rows if row["exchange"]]
-        _show(sorted(rows, key=lambda row: (row["exchange"], row["queue"], row["bindingKey"])), [
+        show_rows(sorted(rows, key=lambda row: (row["exchange"], row["queue"], row["bindingKey"])), [
             ("exchange", "exchange"), ("queue", "queue"), ("bindingKey", "key"), ("arguments", "arguments")], as_json)
-    _with_console(url, ca, work)
+    with_console(url, ca, work)
 
 
 @binding.command("add")
@@ -283,8 +283,8 @@ def list_bindings(url: str, ca: str | None, as_json: bool) -> None:
 @broker_options
 def bind(source: str, name: str, key: str, arguments: tuple[str, ...], url: str, ca: str | None) -> None:
     """Bind a queue to an exchange, with a routing key or a pattern."""
-    _with_console(url, ca, lambda console: _method(console, "create", {
-        "type": "binding", "name": f"{source}/{name}/{key}", "properties": _arguments(arguments), "strict": True}))
+    with_console(url, ca, lambda console: _method(console, "create", {
+        "type": "binding", "name": f"{source}/{name}/{key}", "properties": arguments_of(arguments), "strict": True}))
 
 
 @binding.command("delete")
@@ -294,7 +294,7 @@ def bind(source: str, name: str, key: str, arguments: tuple[str, ...], url: str,
 @broker_options
 def unbind(source: str, name: str, key: str, url: str, ca: str | None) -> None:
     """Remove a binding."""
-    _with_console(url, ca, lambda console: _method(console, "delete", {
+    with_console(url, ca, lambda console: _method(console, "delete", {
         "type": "binding", "name": f"{source}/{name}/{key}", "options": {}}))
 
 
@@ -321,7 +321,7 @@ def stat(what: str, url: str, ca: str | None, as_json: bool) -> None:
     dragoman stat connections
     """
     work = {"broker": _stat_broker, "connections": _stat_connections, "subscriptions": _stat_subscriptions}[what]
-    _with_console(url, ca, lambda console: work(console, as_json))
+    with_console(url, ca, lambda console: work(console, as_json))
 
 
 async def _stat_broker(console: Console, as_json: bool) -> None:
@@ -331,14 +331,14 @@ async def _stat_broker(console: Console, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(broker, indent=2, default=str))
         return
-    click.echo(f"Dragoman {broker['version']}, up for {_duration(broker['uptime'] / 1e9)}")
+    click.echo(f"Dragoman {broker['version']}, up for {duration(broker['uptime'] / 1e9)}")
     for key, name in _TOTALS:
         click.echo(f"{name or key:26}{broker[key]:>16,}")
 
 
 async def _stat_connections(console: Console, as_json: bool) -> None:
-    rows = [{**row, "since": _duration(time.time() - row["_created"])} for row in await console.objects("connection")]
-    _show(rows, [("address", "client"), ("protocol", "protocol"), ("authIdentity", "user"),
+    rows = [{**row, "since": duration(time.time() - row["_created"])} for row in await console.objects("connection")]
+    show_rows(rows, [("address", "client"), ("protocol", "protocol"), ("authIdentity", "user"),
                  ("saslMechanism", "mechanism"), ("remoteProcessName", "program"), ("since", "connected"),
                  ("msgsFromClient", "messages in"), ("msgsToClient", "out"), ("bytesFromClient", "bytes in"),
                  ("bytesToClient", "out")], as_json)
@@ -348,11 +348,11 @@ async def _stat_subscriptions(console: Console, as_json: bool) -> None:
     clients = {row["name"]: name_in(row["connectionRef"]) for row in await console.objects("session")}
     rows = [{**row, "queue": name_in(row["queueRef"]), "client": clients.get(name_in(row["sessionRef"]), "")}
             for row in await console.objects("subscription") if name_in(row["queueRef"]) != console.queue]
-    _show(rows, [("queue", "queue"), ("client", "client"), ("name", "name"), ("browsing", "browses"),
+    show_rows(rows, [("queue", "queue"), ("client", "client"), ("name", "name"), ("browsing", "browses"),
                  ("acknowledged", "settles"), ("exclusive", "exclusive"), ("delivered", "delivered")], as_json)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     minutes, second = divmod(int(max(0, seconds)), 60)
     hours, minute = divmod(minutes, 60)
     days, hour = divmod(hours, 24)
@@ -380,7 +380,7 @@ def events(count: int, url: str, ca: str | None, as_json: bool) -> None:
             for event in content:
                 _print_event(event, as_json)
             shown += 1
-    _with_console(url, ca, work)
+    with_console(url, ca, work)
 
 
 def _short(value: Any) -> str:

@@ -17,7 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dragoman.config_gateway import GATEWAY_SECTIONS, Bridge, Link, gateway_problems
+from dragoman.config_gateway import (
+    GATEWAY_SECTIONS,
+    Bridge,
+    GatewaySettings,
+    Link,
+    bridge_problems,
+    gateway_problems,
+    link_problems,
+    trespasses,
+)
 from dragoman.config_keys import Key, Kind, keys
 from dragoman.config_keys import key as _key
 
@@ -212,12 +221,13 @@ class Config:
     amqp10: Amqp10 = Amqp10()
     mqtt: Mqtt = Mqtt()
     management: Management = Management()
+    gateway: GatewaySettings = GatewaySettings()
     log: Log = Log()
 
 
 SECTIONS: dict[str, type] = {"tls": Tls, "store": StoreSettings, "authentication": Authentication, "limits": Limits,
                              "amqp091": Amqp091, "amqp010": Amqp010, "amqp10": Amqp10, "mqtt": Mqtt,
-                             "management": Management, "log": Log}
+                             "management": Management, "gateway": GatewaySettings, "log": Log}
 LISTENERS = "listeners"
 AUTO_CREATE = "auto_create"
 LISTS: dict[str, type] = {LISTENERS: Listener, AUTO_CREATE: AutoCreate, **GATEWAY_SECTIONS}
@@ -269,6 +279,21 @@ def parse(text: str, name: str = "configuration", folder: str = "") -> Config:
     if reader.problems:
         raise ConfigError([f"{name}: {problem}" for problem in reader.problems])
     return config
+
+
+def gateway_part(kind: str, table: dict[str, Any], files: str) -> Link | Bridge:
+    """A link or a bridge that is made while the broker runs, of what would be in the file. Paths are relative to
+    `files` (`gateway.files`). Raises: ConfigError."""
+    reader = _Reader(files)
+    of = GATEWAY_SECTIONS[kind]
+    made: Link | Bridge = of(**reader.values(of, table, ""))
+    problems = reader.problems
+    if not problems:
+        problems = bridge_problems(made) if isinstance(made, Bridge) else [*link_problems(made),
+                                                                            *trespasses(made, files)]
+    if problems:
+        raise ConfigError([f"{kind} {table.get('name', '')}: {problem}" for problem in problems])
+    return made
 
 
 def needing_restart(old: Config, new: Config) -> list[str]:

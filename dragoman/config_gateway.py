@@ -5,6 +5,7 @@ Each is the settings that `interop` works with, with what is known of their keys
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -106,6 +107,16 @@ class Bridge(BridgeSettings):
     paused: bool = _key(_B.paused, Kind.BOOLEAN, "Do not move anything until it is resumed.")
 
 
+@dataclass(frozen=True)
+class GatewaySettings:
+    """What links may use that are made while the broker runs."""
+
+    files: str = _key("", Kind.PATH, "Folder of passwords and certificates that such links may name; empty: none.")
+
+
+ENVIRONMENT = "DRAGOMAN_LINK_"
+"""How the environment variables begin that they may name."""
+
 LINK = "link"
 BRIDGE = "bridge"
 GATEWAY_SECTIONS: dict[str, type] = {LINK: Link, BRIDGE: Bridge}
@@ -125,6 +136,17 @@ def gateway_problems(links: Sequence[LinkSettings], bridges: Sequence[BridgeSett
         found += [f"bridge {bridge.name}: {problem}" for problem in bridge_problems(bridge)]
         if bridge.link not in [link.name for link in links]:
             found.append(f'bridge {bridge.name}: link is "{bridge.link}", which is no link')
+    return found
+
+
+def trespasses(link: LinkSettings, files: str) -> list[str]:
+    """What a link names that one who does not write the configuration may not have the broker read."""
+    folder = os.path.realpath(files)
+    found = [f"{name} must be within the folder gateway.files of the broker's configuration"
+             for name in ("password_file", "ca", "certificate", "key") if getattr(link, name)
+             and not (files and os.path.realpath(getattr(link, name)).startswith(folder + os.sep))]
+    if link.password_env and not link.password_env.startswith(ENVIRONMENT):
+        found.append(f"password_env must begin with {ENVIRONMENT}")
     return found
 
 

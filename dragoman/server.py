@@ -10,13 +10,15 @@ import ssl
 import uuid
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from broker.broker import AutoCreate, Broker, Watcher
 from broker.clock import Clock
 from broker.passwords import SCRAM_HASHES
 from broker.users import PasswordFile, Users
 from dragoman import __version__
-from dragoman.config import Config, needing_restart
+from dragoman.config import Config, ConfigError, gateway_part, needing_restart
+from dragoman.config_gateway import Bridge, Link
 from dragoman.listening import Listening
 from dragoman.resources import free_disk, memory_limit
 from dragoman.scheduler import LoopAlarm, LoopScheduler, PasswordChecks
@@ -95,12 +97,19 @@ class Server(Watcher):
             self._mqtt_sessions.recover(self.broker)
             await self._listen()
             self._manage()
-            self.gateway = Gateway(self.broker)
+            self.gateway = Gateway(self.broker, read=self._gateway_part)
             self.gateway.start(config.link, config.bridge)
         except BaseException:
             await self._close()
             raise
         self._tick()
+
+    def _gateway_part(self, kind: str, table: dict[str, Any]) -> Link | Bridge:
+        """Raises: ValueError."""
+        try:
+            return gateway_part(kind, table, self.config.gateway.files)
+        except ConfigError as error:
+            raise ValueError("; ".join(error.problems)) from None
 
     def _allow_auto_creation(self, config: Config) -> None:
         self.broker.auto_create = [AutoCreate(each.pattern, each.kind, each.durable, dict(each.arguments))
@@ -161,6 +170,8 @@ class Server(Watcher):
         self._users = users
         self.config = config
         self._allow_auto_creation(config)
+        if self.gateway is not None:
+            self.gateway.reconfigure(config.link, config.bridge)
         self.broker.memory.limit = config.limits.memory or memory_limit()
         self.broker.memory.tight = self.broker.memory.limit // 2
         self.broker.memory.add(0)  # what is used may be too much now, or no longer

@@ -22,7 +22,7 @@ from interop.replies import Answers, Requests
 from interop.rules import RuleError, Rules
 from interop.rules import read as read_rules
 from interop.settings import AT_MOST_ONCE, EXACTLY_ONCE, PULL, BridgeSettings
-from interop.states import CONNECTING, DOWN, PAUSED, STABLE, STOPPED, UP, Backoff, State
+from interop.states import CONNECTING, DOWN, PAUSED, STABLE, STOPPED, UP, WAITING, Backoff, State
 from interop.trace import Tracer, queue_arguments
 
 logger = logging.getLogger(__name__)
@@ -39,6 +39,9 @@ class Bridge:
         self.link = link
         self.host = host
         self.state = State(f"bridge {settings.name}", logger)
+        self.paused = False
+        self._adjusting = asyncio.Lock()
+        self.created = self.state.since  # ms since the epoch
         self.figures = Figures()
         self.mover: Mover | None = None  # while it runs
         self.source: Source | None = None
@@ -67,8 +70,13 @@ class Bridge:
                 await task
         self.state.set(state)
 
-    async def pause(self) -> None:
-        await self.stop(PAUSED)
+    async def adjust(self) -> None:
+        """Rest, or go on, as `paused` says."""
+        async with self._adjusting:
+            if self.paused:
+                await self.stop(PAUSED)
+            else:
+                self.start()
 
     def lag(self) -> int:
         """Messages that are known to wait: in the local queue it takes from, and in its hands."""
@@ -79,6 +87,10 @@ class Bridge:
         elif isinstance(self.source, LocalSource):
             waiting += self.source.queue.ready
         return waiting
+
+    def duplicates(self) -> int:
+        """Messages that were known already."""
+        return self.figures.duplicates + (self.target.duplicates if isinstance(self.target, LocalTarget) else 0)
 
     def measure(self, seconds: float) -> None:
         """So many seconds have passed since the last time: bring the rates up to date."""
@@ -100,7 +112,7 @@ class Bridge:
             self.state.set(CONNECTING)
             remote = self.link.remote
             if remote is None:
-                self.state.set(DOWN, "its link is down")
+                self.state.set(WAITING, "its link is down")
                 remote = await self.link.up()
                 backoff.succeeded()
             began = loop.time()
@@ -111,7 +123,7 @@ class Bridge:
             except Exception as error:  # a library's own; it must not end the bridge
                 logger.debug("bridge %s", self.name, exc_info=True)
                 why = f"{type(error).__name__}: {error}"
-            self.state.set(DOWN, why)
+            self.state.set(WAITING if remote.lost.done() else DOWN, why)
             if loop.time() - began >= STABLE:
                 backoff.succeeded()
             if self.link.remote is remote:
@@ -127,7 +139,8 @@ class Bridge:
                 raise EndError("the broker there cannot select from a queue")
             settings = self.settings
             mover = self.mover = Mover(source, target, self.figures, self._changes(target),
-                                       settings.acknowledge == AT_MOST_ONCE, settings.rate, settings.selector)
+                                       settings.acknowledge == AT_MOST_ONCE, settings.rate, settings.selector,
+                                       self._now)
             mover.start()
             if self.federation is not None:
                 self.federation.start(source)
@@ -136,15 +149,16 @@ class Bridge:
                                          return_when=asyncio.FIRST_COMPLETED)
             return next(iter(done)).result()
         finally:
-            await self._close(source, target)
+            await self._close(remote, source, target)
 
-    async def _close(self, source: Source | None, target: Target | None) -> None:
+    async def _close(self, remote: Remote, source: Source | None, target: Target | None) -> None:
+        self.figures.duplicates = self.duplicates()
         mover, self.mover = self.mover, None
         if self.federation is not None:
             await self.federation.stop()
         self.source = self.target = None
         if mover is not None:
-            alive = source is not None and not source.lost.done() and target is not None and not target.lost.done()
+            alive = not any(each is None or each.lost.done() for each in (remote, source, target))
             await mover.stop(GRACE if alive else 0)
         for end in (source, target):
             if end is not None:
@@ -167,6 +181,9 @@ class Bridge:
         if self.settings.direction == PULL:
             return LocalTarget(self.host, self.settings.sent(), self._known())
         return await remote.target(self.settings.sent())
+
+    def _now(self) -> int:
+        return self.host.broker.clock.now
 
     def _known(self) -> Known | None:
         settings = self.settings

@@ -1,52 +1,113 @@
-"""The gateway: all links and bridges of a broker, from the configuration and made while it runs."""
+"""The gateway: all links and bridges of a broker, those of the configuration and those made while it runs."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+import json
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+from urllib.parse import urlsplit
 
+from broker import topology
 from broker.broker import Broker
-from broker.errors import NotFound, PreconditionFailed
+from broker.errors import BrokerError, NotFound, PreconditionFailed
+from broker.management import GatewayControl, ManagedPart
 from interop.bridge import Bridge
-from interop.link import Link, Maker
+from interop.link import Link, Maker, shown
+from interop.remotes import PORTS
 from interop.remotes import remote as remote_at
 from interop.settings import BridgeSettings, LinkSettings
+from interop.states import PAUSED
+
+logger = logging.getLogger(__name__)
 
 INTERVAL = 1.0
 """Seconds between two looks at the rates."""
 
+LINK = "link"
+BRIDGE = "bridge"
+_PAUSED = "paused"
+"""Kinds of settings in the store; the last is of bridges, of the configuration as well, that an operator has paused."""
 
-class Gateway:
+Reader = Callable[[str, dict[str, Any]], LinkSettings | BridgeSettings]
+"""What makes settings of a table as it is in the configuration. Raises: ValueError."""
+
+
+class Gateway(GatewayControl):
     """`start` it when the broker has recovered; `stop` it before the broker closes."""
 
-    def __init__(self, broker: Broker, make: Maker = remote_at) -> None:
+    def __init__(self, broker: Broker, make: Maker = remote_at, read: Reader | None = None) -> None:
+        """read: without it, nothing can be made while the broker runs."""
         self.broker = broker
         self.make = make
-        self.broker_id = broker.identity
+        self.read = read
         self.links: dict[str, Link] = {}
         self.bridges: dict[str, Bridge] = {}
+        self.configured: dict[str, LinkSettings | BridgeSettings] = {}  # by kind and name
+        self._ending: set[asyncio.Task[None]] = set()
         self._ticker: asyncio.TimerHandle | None = None
         self._ticked = 0.0
+        self._paused = {key.split("\0")[2] for key, _, _ in broker.store.load() if key.startswith(f"{_PAUSED}\0")}
+        broker.management.gateway = self
+
+    # Its life.
 
     def start(self, links: Sequence[LinkSettings], bridges: Sequence[BridgeSettings]) -> None:
-        """Raises: NotFound, PreconditionFailed."""
-        for link in links:
-            self.add_link(link)
-        for bridge in bridges:
-            self.add_bridge(bridge)
+        """With those of the configuration; the others are in the store. Raises: NotFound, PreconditionFailed."""
+        self._configure(links, bridges)
+        saved = {kind: [json.loads(value) for key, value, _ in self.broker.store.load() if key.startswith(f"{kind}\0")]
+                 for kind in (LINK, BRIDGE)}
+        for kind, tables in saved.items():
+            for table in tables:
+                try:
+                    self._add(kind, self._settings(kind, table))
+                except BrokerError as error:
+                    logger.error("%s '%s', which was made by an operator, cannot be: %s", kind, table.get("name"),
+                                 error)
         self._tick()
+
+    def reconfigure(self, links: Sequence[LinkSettings], bridges: Sequence[BridgeSettings]) -> None:
+        """The configuration was read again: what is the same goes on undisturbed."""
+        wanted = _by_name(links, bridges)
+        changed = {name for name, settings in self.configured.items() if wanted.get(name) != settings}
+        for name in changed:
+            self._remove(*name.split(" ", 1))
+            if name.startswith(LINK):
+                for bridge in [each for each in self.bridges.values() if each.link.name == name.split(" ", 1)[1]]:
+                    self._remove(BRIDGE, bridge.name)
+        self._configure(links, bridges)
+
+    def _configure(self, links: Sequence[LinkSettings], bridges: Sequence[BridgeSettings]) -> None:
+        self.configured = _by_name(links, bridges)
+        for link in links:
+            if link.name not in self.links:
+                self._add(LINK, link)
+        for bridge in bridges:
+            if bridge.name not in self.bridges:
+                self._add(BRIDGE, bridge)
 
     async def stop(self) -> None:
         if self._ticker is not None:
             self._ticker.cancel()
         await asyncio.gather(*(bridge.stop() for bridge in self.bridges.values()))
         await asyncio.gather(*(link.stop() for link in self.links.values()))
+        if self._ending:
+            await asyncio.wait(self._ending)
+
+    def alarms_changed(self) -> None:
+        """The broker's alarms are others than before."""
+        for bridge in self.bridges.values():
+            bridge.alarms_changed()
+
+    # Parts.
 
     def add_link(self, settings: LinkSettings) -> None:
         """Raises: PreconditionFailed."""
         if settings.name in self.links:
             raise PreconditionFailed(f"there is a link '{settings.name}' already")
-        link = self.links[settings.name] = Link(settings, self.broker_id, self.make)
+        link = self.links[settings.name] = Link(settings, self.broker.identity, self.make)
         link.start()
 
     def add_bridge(self, settings: BridgeSettings) -> None:
@@ -58,12 +119,96 @@ class Gateway:
             raise NotFound(f"no link '{settings.link}'")
         host = self.broker.host(settings.virtual_host or next(iter(self.broker.hosts)))
         bridge = self.bridges[settings.name] = Bridge(settings, link, host)
-        bridge.start()
+        if settings.paused or settings.name in self._paused:
+            bridge.paused = True
+            bridge.state.set(PAUSED)
+        else:
+            bridge.start()
 
-    def alarms_changed(self) -> None:
-        """The broker's alarms are others than before."""
-        for bridge in self.bridges.values():
-            bridge.alarms_changed()
+    def _add(self, kind: str, settings: LinkSettings | BridgeSettings) -> None:
+        if isinstance(settings, LinkSettings):
+            self.add_link(settings)
+        else:
+            self.add_bridge(settings)
+
+    def _remove(self, kind: str, name: str) -> None:
+        part: Link | Bridge | None = self.links.pop(name, None) if kind == LINK else self.bridges.pop(name, None)
+        if part is not None:
+            self._end(part.stop())
+
+    def _end(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have something come to its end, in its own time."""
+        task = asyncio.create_task(work)
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    def _settings(self, kind: str, table: dict[str, Any]) -> LinkSettings | BridgeSettings:
+        """Raises: PreconditionFailed."""
+        if self.read is None:
+            raise PreconditionFailed("nothing can be made while this broker runs")
+        try:
+            return self.read(kind, table)
+        except ValueError as error:
+            raise PreconditionFailed(str(error)) from None
+
+    # What operators do.
+
+    def create(self, kind: str, name: str, properties: dict[str, Any]) -> None:
+        if not name or "\0" in name or len(name.encode("utf-8", "surrogatepass")) > 255:
+            raise PreconditionFailed(f"a {kind}'s name has 1 to 255 bytes, and no NUL")
+        try:
+            table = json.loads(json.dumps({**properties, "name": name}))  # plain values, whatever their classes
+        except (TypeError, ValueError):
+            raise PreconditionFailed("properties are texts, numbers, truth values, lists and tables") from None
+        self._add(kind, self._settings(kind, table))
+        self.broker.store.put(topology.key(kind, "", name), json.dumps(table).encode())
+        logger.info("%s %s is made by an operator", kind, name)
+
+    def delete(self, kind: str, name: str) -> None:
+        if name not in (self.links if kind == LINK else self.bridges):
+            raise NotFound(f"no {kind} '{name}'")
+        if f"{kind} {name}" in self.configured:
+            raise PreconditionFailed(f"{kind} '{name}' is in the broker's configuration: take it out there, and have "
+                                     "it read again")
+        users = [bridge.name for bridge in self.bridges.values() if kind == LINK and bridge.link.name == name]
+        if users:
+            raise PreconditionFailed(f"link '{name}' has bridges: {', '.join(users)}")
+        self._remove(kind, name)
+        self.broker.store.delete(topology.key(kind, "", name))
+        if kind == BRIDGE:
+            self._remember_pause(name, False)
+        logger.info("%s %s is removed by an operator", kind, name)
+
+    def pause(self, name: str, paused: bool) -> None:
+        bridge = self.bridges.get(name)
+        if bridge is None:
+            raise NotFound(f"no bridge '{name}'")
+        self._remember_pause(name, paused)
+        bridge.paused = paused
+        self._end(bridge.adjust())
+
+    def _remember_pause(self, name: str, paused: bool) -> None:
+        setting = topology.key(_PAUSED, "", name)
+        if paused:
+            self._paused.add(name)
+            self.broker.store.put(setting, b"{}")
+        elif name in self._paused:
+            self._paused.discard(name)
+            self.broker.store.delete(setting)
+
+    # What there is to see.
+
+    def parts(self, kind: str) -> list[ManagedPart]:
+        if kind == LINK:
+            return [ManagedPart(LINK, link.name, "", link.created,
+                                _link_values(link, not self._is_configured(LINK, link)))
+                    for link in list(self.links.values())]
+        return [ManagedPart(BRIDGE, bridge.name, bridge.host.name, bridge.created,
+                            _bridge_values(bridge, not self._is_configured(BRIDGE, bridge)))
+                for bridge in list(self.bridges.values())]
+
+    def _is_configured(self, kind: str, part: Link | Bridge) -> bool:
+        return f"{kind} {part.name}" in self.configured
 
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()
@@ -74,3 +219,35 @@ class Gateway:
         self._ticked = now
         self._ticker = loop.call_later(INTERVAL, self._tick)
 
+
+def _by_name(links: Sequence[LinkSettings],
+             bridges: Sequence[BridgeSettings]) -> dict[str, LinkSettings | BridgeSettings]:
+    return {**{f"{LINK} {each.name}": each for each in links}, **{f"{BRIDGE} {each.name}": each for each in bridges}}
+
+
+def _link_values(link: Link, durable: bool) -> dict[str, Any]:
+    """durable: it was made by an operator, and is in the store."""
+    settings, state = link.settings, link.state
+    host, port, scheme = "", 0, ""
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(link.url or settings.url)
+        host, scheme = parts.hostname or "", parts.scheme
+        port = parts.port or PORTS.get(scheme, 0)
+    return {"host": host, "port": port, "transport": "ssl" if scheme.endswith("s") else "tcp", "durable": durable,
+            "dialect": settings.dialect_name(), "url": link.url or shown(settings.url), "state": state.name,
+            "lastError": state.last_error, "since": state.since, "connects": link.connects}
+
+
+def _bridge_values(bridge: Bridge, durable: bool) -> dict[str, Any]:
+    settings, state, figures = bridge.settings, bridge.state, bridge.figures
+    taken, sent = settings.taken(), settings.sent()
+    return {"link": settings.link, "durable": durable, "src": taken.exchange or taken.queue,
+            "dest": sent.exchange or sent.queue, "key": ",".join(settings.keys), "srcIsQueue": not taken.exchange,
+            "srcIsLocal": settings.direction != "pull", "dynamic": settings.federation,
+            "acknowledge": settings.acknowledge, "state": state.name,
+            "lastError": figures.last_error or state.last_error, "since": state.since,
+            "msgReceived": figures.received, "msgMoved": figures.moved, "byteMoved": figures.bytes,
+            "msgRejected": figures.rejected, "msgRetried": figures.retried, "msgLooped": figures.looped,
+            "msgDuplicates": bridge.duplicates(), "msgUnwanted": figures.unwanted, "msgLost": figures.lost,
+            "msgLag": bridge.lag(), "delay": figures.delay, "msgReceivedRate": round(bridge.received_rate),
+            "msgMovedRate": round(bridge.moved_rate)}

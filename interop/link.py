@@ -32,6 +32,7 @@ class Link:
         self.state = State(f"link {settings.name}", logger)
         self.remote: Remote | None = None  # while it is up
         self.url = ""  # that it is connected to, without a password
+        self.created = self.state.since  # ms since the epoch
         self.connects = 0
         self.waiting = Waiting()  # requests that went over it
         self.changed = asyncio.Event()  # set, and made anew, whenever the link goes up or down

@@ -79,8 +79,9 @@ class Mover:
     """One run of a bridge: `start` it, `stop` it."""
 
     def __init__(self, source: Source, target: Target, figures: Figures, changes: list[Change], settled: bool = False,
-                 rate: int = 0, selector: str = "") -> None:
-        """settled: at most once. rate: messages a second, 0 for any. selector: what the source does not select."""
+                 rate: int = 0, selector: str = "", now: Callable[[], int] = lambda: 0) -> None:
+        """settled: at most once. rate: messages a second, 0 for any. selector: what the source does not select.
+        now: the time, ms since the epoch."""
         self.source = source
         self.target = target
         self.figures = figures
@@ -88,6 +89,7 @@ class Mover:
         self.settled = settled
         self.rate = rate
         self.selector = Selector(selector) if selector and not source.selects else None
+        self.now = now
         self.loop = asyncio.get_running_loop()
         self.waiting: deque[Delivery] = deque()
         self.outstanding = 0
@@ -208,6 +210,7 @@ class Mover:
         if not why:
             figures.moved += 1
             figures.bytes += delivery.message.size
+            figures.delay = max(0, self.now() - delivery.message.arrival)
             self._retry = FIRST_RETRY
             if not self.settled:
                 self.source.settle(delivery, ACCEPT)

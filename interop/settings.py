@@ -44,6 +44,10 @@ class LinkSettings:
     mqtt_version: str = "5.0"
     session_expiry: int = 7 * 86400  # seconds
 
+    def dialect_name(self) -> str:
+        number = self.dialect_number()
+        return next(name for name, each in DIALECTS.items() if each == number)
+
     def dialect_number(self) -> int:
         if self.dialect == "auto":
             return MQTT if self.url.startswith("mqtt") else AMQP091

@@ -9,6 +9,7 @@ import time
 UP = "up"
 DOWN = "down"
 CONNECTING = "connecting"
+WAITING = "waiting"
 PAUSED = "paused"
 STOPPED = "stopped"
 
@@ -28,7 +29,8 @@ class State:
         self.last_error = ""
 
     def set(self, name: str, text: str = "") -> None:
-        """CONNECTING is no news after DOWN: what is down tries all the time."""
+        """CONNECTING is no news after DOWN: what is down tries all the time. WAITING is for something else that tells
+        itself what it is up to."""
         if name == DOWN and text:
             self.last_error = text
         if name == self.name or (name == CONNECTING and self.name == DOWN):
@@ -39,7 +41,7 @@ class State:
         self.name = name
         self.since = _now()
         self.text = text
-        if name != CONNECTING:
+        if name not in (CONNECTING, WAITING):
             level = logging.WARNING if name == DOWN else logging.INFO
             self.logger.log(level, "%s is %s%s", self.what, name, f": {text}" if text else "")
 

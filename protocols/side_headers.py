@@ -35,6 +35,8 @@ _OTHERS = (SUBJECT, "JMSXGroupSeq", "x-user-id", "x-message-id", "x-message-id-t
 
 _KEPT = frozenset([*_TEXTS, *_NUMBERS, *_OTHERS])
 
+_OF_BROKERS = ("x-opt-", "x-dragoman-")
+"""How annotations begin that have the same name among headers."""
 EXPIRATION = "x-opt-expiration"
 RAW = "x-opt-raw-"
 """Annotations that keep properties of which 1.0 can make nothing: an odd expiration, text that is no UTF-8."""
@@ -118,7 +120,7 @@ def read_headers(view: View, headers: dict[str, Any], tables: Tables) -> None:
                 kept[pairs[at]] = tables.take_markers(value).get("") if isinstance(value, dict) else value
             del headers[name]
     for name, value in headers.items():
-        if name.startswith("x-opt-") or isinstance(value, _NESTED):
+        if name.startswith(_OF_BROKERS) or isinstance(value, _NESTED):
             view.annotations.setdefault(name, _byte(value) if name in _BYTES else value)
         else:
             view.headers.setdefault(name, value)
@@ -222,13 +224,13 @@ def write_headers(headers: dict[str, Any], kept: dict[str, Any], annotations: di
     for name, value in headers.items():
         if _awkward(name):
             _add_pair(long_keys, name, value, tables)
-        elif (name in kept or name in reserved or _ours(name, value) or name.startswith("x-opt-")
+        elif (name in kept or name in reserved or _ours(name, value) or name.startswith(_OF_BROKERS)
               or isinstance(value, _NESTED)):
             hidden[name] = value
         else:
             plain[name] = value
     for name, value in annotations.items():
-        natural = name.startswith("x-opt-") or isinstance(value, _NESTED)
+        natural = name.startswith(_OF_BROKERS) or isinstance(value, _NESTED)
         if name in _BYTES and type(value) is not Byte:
             natural = False  # else it would come back as one
         if _awkward(name):

@@ -10,12 +10,21 @@ from broker import arguments as options
 from broker import moving
 from broker.errors import NotFound
 from broker.exchange import Exchange
-from broker.management import ManagedConnection, ManagedSession
+from broker.management import GatewayControl, ManagedConnection, ManagedPart, ManagedSession
 from broker.moving import Choice
 from broker.queue import Queue
 from broker.values import UInt
 from broker.virtualhost import VirtualHost
-from protocols.qmf.objects import BROKER_KEY, OBJECTS, Facts, connection_key, find, kind_and_key, object_name
+from protocols.qmf.objects import (
+    BROKER_KEY,
+    OBJECTS,
+    Facts,
+    connection_key,
+    find,
+    gateway_parts,
+    kind_and_key,
+    object_name,
+)
 from protocols.qmf.schema import CLASSES
 
 UNKNOWN_OBJECT, UNKNOWN_METHOD, NOT_IMPLEMENTED, PARAMETER_INVALID = 1, 2, 3, 4
@@ -46,6 +55,8 @@ def call(host: VirtualHost, facts: Facts, target: str, name: str, arguments: Arg
         connection = _connection(host, key)
     elif kind == "session":
         connection, session = _session(host, key)
+    if kind in ("link", "bridge"):
+        return _gateway(host, kind, key, name)
     if not ((kind == "broker" and key == BROKER_KEY) or (kind == "queue" and key in host.queues)
             or (kind == "exchange" and key in host.exchanges) or connection is not None):
         raise MethodError(UNKNOWN_OBJECT, "No object found with that ID")
@@ -151,6 +162,11 @@ def _create(host: VirtualHost, facts: Facts, given: _Given) -> Done:
     if kind == "binding":
         exchange, queue, key = _ends(host, name)
         return {}, host.bind(exchange, queue, key, properties)
+    if kind in ("link", "bridge"):
+        if kind == "bridge":
+            properties.setdefault("virtual_host", host.name)
+        _control(host).create(kind, name, properties)
+        return {}, True
     raise MethodError(PARAMETER_INVALID, f"objects of type '{kind}' cannot be made here")
 
 
@@ -159,6 +175,10 @@ def _delete(host: VirtualHost, facts: Facts, given: _Given) -> Done:
     if kind == "queue":
         return {}, host.broker.management.delete_queue(host, name, _pop_flag(how, "if_unused"),
                                                        _pop_flag(how, "if_empty"))
+    if kind in ("link", "bridge"):
+        _part(host, kind, name)
+        _control(host).delete(kind, name)
+        return {}, True
     if kind == "exchange":
         host.exchange(name)
         return {}, host.delete_exchange(name, _pop_flag(how, "if_unused"))
@@ -272,6 +292,35 @@ _BROKER: dict[str, Callable[[VirtualHost, Facts, _Given], Done | None]] = {
     "create": _create, "delete": _delete, "echo": _echo, "query": _query, "getLogLevel": _get_log_level,
     "setLogLevel": _set_log_level, "getTimestampConfig": _STAMPS["get"], "setTimestampConfig": _STAMPS["set"],
     "getLogHiresTimestamp": _HIRES["get"], "setLogHiresTimestamp": _HIRES["set"]}
+
+
+# The gateway.
+
+
+def _control(host: VirtualHost) -> GatewayControl:
+    gateway = host.broker.management.gateway
+    if gateway is None:
+        raise MethodError(NOT_IMPLEMENTED, "this broker has no gateway")
+    return gateway
+
+
+def _part(host: VirtualHost, kind: str, name: str) -> ManagedPart:
+    for part in gateway_parts(host, kind):
+        if part.name == name:
+            return part
+    raise NotFound(f"no {kind} '{name}'")
+
+
+def _gateway(host: VirtualHost, kind: str, key: str, name: str) -> Done:
+    """A method of a link or a bridge."""
+    part = _part(host, kind, key)
+    if name not in CLASSES[kind].methods:
+        raise MethodError(UNKNOWN_METHOD, f"{kind} has no method {name}")
+    if name == "close":
+        _control(host).delete(kind, part.name)
+    else:
+        _control(host).pause(part.name, name == "pause")
+    return {}, True
 
 
 # Queues and connections.

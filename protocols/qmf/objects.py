@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from broker.exchange import Exchange
-from broker.management import ManagedConnection
+from broker.management import ManagedConnection, ManagedPart
 from broker.queue import Queue
 from broker.totals import Totals
 from broker.values import ULong
@@ -257,15 +257,35 @@ def _subscriptions(host: VirtualHost, facts: Facts) -> Objects:
                     "delivered": consumer.delivered}, connection.opened_at, connection.last_input)
 
 
-def _nothing(host: VirtualHost, facts: Facts) -> Objects:
-    yield from ()
+def _links(host: VirtualHost, facts: Facts) -> Objects:
+    for part in gateway_parts(host, "link"):
+        yield _part(host, part, {"vhostRef": reference("vhost", _host_key(host))})
+
+
+def _bridges(host: VirtualHost, facts: Facts) -> Objects:
+    for part in gateway_parts(host, "bridge"):
+        yield _part(host, part, {"linkRef": reference("link", plain_text(part.values["link"]))})
+
+
+def gateway_parts(host: VirtualHost, kind: str) -> list[ManagedPart]:
+    """The links, or the bridges of a virtual host."""
+    gateway = host.broker.management.gateway
+    return [] if gateway is None else [part for part in gateway.parts(kind) if part.host_name in ("", host.name)]
+
+
+def _part(host: VirtualHost, part: ManagedPart, references: dict[str, Any]) -> ManagedObject:
+    values = {name: plain_text(value) if isinstance(value, str) else value
+              for name, value in part.values.items() if name != "link"}
+    values["since"] *= _NS
+    return ManagedObject(part.kind, plain_text(part.name), {**references, "name": plain_text(part.name), **values},
+                         part.created, host.broker.clock.now)
 
 
 OBJECTS: dict[str, Callable[[VirtualHost, Facts], Objects]] = {
     "system": _systems, "memory": _memories, "broker": _brokers, "vhost": _hosts, "queue": _queues,
     "exchange": _exchanges, "binding": _bindings, "exchangebinding": _exchange_bindings,
     "subscription": _subscriptions, "connection": _connections,
-    "session": _sessions, "link": _nothing, "bridge": _nothing}
+    "session": _sessions, "link": _links, "bridge": _bridges}
 """The objects of each class of the schema."""
 
 

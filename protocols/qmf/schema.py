@@ -1,7 +1,8 @@
 """The classes of `org.apache.qpid.broker` as data: what they are called, what they have, of which types.
 
 Names and types are those that qpidd gives them, for its tools ask by them. Left out is what this broker has nothing to
-say about: high and low water marks, latencies, clusters, links.
+say about: high and low water marks, latencies, clusters. Links and bridges have more than
+there: what the gateway counts.
 """
 
 from __future__ import annotations
@@ -177,10 +178,20 @@ _CLASSES = [
     SchemaClass("link", False, [
         _VHOST, Property("name", "sstr", READ_CREATE, True), Property("host", "sstr", READ_ONLY),
         Property("port", "uint16", READ_ONLY), Property("transport", "sstr", READ_ONLY),
-        Property("durable", "bool", READ_CREATE)], [Property("state", "sstr"), Property("lastError", "lstr")], {}),
+        Property("durable", "bool", READ_CREATE), Property("dialect", "sstr", READ_ONLY),
+        Property("url", "lstr", READ_ONLY)], [
+        Property("state", "sstr"), Property("lastError", "lstr"), Property("since", "absTime"),
+        Property("connects", "count64")], _methods(close="")),
     SchemaClass("bridge", False, [
         Property("linkRef", "objId", READ_CREATE, True, refers_to="Link"),
-        Property("name", "sstr", READ_CREATE, True)], [], {}),
+        Property("name", "sstr", READ_CREATE, True), Property("durable", "bool", READ_CREATE),
+        Property("src", "sstr", READ_ONLY), Property("dest", "sstr", READ_ONLY), Property("key", "lstr", READ_ONLY),
+        Property("srcIsQueue", "bool", READ_ONLY), Property("srcIsLocal", "bool", READ_ONLY),
+        Property("dynamic", "bool", READ_ONLY), Property("acknowledge", "sstr", READ_ONLY)], [
+        Property("state", "sstr"), Property("lastError", "lstr"), Property("since", "absTime"),
+        *_statistics("count64", "msgReceived msgMoved byteMoved msgRejected msgRetried msgLooped msgDuplicates "
+                     "msgUnwanted msgLost msgLag delay msgReceivedRate msgMovedRate")],
+        _methods(close="", pause="", resume="")),
 ]
 
 CLASSES = {each.name: each for each in _CLASSES}

@@ -21,6 +21,12 @@ PULLED = BridgeSettings(name="in", link="there", remote_queue="far", local_queue
 PUSHED = BridgeSettings(name="out", link="there", direction=PUSH, local_queue="near", remote_queue="far")
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not every test tells of all that was sent, and a stop would wait for that."""
+    monkeypatch.setattr("interop.bridge.GRACE", 0.01)
+
+
 class World:
     """A broker with a gateway, and the remote brokers that it has connected to."""
 
