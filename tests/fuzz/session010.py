@@ -107,7 +107,7 @@ class Client010(Outlet):
         at = len(PROTOCOL_HEADER)
         while at < len(self.output):
             size = self.output[at + 2] << 8 | self.output[at + 3]
-            assert 12 <= size <= 4096 and at + size <= len(self.output), f"a frame of {size} bytes"
+            assert 12 <= size <= self.connection.frame_out and at + size <= len(self.output), f"a frame of {size} bytes"
             at += size
 
 
