@@ -154,7 +154,7 @@ class FakeSource(Source):
 
     def start(self, arrived: Arrived) -> None:
         for number in range(self.count):
-            message = Message(address_of("", "q"), AMQP091, b"", b"", number, True, 4, 0, 0)
+            message = Message(address_of("", "q"), AMQP091, b"", None, number, True, 4, 0, 0)
             arrived(Delivery(message, number == 0, number))
 
     def settle(self, delivery: Delivery, outcome: Outcome) -> None:
