@@ -171,8 +171,8 @@ class Bridge:
         if settings.direction != PULL:
             return LocalSource(self.host, taken, self.name, settings.acknowledge == EXACTLY_ONCE)
         if self.federation is not None:
-            taken = replace(taken, keys=tuple(sorted(self.federation.wanted())),
-                            arguments={MARK: link.broker_id, **taken.arguments})
+            mark = {MARK: link.broker_id} if remote.broker_id else {}  # others may refuse arguments they do not know
+            taken = replace(taken, keys=tuple(sorted(self.federation.wanted())), arguments={**mark, **taken.arguments})
         if taken.exchange and settings.trace and link.settings.dialect_number() == AMQP010:
             taken = replace(taken, arguments={**queue_arguments(link.broker_id, link.peer_id()), **taken.arguments})
         return await remote.source(taken)
