@@ -36,7 +36,7 @@ gateway.add_command(drain)
 @JSON_OPTION
 @broker_options
 def status(url: str, ca: str | None, as_json: bool) -> None:
-    """Show every link and bridge: what it does, since when, how fast, and what went wrong last."""
+    """Show links and bridges: state, rates, lag, last error."""
     async def work(console: Console) -> None:
         links = sorted(await console.objects("link"), key=_name)
         bridges = sorted(await console.objects("bridge"), key=_name)
@@ -150,7 +150,7 @@ def _delete(kind: str, name: str, url: str, ca: str | None) -> None:
 @click.argument("name")
 @broker_options
 def pause(name: str, url: str, ca: str | None) -> None:
-    """Have a bridge rest until it is resumed, over restarts as well."""
+    """Have a bridge rest, over restarts as well."""
     _call(name, "pause", url, ca)
 
 
