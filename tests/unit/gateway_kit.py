@@ -83,6 +83,7 @@ class FakeSource(Source):
         self.arrived: Arrived | None = None
         self.settled: list[tuple[bytes, Outcome]] = []
         self.bound: list[str] = []
+        self.unbound: list[str] = []
         self.closed = False
 
     def start(self, arrived: Arrived) -> None:
@@ -97,11 +98,19 @@ class FakeSource(Source):
         self.settled.append((body_of(delivery.message), outcome))
 
     async def bind(self, keys: Iterable[str]) -> None:
+        self._check()
         self.bound += keys
 
+    def _check(self) -> None:
+        if self.lost.done():
+            raise EndError("it is lost")
+
     async def unbind(self, keys: Iterable[str]) -> None:
+        self._check()
         for key in keys:
-            self.bound.remove(key)
+            self.unbound.append(key)
+            if key in self.bound:
+                self.bound.remove(key)
 
     async def close(self) -> None:
         self.closed = True
