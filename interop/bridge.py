@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from dataclasses import replace
+from typing import Any
 
 from broker.deduplication import Known
 from broker.message import AMQP010
@@ -170,12 +171,18 @@ class Bridge:
         taken = settings.taken()
         if settings.direction != PULL:
             return LocalSource(self.host, taken, self.name, settings.acknowledge == EXACTLY_ONCE)
+        marks: dict[str, Any] = {}
         if self.federation is not None:
-            mark = {MARK: link.broker_id} if remote.broker_id else {}  # others may refuse arguments they do not know
-            taken = replace(taken, keys=tuple(sorted(self.federation.wanted())), arguments={**mark, **taken.arguments})
+            taken = replace(taken, keys=tuple(sorted(self.federation.wanted())))
+            marks[MARK] = link.broker_id
         if taken.exchange and settings.trace and link.settings.dialect_number() == AMQP010:
-            taken = replace(taken, arguments={**queue_arguments(link.broker_id, link.peer_id()), **taken.arguments})
-        return await remote.source(taken)
+            marks.update(queue_arguments(link.broker_id, link.peer_id()))
+        try:
+            return await remote.source(replace(taken, arguments={**marks, **taken.arguments}))
+        except EndError:
+            if not marks or remote.lost.done():
+                raise
+            return await remote.source(taken)  # Broker-J refuses arguments that it does not know
 
     async def _open_target(self, remote: Remote) -> Target:
         if self.settings.direction == PULL:
