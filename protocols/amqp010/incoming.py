@@ -195,6 +195,7 @@ class Assembly:
         if flags & FIRST_FRAME and flags & LAST_FRAME:
             if not flags & LAST_SEGMENT:
                 raise ConnectionError010(FRAMING_ERROR, "something follows the body of a message")
+            self._check_size(len(part))
             self._done([part], len(part))
             return
         session = self.session
@@ -202,9 +203,7 @@ class Assembly:
         self._parts.append(part)
         self._size += len(part)
         session.broker.memory.add(len(part))
-        connection = session.connection
-        if connection is not None and self._size > connection.settings.message_size:
-            raise SessionError(LIMIT_EXCEEDED, f"a message is larger than {connection.settings.message_size} bytes")
+        self._check_size(self._size)
         if flags & LAST_FRAME:
             parts, size = self._parts, self._size
             self._kind = -1
@@ -214,6 +213,11 @@ class Assembly:
                 self._done(parts, size)
             finally:  # only now, so that an alarm that it has raised does not come and go
                 session.broker.memory.add(-size)
+
+    def _check_size(self, size: int) -> None:
+        connection = self.session.connection
+        if connection is not None and size > connection.settings.message_size:
+            raise SessionError(LIMIT_EXCEEDED, f"a message is larger than {connection.settings.message_size} bytes")
 
     def _done(self, pieces: list[bytes], size: int) -> None:
         """All of a message is there."""

@@ -15,6 +15,7 @@ import pytest
 from pamqp.commands import Connection
 
 from dragoman import testing
+from interop import amqp010
 from tests.wire import Client, ConnectionClosed, Hangup, Peer, eventually
 
 
@@ -102,6 +103,15 @@ def test_message_size(limit: int) -> None:
         assert (closed.value.reply_code, closed.value.reply_text) == (
             406, f"PRECONDITION_FAILED - message size {limit + 1} is larger than configured max size {limit}")
         assert connection.channel().queue_declare(queue, passive=True).method.message_count == 1
+
+
+@pytest.mark.parametrize("limit", [1000, 300_000])  # within one frame, and of several
+def test_message_size_in_0_10(limit: int) -> None:
+    with testing.broker(f"[limits]\nmessage_size = {limit}") as broker, amqp010.connect(broker.url) as connection:
+        sender = connection.session().sender("amq.fanout")
+        sender.send(amqp010.Message(b"x" * limit))
+        with pytest.raises(amqp010.SessionError, match=f"a message is larger than {limit} bytes"):
+            sender.send(amqp010.Message(b"x" * (limit + 1)))
 
 
 def test_memory() -> None:
