@@ -76,10 +76,10 @@ def saved(store: Store) -> list[Saved]:
 def records_number(host: VirtualHost, name: str) -> int:
     """The number under which something of a virtual host keeps its records: always the same for a name."""
     setting = key(RECORDS, host.name, name)
-    for known, value, _ in host.broker.store.load():
-        if known == setting:
-            found: int = argument_values.load(value)["id"]
-            return found
+    kept = host.broker.store.get(setting)
+    if kept is not None:
+        found: int = argument_values.load(kept)["id"]
+        return found
     number = host.broker.log.new_id()
     save(host.broker.store, setting, {"id": number})
     return number
@@ -87,10 +87,10 @@ def records_number(host: VirtualHost, name: str) -> int:
 
 def identity(store: Store) -> str:
     """What this broker calls itself towards others, so that each knows what it has seen: made once, and kept."""
-    for setting, value, _ in store.load():
-        if setting == IDENTITY:
-            name: str = argument_values.load(value)["name"]
-            return name
+    kept = store.get(IDENTITY)
+    if kept is not None:
+        name: str = argument_values.load(kept)["name"]
+        return name
     made = uuid.uuid4().hex
     save(store, IDENTITY, {"name": made})
     return made

@@ -28,7 +28,7 @@ class Unsettled:
     def take(self, link: str, tags: list[bytes]) -> list[bytes]:
         """Which of these deliveries a former broker has accepted; all others of the link are forgotten."""
         if self._found is None:
-            self._found = {key for key, _, _ in self.store.load() if key.startswith(_KEY + "\0")}
+            self._found = {key for key, _, _ in self.store.load(_KEY + "\0")}
         if not self._found:
             return []
         prefix = _key(link, b"")

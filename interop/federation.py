@@ -96,11 +96,8 @@ class Federation(Observer):
             self._keep()
 
     def _kept(self) -> set[str]:
-        if self.setting:
-            for key, value, _ in self.host.broker.store.load():
-                if key == self.setting:
-                    return set(json.loads(value))
-        return set()
+        kept = self.host.broker.store.get(self.setting) if self.setting else None
+        return set() if kept is None else set(json.loads(kept))
 
     def _keep(self) -> None:
         if self.setting:

@@ -49,7 +49,7 @@ class Gateway(GatewayControl):
         self._ending: set[asyncio.Task[None]] = set()
         self._ticker: asyncio.TimerHandle | None = None
         self._ticked = 0.0
-        self._paused = {key.split("\0")[2] for key, _, _ in broker.store.load() if key.startswith(f"{_PAUSED}\0")}
+        self._paused = {key.split("\0")[2] for key, _, _ in broker.store.load(f"{_PAUSED}\0")}
         broker.management.gateway = self
 
     # Its life.
@@ -57,7 +57,7 @@ class Gateway(GatewayControl):
     def start(self, links: Sequence[LinkSettings], bridges: Sequence[BridgeSettings]) -> None:
         """With those of the configuration; the others are in the store. Raises: NotFound, PreconditionFailed."""
         self._configure(links, bridges)
-        saved = {kind: [json.loads(value) for key, value, _ in self.broker.store.load() if key.startswith(f"{kind}\0")]
+        saved = {kind: [json.loads(value) for _, value, _ in self.broker.store.load(f"{kind}\0")]
                  for kind in (LINK, BRIDGE)}
         for kind, tables in saved.items():
             for table in tables:

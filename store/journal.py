@@ -233,8 +233,12 @@ class Store:
     A key is text of at most 511 bytes in UTF-8, a revision the number that a `put` of it was given.
     """
 
-    def load(self) -> list[tuple[str, bytes, int]]:
-        """All settings, by key in order: (key, value, revision)."""
+    def load(self, prefix: str = "") -> list[tuple[str, bytes, int]]:
+        """All settings whose keys begin so, by key in order: (key, value, revision). It looks at every key."""
+        raise NotImplementedError
+
+    def get(self, key: str) -> bytes | None:
+        """The value of one setting; None when there is none."""
         raise NotImplementedError
 
     def put(self, key: str, value: bytes, expect: int | None = None) -> int:

@@ -58,8 +58,13 @@ class LmdbStore(Store):
             self.writer.log.last_id = number(txn.get(META_LAST_ID, db=files.meta), 8, "the last id")
         self.writer.revision = max([revision] + [known for _, known in self.settings.values()])
 
-    def load(self) -> list[tuple[str, bytes, int]]:
-        return [(key, value, revision) for key, (value, revision) in sorted(self.settings.items())]
+    def load(self, prefix: str = "") -> list[tuple[str, bytes, int]]:
+        found = self.settings if not prefix else [key for key in self.settings if key.startswith(prefix)]
+        return [(key, *self.settings[key]) for key in sorted(found)]
+
+    def get(self, key: str) -> bytes | None:
+        found = self.settings.get(key)
+        return None if found is None else found[0]
 
     def _check(self, key: str, expect: int | None) -> None:
         found = self.settings[key][1] if key in self.settings else 0
