@@ -120,3 +120,13 @@ class Tables:
         if self.exact(found) is not None or self.marked(found) != (self.exact(value), marker):
             raise ValueError("no value of ours")
         return found
+
+
+def is_uuid_urn(text: str) -> bool:
+    """Whether this is how a uuid is written where there is only text."""
+    if len(text) != 45 or not text.startswith("urn:uuid:"):
+        return False
+    try:
+        return str(uuid.UUID(text[9:])) == text[9:]
+    except ValueError:
+        return False

@@ -17,6 +17,7 @@ from protocols.amqp091 import properties as p
 from protocols.amqp091 import tables
 from protocols.amqp091.codec import short_string, u32, u64
 from protocols.bodies import read_body, write_body
+from protocols.markers import is_uuid_urn
 from protocols.side_headers import (
     EXPIRATION,
     RAW,
@@ -103,23 +104,13 @@ def _read_id(data: bytes) -> Any:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
         return data
-    return uuid.UUID(text[9:]) if _is_urn(text) else text
+    return uuid.UUID(text[9:]) if is_uuid_urn(text) else text
 
 
 def _fits(text: str) -> bool:
     """Whether a short string can hold it."""
     encoded = text.encode("utf-8", "surrogateescape")
     return len(encoded) <= 255 and is_text(encoded)
-
-
-def _is_urn(text: str) -> bool:
-    """Whether this is how we write a uuid."""
-    if len(text) != 45 or not text.startswith("urn:uuid:"):
-        return False
-    try:
-        return str(uuid.UUID(text[9:])) == text[9:]
-    except ValueError:
-        return False
 
 
 def _read_url(view: View, headers: dict[str, Any], url: str) -> None:
@@ -245,7 +236,7 @@ def _write_id(value: Any, flag: int, header: str, found: dict[int, bytes], kept:
             kept[header] = str(value)
             return
         found[flag] = bytes([len(encoded)]) + encoded
-        if _is_urn(value):
+        if is_uuid_urn(value):
             kept[header + "-type"] = "string"
     else:
         kept[header] = ULong(value)

@@ -260,6 +260,7 @@ _SMALL: Final = [bytes([number]) for number in range(128)]
 
 
 def binary(content: bytes) -> bytes:
+    """Binary data, or a string in UTF-8, with its length; at most 65535 bytes."""
     return len(content).to_bytes(2, "big") + content
 
 

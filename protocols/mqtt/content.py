@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Final
 
 from broker.message import Message
+from protocols.mqtt.codec import binary
 
 PUBLISH: Final = 0x30
 RETAIN: Final = 0x01
@@ -30,14 +31,9 @@ class Malformed(Exception):
     """The bytes are no message of MQTT's."""
 
 
-def string(data: bytes) -> bytes:
-    """A string or binary data with its length; at most 65535 bytes."""
-    return len(data).to_bytes(2, "big") + data
-
-
 def identity(client_id: bytes, user: bytes) -> bytes:
     """Who publishes, as `make_native` takes it: the same for all messages of a connection."""
-    return string(client_id) + string(user)
+    return binary(client_id) + binary(user)
 
 
 def make_native(flags: int, who: bytes, topic: bytes, properties: bytes,
@@ -47,7 +43,7 @@ def make_native(flags: int, who: bytes, topic: bytes, properties: bytes,
     flags: of the packet, of which only QoS and retain count; who: from `identity`; topic: UTF-8; properties: the
     block with its length in front.
     """
-    head = bytes([PUBLISH | flags & 7]) + who + len(topic).to_bytes(2, "big") + topic + properties
+    head = bytes([PUBLISH | flags & 7]) + who + binary(topic) + properties
     if len(payload) > ONE_PIECE:
         return head, [payload]
     return head + payload, None

@@ -8,6 +8,7 @@ from broker.message import CONVERTERS, MQTT, Address, Amendment, Converter, Mess
 from broker.view import View
 from protocols.markers import LONGEST
 from protocols.mqtt import content
+from protocols.mqtt.codec import binary
 from protocols.mqtt.content import LONGEST_STRING, Malformed, body_pieces
 from protocols.mqtt.properties import Properties, join, split
 from protocols.mqtt.replies import response_topic
@@ -39,7 +40,7 @@ class MqttConverter(Converter):
         written = from_model(view)
         pieces = written.payload
         size = len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
-        native = bytes([written.flags]) + written.who + content.string(topic_for(like.address)) + join(
+        native = bytes([written.flags]) + written.who + binary(topic_for(like.address)) + join(
             written.properties)
         body: list[bytes] | None = None
         if size > content.ONE_PIECE:
@@ -55,7 +56,7 @@ class MqttConverter(Converter):
         at = content.properties_at(native)
         topic = native[topic_at:at]
         if address.routing_key != message.address.routing_key:
-            topic = content.string(topic_for(address))
+            topic = binary(topic_for(address))
         expiry = 0
         try:
             p = split(native, at)

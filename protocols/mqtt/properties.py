@@ -9,9 +9,10 @@ from protocols.mqtt.codec import (
     PAYLOAD_FORMAT,
     RESPONSE_TOPIC,
     USER_PROPERTY,
+    binary,
     varint,
 )
-from protocols.mqtt.content import NO_PROPERTIES, Malformed, block_end, block_start, string
+from protocols.mqtt.content import NO_PROPERTIES, Malformed, block_end, block_start
 
 
 class Properties:
@@ -78,11 +79,11 @@ def join(p: Properties) -> bytes:
     if p.expiry >= 0:
         parts.append(b"\x02" + p.expiry.to_bytes(4, "big"))
     if p.content_type is not None:
-        parts.append(b"\x03" + string(p.content_type))
+        parts.append(b"\x03" + binary(p.content_type))
     if p.response_topic is not None:
-        parts.append(b"\x08" + string(p.response_topic))
+        parts.append(b"\x08" + binary(p.response_topic))
     if p.correlation is not None:
-        parts.append(b"\x09" + string(p.correlation))
+        parts.append(b"\x09" + binary(p.correlation))
     pairs = p.pairs
     for at in range(0, len(pairs), 2):
         name, value = pairs[at], pairs[at + 1]

@@ -13,6 +13,7 @@ from broker.message import Address
 from broker.values import Int, UInt, ULong, same
 from broker.view import Death, View
 from protocols.deaths import write_death
+from protocols.markers import is_uuid_urn
 from protocols.mqtt import content
 from protocols.mqtt.content import LONGEST_STRING
 from protocols.mqtt.payloads import BODY_TYPES, PAYLOAD_FORMAT, read_payload, write_payload
@@ -136,7 +137,7 @@ def _topic_of_address(address: str) -> bytes | None:
 
 def _read_ids(view: View, headers: dict[str, Any], data: bytes | None) -> None:
     read_kept_id(view, headers, "message_id", _MESSAGE_ID)
-    if type(view.message_id) is str and _is_urn(view.message_id):
+    if type(view.message_id) is str and is_uuid_urn(view.message_id):
         if headers.get(_MESSAGE_ID_TYPE) == "string":
             del headers[_MESSAGE_ID_TYPE]
         else:
@@ -149,7 +150,7 @@ def _read_ids(view: View, headers: dict[str, Any], data: bytes | None) -> None:
         return
     kind = headers.get(_CORRELATION_TYPE)
     text = data.decode("utf-8")
-    urn = _is_urn(text)
+    urn = is_uuid_urn(text)
     if kind == "binary":
         view.correlation_id = data
     elif kind == "string" and urn:
@@ -160,16 +161,6 @@ def _read_ids(view: View, headers: dict[str, Any], data: bytes | None) -> None:
         view.correlation_id = uuid.UUID(text[9:]) if urn else text
         return
     del headers[_CORRELATION_TYPE]
-
-
-def _is_urn(text: str) -> bool:
-    """Whether this is how a uuid is written."""
-    if len(text) != 45 or not text.startswith("urn:uuid:"):
-        return False
-    try:
-        return str(uuid.UUID(text[9:])) == text[9:]
-    except ValueError:
-        return False
 
 
 def _read_own(view: View, headers: dict[str, Any], p: Properties) -> None:
@@ -362,7 +353,7 @@ def _write_ids(view: View, p: Properties, kept: dict[str, Any]) -> None:
         kept[_MESSAGE_ID] = f"urn:uuid:{value}"
     elif value is not None:
         kept[_MESSAGE_ID] = ULong(value) if isinstance(value, int) else value
-        if type(value) is str and _is_urn(value):
+        if type(value) is str and is_uuid_urn(value):
             kept[_MESSAGE_ID_TYPE] = "string"
     value = view.correlation_id
     if value is None:
@@ -374,7 +365,7 @@ def _write_ids(view: View, p: Properties, kept: dict[str, Any]) -> None:
         data, kind = str(int(value)).encode(), "ulong"
     elif isinstance(value, str):
         data = value.encode("utf-8", "surrogateescape")
-        kind = "string" if _is_urn(value) else ""
+        kind = "string" if is_uuid_urn(value) else ""
     else:
         data = value
         kind = "binary" if is_text(data) else ""

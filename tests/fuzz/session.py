@@ -16,7 +16,7 @@ from broker.entry import AVAILABLE
 from broker.users import Users
 from protocols.amqp091.connection import Connection, Settings
 from protocols.amqp091.frames import BODY, HEADER, V08, V09, V091, Variant, frame
-from protocols.frontend import Outlet
+from protocols.frontend import FrontEnd, Outlet
 from protocols.sasl import SaslServer
 from store.memory import MemoryStore
 from tests.unit.store_kit import Turns
@@ -60,19 +60,14 @@ class _Watcher(Watcher):
         self.changes += 1
 
 
-class Client(Outlet):
-    """One connection, as the server holds it, and what it was sent."""
+class Socket(Outlet):
+    """What a connection writes to, and its client reads from, or does not."""
 
-    def __init__(self, broker: Broker, variant: Variant, name: str) -> None:
-        users = Users(lambda work, done: done(work()), None, guest=True, anonymous="")
-        sasl = SaslServer(["PLAIN", "AMQPLAIN"], users, True, False)
-        self.variant = variant
+    connection: FrontEnd
+
+    def __init__(self) -> None:
         self.reads = True
         self.output = b""
-        self.answered = 0  # bytes of the output that were looked at
-        self.tags: dict[int, list[int]] = {}  # delivery tags by channel
-        self.connection = Connection(broker, Settings(131072, 2047, 60, 1 << 20, "0", "fuzz"), sasl, self, name,
-                                     variant)
 
     def want_flush(self) -> None:
         pass
@@ -91,6 +86,20 @@ class Client(Outlet):
         if not self.connection.clogged or self.connection.finished:
             self.output += b"".join(self.connection.take_output())
             self.connection.drained()
+
+
+class Client(Socket):
+    """One connection, as the server holds it, and what it was sent."""
+
+    def __init__(self, broker: Broker, variant: Variant, name: str) -> None:
+        users = Users(lambda work, done: done(work()), None, guest=True, anonymous="")
+        sasl = SaslServer(["PLAIN", "AMQPLAIN"], users, True, False)
+        self.variant = variant
+        super().__init__()
+        self.answered = 0  # bytes of the output that were looked at
+        self.tags: dict[int, list[int]] = {}  # delivery tags by channel
+        self.connection = Connection(broker, Settings(131072, 2047, 60, 1 << 20, "0", "fuzz"), sasl, self, name,
+                                     variant)
 
     def login(self) -> bytes:
         """What a client sends to begin with."""

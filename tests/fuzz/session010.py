@@ -22,7 +22,6 @@ from protocols.amqp010.frames import (
 )
 from protocols.amqp010.sessions import Sessions
 from protocols.amqp091.frames import V091
-from protocols.frontend import Outlet
 from protocols.sasl import SaslServer
 from tests.fuzz import session as other
 
@@ -55,34 +54,16 @@ COMMANDS = {"message.subscribe": 2, "message.accept": 12, "message.release": 6, 
 """How often these are sent, beside 1 for the others."""
 
 
-class Client010(Outlet):
+class Client010(other.Socket):
     """One connection, as the server holds it."""
 
     def __init__(self, broker: Broker, sessions: Sessions, name: str) -> None:
         users = Users(lambda work, done: done(work()), None, guest=True, anonymous="")
         sasl = SaslServer(["PLAIN"], users, True, False)
-        self.reads = True
-        self.output = b""
+        super().__init__()
         self.name = name
         settings = Settings(65535, 3, 0, 3, 1 << 16, "0", "/")
         self.connection = Connection(broker, settings, sessions, sasl, self, name)
-
-    def want_flush(self) -> None:
-        pass
-
-    def pause_reading(self) -> None:
-        self.reads = False
-
-    def resume_reading(self) -> None:
-        self.reads = True
-
-    def admit(self, user: str) -> str:
-        return ""
-
-    def flush(self) -> None:
-        if not self.connection.clogged:
-            self.output += b"".join(self.connection.take_output())
-            self.connection.drained()
 
     def answer(self) -> bytes:
         return b""

@@ -11,7 +11,6 @@ from protocols.amqp091.frames import V091
 from protocols.amqp10 import frames as f
 from protocols.amqp10.connection import SASL_HEADER, Connection, Settings
 from protocols.amqp10.containers import Containers
-from protocols.frontend import Outlet
 from protocols.sasl import SaslServer
 from protocols.values10 import encode
 from tests.fuzz import session as other
@@ -40,34 +39,16 @@ STATES: tuple[Any, ...] = (
     Described(Symbol("amqp:accepted:list"), []), Described(ULong(0x99), []), 5)
 
 
-class Client10(Outlet):
+class Client10(other.Socket):
     """One connection, as the server holds it."""
 
     def __init__(self, broker: Broker, containers: Containers, name: str) -> None:
         users = Users(lambda work, done: done(work()), None, guest=True, anonymous="")
         sasl = SaslServer(["PLAIN"], users, True, False, success_extra=True)
-        self.reads = True
-        self.output = b""
+        super().__init__()
         self.name = name
         settings = Settings(4096, 3, 7, 60, 5, 0, 1 << 16, "0", "fuzz", "/")
         self.connection = Connection(broker, settings, containers, sasl, self, name, SASL_HEADER)
-
-    def want_flush(self) -> None:
-        pass
-
-    def pause_reading(self) -> None:
-        self.reads = False
-
-    def resume_reading(self) -> None:
-        self.reads = True
-
-    def admit(self, user: str) -> str:
-        return ""
-
-    def flush(self) -> None:
-        if not self.connection.clogged:
-            self.output += b"".join(self.connection.take_output())
-            self.connection.drained()
 
     def answer(self) -> bytes:
         return b""

@@ -7,7 +7,6 @@ from typing import Any
 from broker.broker import Broker
 from broker.users import Users
 from protocols.amqp091.frames import V091
-from protocols.frontend import Outlet
 from protocols.mqtt import codec, convert  # noqa: F401 - the latter registers itself
 from protocols.mqtt.codec import (
     AUTH,
@@ -45,36 +44,18 @@ WEIGHTS = {PUBLISH: 30, SUBSCRIBE: 8, UNSUBSCRIBE: 2, PUBACK: 2, PUBREC: 2, PUBR
 """How often packets are sent."""
 
 
-class ClientMqtt(Outlet):
+class ClientMqtt(other.Socket):
     """One connection, as the server holds it, and what it was sent."""
 
     def __init__(self, broker: Broker, sessions: Sessions, name: str, level: int) -> None:
         users = Users(lambda work, done: done(work()), None, guest=True, anonymous="")
         self.name = name
         self.level = level
-        self.reads = True
-        self.output = b""
+        super().__init__()
         self.answered = 0  # bytes of the output that were looked at
         self.connection = Connection(
             broker, Settings(100_000, 10, 5, 0, 0, "response", 1 << 16, "/"), sessions,
             lambda: SaslServer(["PLAIN"], users, True, False, success_extra=True), self, name)
-
-    def want_flush(self) -> None:
-        pass
-
-    def pause_reading(self) -> None:
-        self.reads = False
-
-    def resume_reading(self) -> None:
-        self.reads = True
-
-    def admit(self, user: str) -> str:
-        return ""
-
-    def flush(self) -> None:
-        if not self.connection.clogged or self.connection.finished:
-            self.output += b"".join(self.connection.take_output())
-            self.connection.drained()
 
     def packets(self, at: int) -> list[tuple[int, int, dict[str, Any]]]:
         """Type, flags and fields of all it was sent from `at` on. Raises for what is no packet."""
