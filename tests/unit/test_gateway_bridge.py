@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 from gateway_kit import FakeRemote, Home, until
@@ -224,3 +225,26 @@ def test_waits_double_up_to_the_longest() -> None:
         assert most / 2 <= wait <= most
     backoff.succeeded()
     assert backoff.next() <= 1
+
+
+def test_a_configuration_that_is_read_again_leaves_alone_what_is_the_same() -> None:
+    other = replace(PULLED, name="other")
+
+    async def play(world: World) -> None:
+        world.home.queue("near")
+        world.gateway.start([LINK], [PUSHED, other])
+        await world.up("out")
+        await world.up("other")
+        link, bridge = world.gateway.links["there"], world.gateway.bridges["out"]
+        world.gateway.reconfigure([LINK], [PUSHED, replace(other, remote_queue="further")])
+        await world.up("other")
+        assert world.gateway.links["there"] is link and world.gateway.bridges["out"] is bridge
+        assert world.gateway.bridges["other"].settings.remote_queue == "further"
+        world.gateway.reconfigure([LINK], [PUSHED])
+        assert list(world.gateway.bridges) == ["out"]
+        world.gateway.reconfigure([replace(LINK, heartbeat=7)], [PUSHED])
+        await world.up("out")
+        assert world.gateway.links["there"] is not link and world.gateway.bridges["out"] is not bridge
+        world.gateway.reconfigure([], [])
+        assert not world.gateway.links and not world.gateway.bridges
+    living(play)
