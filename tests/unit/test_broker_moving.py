@@ -122,16 +122,16 @@ def test_a_crash_in_the_midst(tmp_path: Path, kind: str) -> None:
 
 def test_not_at_once(tmp_path: Path) -> None:
     """The loop is not held up, and what comes meanwhile stays where it came."""
-    one = Running(tmp_path, keep=10_000)
+    one = Running(tmp_path, keep=100_000)
     a, b = one.queue("a", {}), one.queue("b", {})
-    fill(one, "a", 5000, durable=False)
+    fill(one, "a", 30_000, durable=False)  # more than can be moved in one turn
     told: list[int] = []
     move(a, b, Choice(), told.append)
     one.loop.turn()
-    assert 0 < b.ready < 5000 and not told
-    one.publish("", "a", b"5000", False, 0)
+    assert 0 < b.ready < 30_000 and not told
+    one.publish("", "a", b"30000", False, 0)
     one.loop.settle()
-    assert told == [5000] and contents(a) == [5000] and contents(b) == list(range(5000))
+    assert told == contents(a) == [30_000] and contents(b) == list(range(30_000))
     one.close()
 
 
