@@ -16,13 +16,11 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext as plain_build_ext
 
 # What a message passes through on its way. A new module of these folders is hot unless named in COLD.
-FOLDERS = ["store/*.py", "broker/*.py", "protocols/*.py", "protocols/amqp091/*.py", "protocols/amqp010/*.py",
-           "protocols/amqp10/*.py", "protocols/mqtt/*.py"]
+FOLDERS = ["store/*.py", "broker/*.py", "broker/security/access.py", "broker/security/identity.py", "protocols/*.py",
+           "protocols/amqp091/*.py", "protocols/amqp010/*.py", "protocols/amqp10/*.py", "protocols/mqtt/*.py"]
 COLD = {
     "store/tools.py", "store/transfer.py",  # `dragoman store ...`, at rest
-    "broker/passwords.py",  # argon2 does the work
-    "broker/users.py",
-    "protocols/sasl.py", "protocols/detect.py",  # once a connection
+    "protocols/detect.py",  # once a connection
 }
 HOT = sorted(path for folder in FOLDERS for path in glob.glob(folder)
              if path not in COLD and not path.endswith("__init__.py"))

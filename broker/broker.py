@@ -19,6 +19,7 @@ from broker.lane import Lane
 from broker.management import Management
 from broker.memory import AlarmListener, Memory
 from broker.queue import Queue
+from broker.security.access import OPEN
 from broker.unsettled import Unsettled
 from broker.virtualhost import VirtualHost
 from broker.xa import Branches
@@ -67,6 +68,7 @@ class Broker(LogListener):
         self.hosts: dict[str, VirtualHost] = {}
         self.management = Management(self)
         self.unsettled = Unsettled(store)
+        self.policy = OPEN  # who may do what
         self.auto_create: list[AutoCreate] = []
         self.branch_timeout = 0  # seconds that a distributed transaction has until it is prepared; 0 for any number
         self.branch_timeout_max = 0  # and the most that a client may ask for

@@ -18,6 +18,10 @@ class AccessRefused(BrokerError):
     """The client may not do this, or the name is reserved."""
 
 
+class LimitReached(BrokerError):
+    """The client, or all together, have as many of this as is allowed."""
+
+
 class ResourceLocked(BrokerError):
     """The queue belongs to another connection."""
 

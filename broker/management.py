@@ -15,6 +15,8 @@ from mypy_extensions import mypyc_attr
 
 from broker.consumer import Consumer
 from broker.errors import NotFound, PreconditionFailed
+from broker.security.access import ALL
+from broker.security.identity import NOBODY
 
 if TYPE_CHECKING:
     from broker.broker import Broker
@@ -89,6 +91,8 @@ class ManagedConnection:
         self.peer = ""  # the client's address
         self.dialect = ""  # such as "AMQP 1.0"
         self.user = ""
+        self.identity = NOBODY
+        self.access = ALL
         self.host_name = ""
         self.mechanism = ""  # of SASL
         self.properties: dict[str, Any] = {}  # what the client says of itself

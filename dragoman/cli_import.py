@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
-from broker.passwords import Verifier
-from broker.users import PasswordFile
+from broker.security.passwords import Verifier
+from broker.security.users import PasswordFile
 from dragoman.cli import CONFIG_OPTION
 from dragoman.cli_manage import broker_options
 from dragoman.cli_messages import run

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import click
 
-from broker.passwords import ARGON2, SCHEMES, ScramVerifier
-from broker.users import PasswordFile
+from broker.security.passwords import ARGON2, SCHEMES, ScramVerifier
+from broker.security.users import PasswordFile
 from dragoman.cli import CONFIG_OPTION
 from dragoman.config import ConfigError, load
 from dragoman.config_files import reason

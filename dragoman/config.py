@@ -29,6 +29,7 @@ from dragoman.config_gateway import (
 )
 from dragoman.config_keys import Key, Kind, keys
 from dragoman.config_keys import key as _key
+from dragoman.config_security import Authentication, Limits, Tls
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +57,6 @@ class AutoCreate:
 
 
 @dataclass(frozen=True, slots=True)
-class Tls:
-    """Certificates for listeners; PEM files."""
-
-    certificate: str = _key("", Kind.PATH, "Our certificate, followed by those of its issuers. Empty: no TLS. "
-                             "A renewed one is taken up on SIGHUP; to begin or end using TLS needs a restart.")
-    key: str = _key("", Kind.PATH, "The certificate's private key. Empty: it is in the certificate's file.")
-    client_ca: str = _key("", Kind.PATH, "Issuers of client certificates. When set, a client that uses TLS must "
-                           "show one.")
-
-
-@dataclass(frozen=True, slots=True)
 class StoreSettings:
     """Where durable messages are kept."""
 
@@ -75,39 +65,6 @@ class StoreSettings:
     path: str = _key("dragoman-data", Kind.PATH, "Folder of the LMDB store; made when it does not exist.", restart=True)
     map_size: int = _key(256 << 20, Kind.SIZE, "Size to begin with of the store's memory map. It grows by itself.",
                          minimum=1 << 20, restart=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Authentication:
-    """Who may log in."""
-
-    users_file: str = _key("", Kind.PATH, "File of names and password verifiers, written by `dragoman user`. "
-                           "Empty: only `guest`.")
-    mechanisms: tuple[str, ...] = _key(("PLAIN", "AMQPLAIN"), Kind.TEXTS, "SASL mechanisms offered to clients of "
-                                       "AMQP. Those of SCRAM are for users that `dragoman user add --scheme` was "
-                                       "told them for: many clients choose one as soon as it is offered, so all their "
-                                       "users should have it. MQTT's clients may use them in any case, and passwords "
-                                       "where this has `PLAIN`.",
-                                       choices=("PLAIN", "AMQPLAIN", "SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-512"))
-    guest: bool = _key(True, Kind.BOOLEAN, "Let in `guest` with the password `guest`, from this machine only.")
-    anonymous_user: str = _key("anonymous", Kind.TEXT, "The user that clients without a name act as.")
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What clients may use of this machine."""
-
-    connections: int = _key(65536, Kind.NUMBER, "Connections in all.", minimum=1)
-    connections_per_user: int = _key(0, Kind.NUMBER, "Connections of one user; 0 for no limit.")
-    handshake_seconds: int = _key(10, Kind.SECONDS, "How long a client may take from connecting to having opened "
-                                  "its virtual host.", minimum=1)
-    memory: int = _key(0, Kind.SIZE, "Memory above which publishers are held back; 0 for 40 % of what the machine or "
-                       "control group has.")
-    disk_free: int = _key(64 << 20, Kind.SIZE, "Free disk space below which publishers are held back.")
-    message_size: int = _key(512 << 20, Kind.SIZE, "The largest message.", minimum=1)
-    queue_memory_messages: int = _key(10000, Kind.NUMBER, "Messages of one queue kept in memory; the rest stays in the "
-                                      "store until its turn.", minimum=1)
-    queue_memory_bytes: int = _key(32 << 20, Kind.SIZE, "The same, by size.", minimum=1)
 
 
 @dataclass(frozen=True, slots=True)

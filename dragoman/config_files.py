@@ -5,8 +5,9 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
-from broker.users import PasswordFile
-from dragoman.config import Config, ConfigError, Tls, load
+from broker.security.users import PasswordFile
+from dragoman.config import Config, ConfigError, load
+from dragoman.config_security import Tls
 
 
 def load_and_check(path: str | None) -> Config:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import socket
-import ssl
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -14,14 +13,16 @@ from typing import Any
 
 from broker.broker import AutoCreate, Broker, Watcher
 from broker.clock import Clock
-from broker.passwords import SCRAM_HASHES
-from broker.users import PasswordFile, Users
+from broker.errors import LimitReached
+from broker.security.passwords import SCRAM_HASHES
+from broker.security.sasl import SaslServer
 from dragoman import __version__
 from dragoman.config import Config, ConfigError, gateway_part, needing_restart
 from dragoman.config_gateway import Bridge, Link
 from dragoman.listening import Listening
 from dragoman.resources import free_disk, memory_limit
 from dragoman.scheduler import LoopAlarm, LoopScheduler, PasswordChecks
+from dragoman.security import load_users, tls_context
 from dragoman.transport import Transport
 from interop.gateway import Gateway
 from protocols.amqp010 import connection as amqp010
@@ -39,7 +40,6 @@ from protocols.mqtt.sessions import Sessions as MqttSessions
 from protocols.mqtt.system_topics import SystemTopics
 from protocols.qmf.agent import Agent
 from protocols.qmf.objects import Facts
-from protocols.sasl import SaslServer
 from store.journal import Store
 from store.memory import MemoryStore
 
@@ -62,10 +62,10 @@ class Server(Watcher):
         self.dirty: list[Transport] = []
         self.stopping = False
         self._gone = asyncio.Event()
-        self._tls = _tls_context(config)
+        self._tls = tls_context(config)
         self._checks = PasswordChecks(self.loop)
         self._ticker: asyncio.TimerHandle | None = None
-        self._users = _load_users(config, self._checks)
+        self._users = load_users(config, self._checks)
         self._settings = _settings(config)
         self._settings10 = _settings10(config)
         self._settings010 = _settings010(config)
@@ -160,7 +160,7 @@ class Server(Watcher):
         config = replace(config, listeners=old.listeners, virtual_hosts=old.virtual_hosts, store=old.store,
                          amqp091=old.amqp091, amqp010=old.amqp010, amqp10=old.amqp10, mqtt=old.mqtt,
                          management=old.management)
-        tls, users = _tls_context(config), _load_users(config, self._checks)
+        tls, users = tls_context(config), load_users(config, self._checks)
         if (tls is None) != (self._tls is None):
             waits.append("tls")
         elif tls is not None:
@@ -255,15 +255,17 @@ class Server(Watcher):
         if self.stopping and not self.transports:
             self._gone.set()
 
-    def admit(self, user: str) -> str:
+    def admit(self, connection: FrontEnd, host_name: str) -> None:
+        """Raises: AccessRefused, LimitReached."""
         most = self.config.limits.connections_per_user
         if most:
             count = sum(1 for transport in self.transports
                         if transport.front_end is not None and transport.front_end.opened
-                        and transport.front_end.user == user)
+                        and transport.front_end.user == connection.user)
             if count >= most:
-                return f"user '{user}' has {most} connections, which is the limit"
-        return ""
+                raise LimitReached(f"user '{connection.user}' has {most} connections, which is the limit")
+        connection.access = self.broker.policy.access(connection, host_name)
+        connection.access.enter()
 
     def flush_soon(self, transport: Transport) -> None:
         """Write the transport's output at the end of this turn."""
@@ -356,33 +358,3 @@ def _open_store(config: Config, scheduler: LoopScheduler) -> Store:
         return MemoryStore(scheduler)
     from store.lmdb import LmdbStore
     return LmdbStore(Path(config.store.path), scheduler, config.store.map_size)
-
-
-def _load_users(config: Config, checks: PasswordChecks) -> Users:
-    """Raises: ValueError for a password file that cannot be read."""
-    settings = config.authentication
-    file = None
-    if settings.users_file:
-        file = PasswordFile(settings.users_file)
-        file.load()
-    anonymous = settings.anonymous_user if any(listener.anonymous for listener in config.listeners) else ""
-    return Users(checks.run, file, guest=settings.guest, anonymous=anonymous)
-
-
-def _tls_context(config: Config) -> ssl.SSLContext | None:
-    """Raises: ValueError for certificates that cannot be used."""
-    tls = config.tls
-    if not tls.certificate:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(tls.certificate, tls.key or None)
-        if tls.client_ca:
-            context.load_verify_locations(tls.client_ca)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (ssl.SSLError, OSError) as error:
-        raise ValueError(f"tls: {tls.certificate}: {getattr(error, 'strerror', None) or error}") from None
-    return context
-
-

@@ -119,8 +119,8 @@ class Transport(Outlet, asyncio.Protocol):
         self.held = False
         self._read_or_not()
 
-    def admit(self, user: str) -> str:
-        return self.server.admit(user)
+    def admit(self, connection: FrontEnd, host_name: str) -> None:
+        self.server.admit(connection, host_name)
 
     # What the server calls.
 

@@ -40,8 +40,11 @@ class Outlet:
         """Read again."""
         raise NotImplementedError
 
-    def admit(self, user: str) -> str:
-        """A user is about to open a connection: "" if that may be, or else why not."""
+    def admit(self, connection: FrontEnd, host_name: str) -> None:
+        """A client that has logged in is about to open a virtual host; gives the connection its access.
+
+        Raises: AccessRefused, LimitReached.
+        """
         raise NotImplementedError
 
 

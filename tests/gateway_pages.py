@@ -20,7 +20,7 @@ from typing import Any
 
 import pika
 
-from broker.users import PasswordFile
+from broker.security.users import PasswordFile
 from dragoman import testing
 from interop.amqp010 import blocking
 from interop.amqp010 import commands as commands010

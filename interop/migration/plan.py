@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from broker.arguments import EXCHANGE_NAMES, given
 from broker.errors import BrokerError
-from broker.passwords import Verifier
 from broker.queue_settings import check_properties, queue_settings
+from broker.security.passwords import Verifier
 from broker.virtualhost import EXCHANGE_KINDS
 
 PREDECLARED = {"": "direct", "amq.direct": "direct", "amq.topic": "topic", "amq.fanout": "fanout",

@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from broker.arguments import EXCHANGE_NAMES, QUEUE_NAMES
-from broker.passwords import RABBITMQ_HASHES, Verifier, new_verifier, parse_verifier
+from broker.security.passwords import RABBITMQ_HASHES, Verifier, new_verifier, parse_verifier
 from interop.migration.links import propose_shovel, propose_upstream
 from interop.migration.plan import PREDECLARED, Binding, Exchange, Plan, Queue
 from interop.migration.policies import apply_policies

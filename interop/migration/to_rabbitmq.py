@@ -13,8 +13,8 @@ from typing import Any
 from broker.arguments import DROP_HEAD, EXCHANGE_NAMES, OVERFLOW, POLICY, QUEUE_NAMES, given
 from broker.errors import BrokerError
 from broker.option import FLAG, IGNORED, Option
-from broker.passwords import RABBITMQ_HASHES, RabbitmqVerifier, Verifier
 from broker.queue_settings import queue_settings
+from broker.security.passwords import RABBITMQ_HASHES, RabbitmqVerifier, Verifier
 from interop.migration.plan import PREDECLARED, Exchange, Plan, Queue
 
 VERSION = "3.10.0"

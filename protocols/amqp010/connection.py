@@ -10,9 +10,11 @@ import logging
 from typing import Any, Final
 
 from broker.broker import Broker
+from broker.errors import BrokerError
 from broker.management import ManagedSession
 from broker.message import AMQP010, AMQP010_JMS
 from broker.queue import Queue
+from broker.security.sasl import Challenge, Failure, Outcome, SaslServer, Success
 from broker.virtualhost import VirtualHost
 from protocols.amqp010.codec import Malformed
 from protocols.amqp010.errors import (
@@ -44,7 +46,6 @@ from protocols.amqp010.session import Session
 from protocols.amqp010.sessions import Sessions
 from protocols.amqp010.subscription import Subscription
 from protocols.frontend import FrontEnd, Outlet, speaks_jms
-from protocols.sasl import Challenge, Failure, Outcome, SaslServer, Success
 
 logger = logging.getLogger(__name__)
 
@@ -369,6 +370,7 @@ class Connection(FrontEnd):
             self.state = _SECURE
         elif isinstance(outcome, Success):
             self.user = outcome.user
+            self.identity = outcome.identity
             settings = self.settings
             self.control("connection.tune", 0, channel_max=settings.channel_max, max_frame_size=settings.frame_max,
                          heartbeat_min=0, heartbeat_max=settings.heartbeat)
@@ -400,9 +402,10 @@ class Connection(FrontEnd):
             host = hosts.get(self.settings.default_host)
         if host is None:
             raise ConnectionError010(INVALID_PATH, f"there is no virtual host '{wanted}'")
-        refused = self.outlet.admit(self.user)
-        if refused:
-            raise ConnectionError010(CONNECTION_FORCED, f"access to vhost '{host.name}' refused: {refused}")
+        try:
+            self.outlet.admit(self, host.name)
+        except BrokerError as error:
+            raise ConnectionError010(CONNECTION_FORCED, f"access to vhost '{host.name}' refused: {error}") from None
         self._host = host
         self.opened = True
         self.host_name = host.name

@@ -14,6 +14,7 @@ from broker.errors import BrokerError
 from broker.management import ManagedSession
 from broker.message import AMQP091, AMQP091_JMS
 from broker.queue import Queue
+from broker.security.sasl import Challenge, Failure, Outcome, SaslServer, Success
 from broker.virtualhost import VirtualHost
 from protocols.amqp091.codec import Malformed, u16, u32
 from protocols.amqp091.commands import COMMANDS
@@ -22,7 +23,6 @@ from protocols.amqp091.errors import ProtocolError, reply_to
 from protocols.amqp091.frames import BODY, END, HEADER, HEARTBEAT, HEARTBEAT_FRAME, METHOD, Method, Variant
 from protocols.amqp091.session import PUBLISH, Channel
 from protocols.frontend import FrontEnd, Outlet, speaks_jms
-from protocols.sasl import Challenge, Failure, Outcome, SaslServer, Success
 
 logger = logging.getLogger(__name__)
 
@@ -442,6 +442,7 @@ class Connection(FrontEnd):
             self.state = _SECURE
         elif isinstance(outcome, Success):
             self.user = outcome.user
+            self.identity = outcome.identity
             self._send("connection.tune", channel_max=self.settings.channel_max, frame_max=self.settings.frame_max,
                        heartbeat=self.settings.heartbeat)
             self.state = _TUNE
@@ -476,9 +477,10 @@ class Connection(FrontEnd):
         host = self.broker.hosts.get(m["virtual-host"])
         if host is None:
             raise ProtocolError(530, f"vhost {m['virtual-host']} not found")
-        refused = self.outlet.admit(self.user)
-        if refused:
-            raise ProtocolError(530, f"access to vhost '{host.name}' refused: {refused}")
+        try:
+            self.outlet.admit(self, host.name)
+        except BrokerError as error:
+            raise ProtocolError(530, f"access to vhost '{host.name}' refused: {error}") from None
         self._host = host
         self.opened = True
         self.host_name = host.name

@@ -10,8 +10,9 @@ import logging
 from typing import Any, Final
 
 from broker.broker import Broker
-from broker.errors import BrokerError
+from broker.errors import BrokerError, LimitReached
 from broker.management import ManagedSession
+from broker.security.sasl import Challenge, Failure, Outcome, SaslServer, Success
 from broker.virtualhost import VirtualHost
 from protocols.amqp10 import frames as f
 from protocols.amqp10.containers import Containers
@@ -36,7 +37,6 @@ from protocols.amqp10.resume import CLOSED
 from protocols.amqp10.session import Session
 from protocols.amqp10.transactions import Transactions
 from protocols.frontend import FrontEnd, Outlet
-from protocols.sasl import Challenge, Failure, Outcome, SaslServer, Success
 from protocols.values10 import Malformed, Reader
 
 logger = logging.getLogger(__name__)
@@ -374,6 +374,7 @@ class Connection(FrontEnd):
         self.outlet.resume_reading()
         if isinstance(outcome, Success):
             self.user = outcome.user
+            self.identity = outcome.identity
             self.write(HEADER)
             self.state = _OPENING
         else:
@@ -406,6 +407,7 @@ class Connection(FrontEnd):
             self.state = _RESPONSE
         elif isinstance(outcome, Success):
             self.user = outcome.user
+            self.identity = outcome.identity
             body = f.SASL_OUTCOME.encode(**{"code": 0, "additional-data": outcome.extra or None})
             self.write(f.frame(f.SASL, 0, body))
             self.state = _HEADER
@@ -442,10 +444,11 @@ class Connection(FrontEnd):
         if host is None:
             raise ProtocolError("amqp:not-found", f"there is no virtual host for hostname '{m['hostname']}'",
                                 CONNECTION)
-        refused = self.outlet.admit(self.user)
-        if refused:
-            raise ProtocolError(LIMIT_EXCEEDED if "limit" in refused else UNAUTHORIZED,
-                                f"access to vhost '{host.name}' refused: {refused}", CONNECTION)
+        try:
+            self.outlet.admit(self, host.name)
+        except BrokerError as error:
+            raise ProtocolError(LIMIT_EXCEEDED if isinstance(error, LimitReached) else UNAUTHORIZED,
+                                f"access to vhost '{host.name}' refused: {error}", CONNECTION) from None
         self._host = host
         self.host_name = host.name
         self.dialect = "AMQP 1.0"

@@ -12,7 +12,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from broker.broker import Broker
+from broker.errors import AccessRefused, LimitReached
 from broker.management import ManagedSession
+from broker.security.sasl import Challenge, Failure, Outcome, SaslServer, Success
 from broker.virtualhost import VirtualHost
 from protocols.frontend import Outlet
 from protocols.mqtt.codec import (
@@ -66,7 +68,6 @@ from protocols.mqtt.opening import Connect, Settings, connack
 from protocols.mqtt.publish import Incoming
 from protocols.mqtt.sessions import Sessions
 from protocols.mqtt.wire import AUTHENTICATING, CLOSED, LOGIN, NEW, RUNNING, Wire
-from protocols.sasl import Challenge, Failure, Outcome, SaslServer, Success
 
 logger = logging.getLogger(__name__)
 
@@ -260,6 +261,7 @@ class Connection(Wire):
                 self._say_auth(CONTINUE_AUTHENTICATION, outcome.data)
             elif isinstance(outcome, Success):
                 if not again:
+                    self.identity = outcome.identity
                     self._open_session(outcome.user, outcome.extra)
                 elif outcome.user != self.user:
                     raise MqttError(NOT_AUTHORIZED, "the client logs in anew as another user")
@@ -282,10 +284,13 @@ class Connection(Wire):
         """The client is who it says. data: authentication data of the success."""
         connect = self._connect
         assert connect is not None
-        refused = self.outlet.admit(user)
-        if refused:
-            raise MqttError(QUOTA_EXCEEDED, refused)
         self.user = user
+        try:
+            self.outlet.admit(self, self.host_name)
+        except LimitReached as error:
+            raise MqttError(QUOTA_EXCEEDED, str(error)) from None
+        except AccessRefused as error:
+            raise MqttError(NOT_AUTHORIZED, str(error)) from None
         self.level = connect.level
         self.keep_alive = connect.keep_alive
         self.receive_maximum = connect.receive_maximum

@@ -13,11 +13,11 @@ from broker.broker import Broker, Watcher
 from broker.clock import Alarm, Clock
 from broker.delayed import DelayedExchange
 from broker.entry import AVAILABLE
-from broker.users import Users
+from broker.security.sasl import SaslServer
+from broker.security.users import Users
 from protocols.amqp091.connection import Connection, Settings
 from protocols.amqp091.frames import BODY, HEADER, V08, V09, V091, Variant, frame
 from protocols.frontend import FrontEnd, Outlet
-from protocols.sasl import SaslServer
 from store.memory import MemoryStore
 from tests.unit.store_kit import Turns
 
@@ -78,8 +78,8 @@ class Socket(Outlet):
     def resume_reading(self) -> None:
         self.reads = True
 
-    def admit(self, user: str) -> str:
-        return ""
+    def admit(self, connection: FrontEnd, host_name: str) -> None:
+        pass
 
     def flush(self) -> None:
         """Take what there is, as a socket with room does."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from broker.broker import Broker
-from broker.users import Users
+from broker.security.sasl import SaslServer
+from broker.security.users import Users
 from protocols.amqp010.codec import DELIVERY_PROPERTIES, MESSAGE_PROPERTIES, write_struct
 from protocols.amqp010.connection import Connection, Settings
 from protocols.amqp010.frames import (
@@ -22,7 +23,6 @@ from protocols.amqp010.frames import (
 )
 from protocols.amqp010.sessions import Sessions
 from protocols.amqp091.frames import V091
-from protocols.sasl import SaslServer
 from tests.fuzz import session as other
 
 QUEUES = ("q0", "q1", "q2", "q3", "q4", "q5", "q6")

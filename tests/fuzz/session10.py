@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from broker.broker import Broker
-from broker.users import Users
+from broker.security.sasl import SaslServer
+from broker.security.users import Users
 from broker.values import Described, Symbol, ULong
 from protocols.amqp091.frames import V091
 from protocols.amqp10 import frames as f
 from protocols.amqp10.connection import SASL_HEADER, Connection, Settings
 from protocols.amqp10.containers import Containers
-from protocols.sasl import SaslServer
 from protocols.values10 import encode
 from tests.fuzz import session as other
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from broker.broker import Broker
-from broker.users import Users
+from broker.security.sasl import SaslServer
+from broker.security.users import Users
 from protocols.amqp091.frames import V091
 from protocols.mqtt import codec, convert  # noqa: F401 - the latter registers itself
 from protocols.mqtt.codec import (
@@ -26,7 +27,6 @@ from protocols.mqtt.connection import Connection
 from protocols.mqtt.frames import PACKETS, V5, V31, V311, read, read_length, write
 from protocols.mqtt.opening import Settings
 from protocols.mqtt.sessions import Sessions
-from protocols.sasl import SaslServer
 from tests.fuzz import session as other
 
 TOPICS = ("a", "a/b", "a/b/c", "b", "c/d", "é", "a.b", "", "$SYS/x", "a/+")

@@ -20,11 +20,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.users import Users
+from broker.security.sasl import SaslServer, Success
+from broker.security.users import Users
 from protocols.amqp091.frames import PROTOCOL_HEADERS, V091
 from protocols.detect import MQTT, Unknown, protocol_header
 from protocols.mqtt.sessions import Sessions
-from protocols.sasl import SaslServer, Success
 from tests.fuzz.session import Client, Session
 from tests.fuzz.session010 import Session010
 from tests.fuzz.session10 import Session10

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from pamqp.commands import Connection
 from scramp import ScramClient
 
-from broker.users import PasswordFile
+from broker.security.users import PasswordFile
 from dragoman import testing
 from dragoman.cli_user import user
 from tests.wire import Client, Peer

@@ -12,7 +12,7 @@ from typing import Any
 import pika
 import pytest
 
-from broker.passwords import new_verifier, parse_verifier
+from broker.security.passwords import new_verifier, parse_verifier
 from dragoman import testing
 from interop.migration.plan import Binding, Exchange, Plan, Queue
 from interop.migration.rabbitmq import read_definitions

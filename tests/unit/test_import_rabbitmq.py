@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from broker.passwords import parse_verifier
+from broker.security.passwords import parse_verifier
 from dragoman import testing
 from dragoman.config import parse
 from interop.migration.plan import Plan

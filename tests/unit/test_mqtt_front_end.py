@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from broker.broker import Broker
+from broker.errors import LimitReached
 from broker.management import CONNECT_FAILED, CONNECTED, DISCONNECTED, Event, Observer
-from broker.users import Users
-from protocols.frontend import Outlet
+from broker.security.sasl import SaslServer
+from broker.security.users import Users
+from protocols.frontend import FrontEnd, Outlet
 from protocols.mqtt.codec import (
     CONNACK,
     CONNECT,
@@ -31,7 +33,6 @@ from protocols.mqtt.connection import Connection
 from protocols.mqtt.frames import PACKETS, V5, V311, read, read_length, write
 from protocols.mqtt.opening import FOREVER, Settings
 from protocols.mqtt.sessions import Sessions
-from protocols.sasl import SaslServer
 from tests.fuzz.session import Session
 
 
@@ -60,8 +61,9 @@ class Peer(Outlet):
     def resume_reading(self) -> None:
         self.reads = True
 
-    def admit(self, user: str) -> str:
-        return self.refusal
+    def admit(self, connection: FrontEnd, host_name: str) -> None:
+        if self.refusal:
+            raise LimitReached(self.refusal)
 
     def send(self, code: int, version: int = V5, first: int = -1, /, **values: Any) -> None:
         self.connection.receive(write(code, version, first, **values))

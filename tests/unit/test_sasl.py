@@ -17,10 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pamqp import encode as pamqp_encode
 
-from broker.passwords import parse_verifier
-from broker.users import PasswordFile, Users
-from protocols import sasl
-from protocols.sasl import (
+from broker.security import sasl
+from broker.security.passwords import parse_verifier
+from broker.security.sasl import (
     MECHANISMS,
     RESPONSE_LIMIT,
     STEP_LIMIT,
@@ -32,6 +31,7 @@ from protocols.sasl import (
     parse_amqplain,
     parse_plain,
 )
+from broker.security.users import PasswordFile, Users
 
 
 class Pool:

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker import users as users_module
-from broker.passwords import ScramVerifier, parse_verifier
-from broker.users import PasswordFile, Users
+from broker.security import users as users_module
+from broker.security.passwords import ScramVerifier, parse_verifier
+from broker.security.users import PasswordFile, Users
 
 # A cheap verifier of "pencil", for tests that make many checks; by the package scramp 1.5.0.
 PENCIL = ("SCRAM-SHA-256$4096:MDEyMzQ1Njc4OWFiY2RlZg==$nQpbZ77WudtqufPwikHXGRt6g2QJ4zns8bZLw273DRM="

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.passwords import SCHEMES, new_verifier, parse_verifier, saslprep
+from broker.security.passwords import SCHEMES, new_verifier, parse_verifier, saslprep
 
 # Made by the package scramp 1.5.0, an implementation of SCRAM that shares nothing with ours.
 SCRAM_SHA_256 = ("SCRAM-SHA-256$4096:MDEyMzQ1Njc4OWFiY2RlZg==$nQpbZ77WudtqufPwikHXGRt6g2QJ4zns8bZLw273DRM="

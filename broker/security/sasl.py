@@ -22,8 +22,9 @@ import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from broker.passwords import SCRAM_HASHES, ScramVerifier
-from broker.users import Users, shown
+from broker.security.identity import Identity
+from broker.security.passwords import SCRAM_HASHES, ScramVerifier
+from broker.security.users import Users, shown
 
 MECHANISMS = ("SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN", "AMQPLAIN", "ANONYMOUS")
 """All that there are, best first: the order in which they are offered."""
@@ -47,6 +48,10 @@ class Success:
 
     user: str
     extra: bytes = b""
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(self.user)
 
 
 @dataclass(frozen=True, slots=True)

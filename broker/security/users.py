@@ -14,7 +14,7 @@ import os
 import tempfile
 from collections.abc import Callable, Collection
 
-from broker.passwords import ARGON2, SCRAM_HASHES, ScramVerifier, Verifier, new_verifier, parse_verifier
+from broker.security.passwords import ARGON2, SCRAM_HASHES, ScramVerifier, Verifier, new_verifier, parse_verifier
 
 GUEST = "guest"
 CACHE_LIMIT = 10_000  # passwords that were found right, of 32 bytes each
@@ -27,7 +27,7 @@ Run = Callable[[Callable[[], bool], Callable[[bool | BaseException], None]], Non
 
 
 class PasswordFile:
-    """A text file with a user a line, `name:verifier` (see broker.passwords), blank lines and `#` comments.
+    """A text file with a user a line, `name:verifier` (see broker.security.passwords), blank lines and `#` comments.
 
     Reading and changing it are separate: `load` reads, `set` and `remove` change what was read, `save` writes it back
     with its comments. A new file is made by `set` and `save` without `load`.

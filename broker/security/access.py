@@ -1,0 +1,100 @@
+"""What a connection may do: the questions that front-ends ask before they have the core do something.
+
+Each door of the broker is a method of `Access`; a front-end calls it with what the client has asked for, in the same
+function that then does it. This class allows everything, which is what a broker without access rules does; those who
+have rules derive from it.
+
+    self.access.declare_queue(name, durable, exclusive, auto_delete, arguments)   # raises AccessRefused
+    queue, wait = host.declare_queue(name, ...)
+
+What the broker does by itself (recovery, expiry, dead letters, the end of exclusive and temporary things) asks nobody.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mypy_extensions import mypyc_attr
+
+if TYPE_CHECKING:
+    from broker.exchange import Exchange
+    from broker.management import ManagedConnection
+    from broker.queue import Queue
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Access:
+    """One connection's rights in its virtual host. All methods raise AccessRefused, with a text for the client."""
+
+    def enter(self) -> None:
+        """Open the virtual host."""
+
+    # Queues.
+
+    def declare_queue(self, name: str, durable: bool, exclusive: bool, auto_delete: bool,
+                      arguments: dict[str, Any]) -> None:
+        """Make a queue ("" for a name of the broker's choosing), or find that it is there as described."""
+
+    def see_queue(self, name: str) -> None:
+        """Ask about a queue: declare it passively, query it, look at its bindings."""
+
+    def delete_queue(self, queue: Queue) -> None:
+        """Delete a queue."""
+
+    def purge(self, queue: Queue) -> None:
+        """Throw away what is in a queue."""
+
+    def consume(self, queue: Queue) -> None:
+        """Take messages of a queue, or look at them: consume, get, browse."""
+
+    # Exchanges.
+
+    def declare_exchange(self, name: str, kind: str, durable: bool, auto_delete: bool,
+                         arguments: dict[str, Any]) -> None:
+        """Make an exchange, or find that it is there as described."""
+
+    def see_exchange(self, name: str) -> None:
+        """Ask about an exchange."""
+
+    def delete_exchange(self, name: str) -> None:
+        """Delete an exchange."""
+
+    # Routing.
+
+    def bind(self, source: Exchange, destination: Queue | Exchange, key: str, arguments: dict[str, Any]) -> None:
+        """Have messages of an exchange come to a queue or another exchange."""
+
+    def unbind(self, source: Exchange, destination: Queue | Exchange, key: str) -> None:
+        """The opposite."""
+
+    def publish(self, short_strings: bytes, exchange: str, routing_key: str) -> None:
+        """Send a message to an exchange. short_strings: both names as `Address.short_strings` has them, for a quick
+        look at what was decided before."""
+
+    def subscribe(self, exchange: str, key: str) -> None:
+        """Get messages of an exchange by a pattern, in a queue that the broker makes for it: MQTT's subscriptions, a
+        1.0 receiver's link to an exchange, a bridge that pulls."""
+
+    def claim(self, user_id: bytes) -> None:
+        """Send a message whose user-id is this."""
+
+    # Management.
+
+    def manage(self, action: str, kind: str, name: str, values: dict[str, Any]) -> None:
+        """Have a management operation done that is no door above. action: such as "query", "shutdown", "set log level";
+        kind: what it is done to, such as "broker", "queue", "connection", "link"; values: its further arguments."""
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Policy:
+    """Gives connections their access. This one has no rules."""
+
+    def access(self, connection: ManagedConnection, host_name: str) -> Access:
+        """The rights of a connection's identity in a virtual host."""
+        return ALL
+
+
+ALL = Access()
+"""For connections that may do everything: all, without rules; the broker's own."""
+
+OPEN = Policy()

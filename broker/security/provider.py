@@ -1,0 +1,64 @@
+"""What a source of users is to the authenticator: a password file, a directory, issuers of tokens or of certificates.
+
+A provider implements the questions that it can answer; the others say that it does not know the user, and the
+authenticator asks the next one in its order. Answers may come later, on the event loop: slow work is done by `Run`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from broker.security.identity import Identity, Peer
+from broker.security.passwords import ScramVerifier
+
+
+class Refusal:
+    """Why somebody may not log in.
+
+    `reason` is for the log: a client is only ever told that it was refused. `unknown`: the user, token or certificate
+    is none of this provider's, and another one may know it.
+    """
+
+    __slots__ = ("reason", "unknown")
+
+    def __init__(self, reason: str, unknown: bool = False) -> None:
+        self.reason = reason
+        self.unknown = unknown
+
+
+Answer = Callable[[Identity | Refusal], None]
+"""Told once, on the event loop, at once or later."""
+
+Run = Callable[[Callable[[], object], Callable[[object | BaseException], None]], None]
+"""Runs its first argument on a thread, then the second on the event loop with what the first returned or raised."""
+
+
+class Provider:
+    """A source of users."""
+
+    name = ""
+    """What logs and `Identity.provider` call it."""
+
+    def mechanisms(self) -> set[str]:
+        """The SASL mechanisms that it can answer for, as things are now."""
+        return set()
+
+    def check_password(self, name: str, password: bytes, peer: Peer, answer: Answer) -> None:
+        """PLAIN, AMQPLAIN, MQTT's CONNECT, HTTP basic."""
+        answer(Refusal("it has no passwords", unknown=True))
+
+    def scram(self, scheme: str, name: str, peer: Peer) -> tuple[ScramVerifier, Identity] | Refusal:
+        """The verifier of a user, and who it will be if its proof fits. At once: the client waits within SASL."""
+        return Refusal("it has no SCRAM verifiers", unknown=True)
+
+    def check_token(self, name: str, token: str, peer: Peer, answer: Answer) -> None:
+        """XOAUTH2, OAUTHBEARER, HTTP bearer. name: the user that the client says it is, "" if it leaves that to the
+        token."""
+        answer(Refusal("it has no tokens", unknown=True))
+
+    def check_certificate(self, wanted: str, peer: Peer, answer: Answer) -> None:
+        """EXTERNAL, by `peer.certificate`. wanted: the user that the client asks to be, "" for the certificate's."""
+        answer(Refusal("it has no certificates", unknown=True))
+
+    def close(self) -> None:
+        """The broker stops, or uses others from now on."""
