@@ -293,7 +293,8 @@ public class Delivery extends Jms {
         try {
             consumer.receive(DEADLINE);
         } catch (JMSException expected) {
-            check(expected.getMessage().contains("amqp:resource-deleted"), "found " + expected);
+            Throwable said = expected.getCause() != null ? expected.getCause() : expected; // had it heard before, or not
+            check(said.getMessage().contains("amqp:resource-deleted"), "found " + expected + ", caused by " + said);
             return;
         }
         throw new AssertionError("the consumer is still open");

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -180,7 +179,7 @@ def test_events_are_printed(run: Run, python: str, site: Path, address: str) -> 
         run("qpid-config", "del", "queue", "tools-events")
         time.sleep(2)
     finally:
-        watcher.send_signal(signal.SIGINT)
+        watcher.terminate()  # a SIGINT is ignored where the tests run in the background
         printed = watcher.communicate(timeout=SECONDS)[0]
     assert "queueDeclare" in printed and "queueDelete" in printed and "qName=tools-events" in printed
 
@@ -193,6 +192,6 @@ def test_queue_stats_are_printed(python: str, site: Path, address: str, run: Run
             send(python, site, address, queue, 2)
             time.sleep(4)
     finally:
-        watcher.send_signal(signal.SIGINT)
+        watcher.terminate()  # a SIGINT is ignored where the tests run in the background
         printed = watcher.communicate(timeout=SECONDS)[0]
     assert "Queue Name" in printed and queue in printed
