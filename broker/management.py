@@ -93,6 +93,7 @@ class ManagedConnection:
         self.user = ""
         self.identity = NOBODY
         self.access = ALL
+        self.impersonates = False  # may send messages whose user-id is another's
         self.host_name = ""
         self.mechanism = ""  # of SASL
         self.properties: dict[str, Any] = {}  # what the client says of itself

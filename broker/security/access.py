@@ -1,8 +1,9 @@
 """What a connection may do: the questions that front-ends ask before they have the core do something.
 
 Each door of the broker is a method of `Access`; a front-end calls it with what the client has asked for, in the same
-function that then does it. This class allows everything, which is what a broker without access rules does; those who
-have rules derive from it.
+function that then does it, and before it looks whether there is such a thing: who has no right does not learn what
+there is. So the methods get names. This class allows everything, which is what a broker without access rules does;
+those who have rules derive from it.
 
     self.access.declare_queue(name, durable, exclusive, auto_delete, arguments)   # raises AccessRefused
     queue, wait = host.declare_queue(name, ...)
@@ -17,9 +18,7 @@ from typing import TYPE_CHECKING, Any
 from mypy_extensions import mypyc_attr
 
 if TYPE_CHECKING:
-    from broker.exchange import Exchange
     from broker.management import ManagedConnection
-    from broker.queue import Queue
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -38,13 +37,13 @@ class Access:
     def see_queue(self, name: str) -> None:
         """Ask about a queue: declare it passively, query it, look at its bindings."""
 
-    def delete_queue(self, queue: Queue) -> None:
+    def delete_queue(self, name: str) -> None:
         """Delete a queue."""
 
-    def purge(self, queue: Queue) -> None:
+    def purge(self, name: str) -> None:
         """Throw away what is in a queue."""
 
-    def consume(self, queue: Queue) -> None:
+    def consume(self, name: str) -> None:
         """Take messages of a queue, or look at them: consume, get, browse."""
 
     # Exchanges.
@@ -61,28 +60,38 @@ class Access:
 
     # Routing.
 
-    def bind(self, source: Exchange, destination: Queue | Exchange, key: str, arguments: dict[str, Any]) -> None:
-        """Have messages of an exchange come to a queue or another exchange."""
+    def bind(self, source: str, destination: str, is_queue: bool, key: str, arguments: dict[str, Any]) -> None:
+        """Have messages of an exchange come to a queue (is_queue) or to another exchange."""
 
-    def unbind(self, source: Exchange, destination: Queue | Exchange, key: str) -> None:
+    def unbind(self, source: str, destination: str, is_queue: bool, key: str) -> None:
         """The opposite."""
 
     def publish(self, short_strings: bytes, exchange: str, routing_key: str) -> None:
-        """Send a message to an exchange. short_strings: both names as `Address.short_strings` has them, for a quick
-        look at what was decided before."""
+        """Send a message to an exchange. short_strings: both names as `Address.short_strings` has them (of names that
+        are too long for that: anything that stands for them alone), for a quick look at what was decided before."""
+
+    def publish_to(self, exchange: str) -> None:
+        """Open a link to an exchange, on which each message says its own routing key: `publish` is asked for each."""
 
     def subscribe(self, exchange: str, key: str) -> None:
         """Get messages of an exchange by a pattern, in a queue that the broker makes for it: MQTT's subscriptions, a
-        1.0 receiver's link to an exchange, a bridge that pulls."""
-
-    def claim(self, user_id: bytes) -> None:
-        """Send a message whose user-id is this."""
+        1.0 receiver's link to an exchange. Also to end what is kept of that."""
 
     # Management.
 
     def manage(self, action: str, kind: str, name: str, values: dict[str, Any]) -> None:
-        """Have a management operation done that is no door above. action: such as "query", "shutdown", "set log level";
-        kind: what it is done to, such as "broker", "queue", "connection", "link"; values: its further arguments."""
+        """Have a management operation done that is no door above. The words are those of Qpid's access rules.
+
+        action, kind and name, with values (all of them text):
+          access method NAME        calling a method at all, asked before what it does: schemapackage, schemaclass
+          access query CLASS        looking at objects of management: schemapackage, schemaclass
+          access, update broker     what holds for all (log level, ...): property
+          move queue SOURCE         queuename: where its messages go
+          redirect queue SOURCE     queuename: the same for those that come
+          reroute queue NAME        exchangename: to which they are published again
+          delete connection, session NAME    closing it by order; username: whose it is
+          create, delete, update link, bridge NAME    those of the gateway; they act with the broker's own rights
+        """
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
