@@ -1,0 +1,302 @@
+"""Users of a directory, against OpenLDAP's slapd, and against servers that do not answer."""
+
+from __future__ import annotations
+
+import logging
+import re
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ldap3.utils.conv import escape_filter_chars
+from ldap3.utils.dn import escape_rdn
+
+from broker.security import ldap
+from broker.security.identity import Identity, Peer
+from broker.security.ldap import Ldap, LdapSettings
+from broker.security.provider import Refusal
+from tests.authority import LOCAL, Authority, save
+from tests.directory import SERVICE, SUFFIX, Slapd, slapd
+from tests.peers import PeerMissing, free_ports
+
+PEOPLE = f"ou=people,{SUFFIX}"
+SEARCH = {"base": SUFFIX, "bind_dn": SERVICE, "bind_password": b"service"}
+TEMPLATE = {"user_dn": f"uid={{user}},{PEOPLE}"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("ldap")
+    authority = Authority("Test CA")
+    authority.save(made / "ca.pem")
+    Authority("Test CA").save(made / "other.pem")
+    save(made / "server.pem", *authority.issue("localhost", LOCAL[:1]))
+    return made
+
+
+@pytest.fixture(scope="module")
+def directory(folder: Path) -> Iterator[Slapd]:
+    try:
+        with slapd(folder / "slapd", folder / "server.pem", anonymous="auth") as peer:
+            yield peer
+    except PeerMissing as missing:
+        pytest.skip(str(missing))
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Threads:
+    """Runs what is to run on a thread at once, or when told to."""
+
+    def __init__(self) -> None:
+        self.now = True
+        self.queue: list[Callable[[], None]] = []
+        self.count = 0
+
+    def run(self, work: Callable[[], object], done: Callable[[object | BaseException], None]) -> None:
+        def both() -> None:
+            try:
+                result = work()
+            except Exception as error:  # as a thread's future does
+                result = error
+            done(result)
+        self.count += 1
+        self.queue.append(both)
+        if self.now:
+            self.flush()
+
+    def flush(self) -> None:
+        while self.queue:
+            self.queue.pop(0)()
+
+
+def provider(peer: Slapd, folder: Path, threads: Threads | None = None, clock: Clock | None = None,
+             tls: str = "starttls", **settings: object) -> Ldap:
+    urls = (f"ldaps://localhost:{peer.tls_port}" if tls == "ldaps" else f"ldap://localhost:{peer.port}",)
+    values = {"urls": urls, "start_tls": tls == "starttls", "ca": str(folder / "ca.pem"), **settings}
+    return Ldap("directory", LdapSettings(**values), (threads or Threads()).run, clock or Clock())  # type: ignore[arg-type]
+
+
+def ask(asked: Ldap, name: str, password: bytes) -> Identity | Refusal:
+    answers: list[Identity | Refusal] = []
+    asked.check_password(name, password, Peer(), answers.append)
+    (answer,) = answers
+    return answer
+
+
+def user(answer: Identity | Refusal) -> str:
+    assert isinstance(answer, Identity), answer.reason
+    assert answer.provider == "directory"
+    return answer.user
+
+
+def refusal(answer: Identity | Refusal) -> Refusal:
+    assert isinstance(answer, Refusal)
+    return answer
+
+
+@pytest.mark.parametrize("tls", ["never", "starttls", "ldaps"])
+@pytest.mark.parametrize("how", [SEARCH, TEMPLATE, {**TEMPLATE, **SEARCH}], ids=["search", "template", "both"])
+def test_who_has_the_password_comes_in_by_the_name_of_the_directory(
+        directory: Slapd, folder: Path, tls: str, how: dict[str, object]) -> None:
+    asked = provider(directory, folder, tls=tls, **how)
+    assert user(ask(asked, "alice", b"wonderland")) == "alice"
+    assert user(ask(asked, "ALICE", b"wonderland")) == "alice"
+    assert user(ask(asked, "o'(m*)\\,", b"special")) == "o'(m*)\\,"
+    wrong = refusal(ask(asked, "alice", b"Wonderland"))
+    assert wrong.reason == "wrong password for user 'alice'"
+    assert wrong.unknown == ("user_dn" in how)  # a bind does not tell an unknown user from a wrong password
+    nobody = refusal(ask(asked, "nobody", b"wonderland"))
+    assert nobody.unknown
+
+
+@pytest.mark.parametrize("name", ["a*", "*", "alice)(uid=*", "\\2a", "alice\\00", "uid=alice"])
+def test_a_name_is_a_name_and_no_pattern(directory: Slapd, folder: Path, name: str) -> None:
+    for how in (SEARCH, TEMPLATE):
+        assert refusal(ask(provider(directory, folder, **how), name, b"wonderland")).unknown
+
+
+@pytest.mark.parametrize("name", ["", "x" * 300, "al\0ice", "alice\n"])
+def test_what_can_be_no_name_is_not_even_asked_for(directory: Slapd, folder: Path, name: str) -> None:
+    threads = Threads()
+    assert refusal(ask(provider(directory, folder, threads, **SEARCH), name, b"wonderland")).unknown
+    assert threads.count == 0
+
+
+@pytest.mark.parametrize("password", [b"", b"\0", b"\0wonderland", b"wonderland\0"])
+@pytest.mark.parametrize("how", [SEARCH, TEMPLATE], ids=["search", "template"])
+def test_a_bind_without_a_password_proves_nothing(directory: Slapd, folder: Path, password: bytes,
+                                                 how: dict[str, object]) -> None:
+    assert not refusal(ask(provider(directory, folder, **how), "alice", password)).unknown
+
+
+def test_a_user_who_is_there_twice_is_refused(directory: Slapd, folder: Path) -> None:
+    answer = refusal(ask(provider(directory, folder, **SEARCH), "twin", b"twin"))
+    assert (answer.reason, answer.unknown) == ("the directory has several entries for user 'twin'", False)
+
+
+def test_users_may_be_searched_by_something_else(directory: Slapd, folder: Path) -> None:
+    asked = provider(directory, folder, filter="(|(uid={user})(mail={user}))", **SEARCH)
+    assert user(ask(asked, "alice@example.org", b"wonderland")) == "alice"
+    asked = provider(directory, folder, name_attribute="", **SEARCH)
+    assert user(ask(asked, "Alice", b"wonderland")) == "Alice"
+
+
+def test_groups_by_search(directory: Slapd, folder: Path) -> None:
+    asked = provider(directory, folder, group_base=f"ou=groups,{SUFFIX}", **SEARCH)
+    groups = {name: ask(asked, name, password).groups  # type: ignore[union-attr]
+              for name, password in (("ALICE", b"wonderland"), ("bob", b"builder"), ("o'(m*)\\,", b"special"))}
+    assert groups == {"ALICE": {"staff", "posix"}, "bob": {"staff"}, "o'(m*)\\,": {"odd"}}
+
+
+def test_groups_that_the_users_entry_names(directory: Slapd, folder: Path) -> None:
+    answer = ask(provider(directory, folder, member_of="memberOf", **SEARCH), "alice", b"wonderland")
+    assert isinstance(answer, Identity)
+    assert answer.groups == {"staff"}
+
+
+def test_a_right_answer_is_kept_for_a_while_and_a_wrong_one_is_not(directory: Slapd, folder: Path) -> None:
+    threads, clock = Threads(), Clock()
+    asked = provider(directory, folder, threads, clock, cache_seconds=60, cache_users=2, **SEARCH)
+    for _ in range(3):
+        assert user(ask(asked, "alice", b"wonderland")) == "alice"
+    assert threads.count == 1
+    for count in (2, 3):
+        refusal(ask(asked, "alice", b"wrong"))
+        assert threads.count == count
+    clock.now += 60
+    assert user(ask(asked, "alice", b"wonderland")) == "alice"
+    assert threads.count == 4
+    ask(asked, "bob", b"builder")
+    ask(asked, "o'(m*)\\,", b"special")
+    ask(asked, "alice", b"wonderland")  # only the last two were kept
+    assert threads.count == 7
+    kept = repr(asked._known)
+    assert "wonderland" not in kept
+    assert len(asked._known) == 2
+
+
+def test_the_same_login_is_asked_for_once_at_a_time(directory: Slapd, folder: Path,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ldap, "WAITING_LIMIT", 1)
+    threads = Threads()
+    threads.now = False
+    asked = provider(directory, folder, threads, **SEARCH)
+    answers: list[Identity | Refusal] = []
+    for _ in range(3):
+        asked.check_password("alice", b"wonderland", Peer(), answers.append)
+    assert (threads.count, answers) == (1, [])
+    assert refusal(ask(asked, "bob", b"builder")).reason == "too many logins wait for the directory"
+    threads.flush()
+    assert [user(each) for each in answers] == ["alice"] * 3
+
+
+def test_a_server_that_is_down_refuses_and_says_so_once(directory: Slapd, folder: Path,
+                                                        caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    threads, clock = Threads(), Clock()
+    (port,) = free_ports(1)
+    asked = provider(directory, folder, threads, clock, urls=(f"ldap://127.0.0.1:{port}",), retry=5, **SEARCH)
+    for seconds in (0, 1, 5):
+        clock.now += seconds
+        answer = refusal(ask(asked, "alice", b"wonderland"))
+        assert not answer.unknown  # the next provider must not let in the directory's users
+        assert answer.reason.startswith("the directory cannot be reached")
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "nobody can log in by it for now" in caplog.text
+
+
+def test_another_server_stands_in_and_the_first_comes_back(directory: Slapd, folder: Path,
+                                                           caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    clock = Clock()
+    (port,) = free_ports(1)
+    asked = provider(directory, folder, None, clock, urls=(f"ldap://localhost:{port}",
+                                                           f"ldap://localhost:{directory.port}"), **SEARCH)
+    assert user(ask(asked, "alice", b"wonderland")) == "alice"
+    assert user(ask(asked, "bob", b"builder")) == "bob"
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "others can" in caplog.text
+    first = asked._servers._all[0]
+    asked._servers.up(first)
+    asked._servers.up(first)
+    assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
+
+
+@pytest.mark.parametrize("tls", ["never", "starttls", "ldaps"])
+def test_a_server_that_says_nothing_is_given_up(directory: Slapd, folder: Path, tls: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        scheme = "ldaps" if tls == "ldaps" else "ldap"
+        asked = provider(directory, folder, tls=tls, urls=(f"{scheme}://127.0.0.1:{port}",), timeout=1, **SEARCH)
+        assert not refusal(ask(asked, "alice", b"wonderland")).unknown
+
+
+@pytest.mark.parametrize(("scheme", "host", "ca"), [
+    ("ldap", "127.0.0.1", "ca.pem"), ("ldaps", "127.0.0.1", "ca.pem"),  # the certificate is for localhost
+    ("ldap", "localhost", "other.pem"), ("ldaps", "localhost", "other.pem"), ("ldaps", "localhost", "")])
+def test_a_server_with_anothers_certificate_gets_no_password(directory: Slapd, folder: Path, scheme: str, host: str,
+                                                            ca: str) -> None:
+    port = directory.tls_port if scheme == "ldaps" else directory.port
+    asked = provider(directory, folder, urls=(f"{scheme}://{host}:{port}",), ca=str(folder / ca) if ca else "",
+                     **TEMPLATE)
+    answer = refusal(ask(asked, "alice", b"wonderland"))
+    assert not answer.unknown
+    assert "certificate verify failed" in answer.reason.lower().replace("_", " ")
+
+
+def test_a_service_account_that_is_refused_lets_nobody_in(directory: Slapd, folder: Path) -> None:
+    answer = refusal(ask(provider(directory, folder, base=SUFFIX, bind_dn=SERVICE, bind_password=b"wrong"), "alice",
+                         b"wonderland"))
+    assert not answer.unknown
+    assert f"{SERVICE} cannot log in to search" in answer.reason
+    assert "b'wrong'" not in repr(LdapSettings((), bind_password=b"wrong"))
+
+
+def test_a_base_that_is_not_there_or_not_to_be_seen_lets_nobody_in(directory: Slapd, folder: Path) -> None:
+    for settings in ({**SEARCH, "base": f"ou=missing,{SUFFIX}"}, {"base": SUFFIX}):  # anonymous clients see nothing
+        assert not refusal(ask(provider(directory, folder, **settings), "alice", b"wonderland")).unknown
+
+
+def test_anonymous_search(folder: Path, tmp_path: Path) -> None:
+    try:
+        with slapd(tmp_path, anonymous="read") as peer:
+            asked = provider(peer, folder, tls="never", base=SUFFIX)
+            assert user(ask(asked, "alice", b"wonderland")) == "alice"
+            assert not refusal(ask(asked, "alice", b"wrong")).unknown
+            peer.kill()
+            assert not refusal(ask(asked, "bob", b"builder")).unknown
+    except PeerMissing as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.mark.parametrize("settings", [
+    {"urls": ()}, {"urls": ("http://localhost",)}, {"urls": ("ldap://",)}, {"base": ""}, {"filter": "(uid=*)"},
+    {"user_dn": "uid=alice"}, {"bind_password": b""}, {"bind_dn": ""}, {"ca": "/nowhere"}])
+def test_settings_that_cannot_be_used(settings: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        Ldap("directory", LdapSettings(**{"urls": ("ldap://localhost",), **SEARCH, **settings}),  # type: ignore[arg-type]
+             Threads().run)
+
+
+@given(st.text(min_size=1, max_size=30).filter(str.isprintable))
+def test_any_name_fits_into_a_filter_and_a_dn(name: str) -> None:
+    written = ldap._filled("(uid={user})", {"user": escape_filter_chars(name)})
+    assert not set(written[5:-1]) & set("()*\0")
+    bare = re.sub(r"\\.", "", ldap._filled(TEMPLATE["user_dn"], {"user": escape_rdn(name)}))  # without what is escaped
+    assert (bare.count(","), bare.count("+"), bare.count("=")) == (3, 0, 4)
+
+
+@pytest.mark.parametrize(("dn", "name"), [
+    ("cn=staff,ou=groups", "staff"), ("CN=a\\, b,ou=groups", "a, b"), ("cn=c#+uid=x,ou=g", "c#"),
+    ("cn=\\c3\\a4\\2C,o=x", "ä,"), ("staff", "staff"), ("", "")])
+def test_a_group_is_called_by_the_first_part_of_its_name(dn: str, name: str) -> None:
+    assert ldap._first_name(dn) == name
