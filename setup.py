@@ -16,7 +16,8 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext as plain_build_ext
 
 # What a message passes through on its way. A new module of these folders is hot unless named in COLD.
-FOLDERS = ["store/*.py", "broker/*.py", "broker/security/access.py", "broker/security/identity.py", "protocols/*.py",
+FOLDERS = ["store/*.py", "broker/*.py", "broker/security/access.py", "broker/security/identity.py",
+           "broker/security/guard.py", "broker/security/rules.py", "protocols/*.py",
            "protocols/amqp091/*.py", "protocols/amqp010/*.py", "protocols/amqp10/*.py", "protocols/mqtt/*.py"]
 COLD = {
     "store/tools.py", "store/transfer.py",  # `dragoman store ...`, at rest

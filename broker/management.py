@@ -89,6 +89,7 @@ class ManagedConnection:
 
     def __init__(self) -> None:
         self.peer = ""  # the client's address
+        self.peer_name = ""  # the name of its host, where somebody has asked for that; the address is one of that name
         self.dialect = ""  # such as "AMQP 1.0"
         self.user = ""
         self.identity = NOBODY

@@ -102,6 +102,9 @@ class Policy:
         """The rights of a connection's identity in a virtual host."""
         return ALL
 
+    def exchange_deleted(self) -> None:
+        """What is known of an exchange holds no more: another one may get its name."""
+
 
 ALL = Access()
 """For connections that may do everything: all, without rules; the broker's own."""
