@@ -3,8 +3,9 @@
     with slapd(tmp_path) as peer:            # LDAP on peer.port, ldaps on peer.tls_port with a certificate
         Ldap("directory", LdapSettings((f"ldap://127.0.0.1:{peer.port}",), ...), run)
 
-alice (password wonderland) is in groups staff and, by memberUid, in posix; bob (builder) in staff; "o'(m*)\\," has a name
-that needs escapes everywhere (password special); twin is there twice. The service account is cn=service,SUFFIX (service).
+alice (password wonderland) is in groups staff and, by memberUid, in posix; bob (builder) is in staff; "o'(m*)\\,"
+(special) has a name that needs escapes everywhere, and is in odd; twin is there twice. The service account is SERVICE,
+with the password service.
 """
 
 from __future__ import annotations
