@@ -29,6 +29,7 @@ from dragoman.config_gateway import (
 )
 from dragoman.config_keys import Key, Kind, keys
 from dragoman.config_keys import key as _key
+from dragoman.config_providers import FILE, PROVIDER_KINDS, FileUsers, ProviderSettings, provider_problems
 from dragoman.config_security import Authentication, Limits, Tls
 
 
@@ -42,6 +43,11 @@ class Listener:
                     "`tls.certificate` is set.", choices=("detect", "always", "never"), restart=True)
     anonymous: bool = _key(False, Kind.BOOLEAN, "Let clients in without a name and password (SASL ANONYMOUS).",
                            restart=True)
+    clear_passwords: bool = _key(False, Kind.BOOLEAN, "Let clients that do not use TLS send passwords and tokens from "
+                                 "other machines, too: whoever is on the way can read them.", restart=True)
+    providers: tuple[str, ...] = _key((), Kind.TEXTS, "Names of the providers that are asked who may log in, in this "
+                                      "order. Empty: all, `file` (what `[authentication]` says) first, then those of "
+                                      "`[[providers]]` in their order.", restart=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +171,7 @@ class Config:
     auto_create: tuple[AutoCreate, ...] = ()
     link: tuple[Link, ...] = ()
     bridge: tuple[Bridge, ...] = ()
+    providers: tuple[ProviderSettings, ...] = ()
     virtual_hosts: tuple[str, ...] = _key(("/",), Kind.TEXTS, "Virtual hosts that exist; the first is where a client "
                                           "gets to that names none.", restart=True)
     shutdown_seconds: int = _key(10, Kind.SECONDS, "How long a stop waits for clients to take what is being written "
@@ -186,6 +193,7 @@ SECTIONS: dict[str, type] = {"tls": Tls, "store": StoreSettings, "authentication
                              "amqp091": Amqp091, "amqp010": Amqp010, "amqp10": Amqp10, "mqtt": Mqtt,
                              "management": Management, "gateway": GatewaySettings, "log": Log}
 LISTENERS = "listeners"
+PROVIDERS = "providers"
 AUTO_CREATE = "auto_create"
 LISTS: dict[str, type] = {LISTENERS: Listener, AUTO_CREATE: AutoCreate, **GATEWAY_SECTIONS}
 """Sections that there may be any number of."""
@@ -274,8 +282,8 @@ class _Reader:
     def config(self, document: dict[str, Any]) -> Config:
         known = {name: key for name, key, _ in keys(Config)}
         for name in document:
-            if name not in known and name not in SECTIONS and name not in LISTS:
-                self.problems.append(_unknown(name, "", [*known, *SECTIONS, *LISTS]))
+            if name not in known and name not in SECTIONS and name not in LISTS and name != PROVIDERS:
+                self.problems.append(_unknown(name, "", [*known, *SECTIONS, *LISTS, PROVIDERS]))
         values = self.values(Config, {name: document[name] for name in known if name in document}, "")
         for name, of in SECTIONS.items():
             table = document.get(name, {})
@@ -287,6 +295,9 @@ class _Reader:
             if name in document and name != LISTENERS:
                 values[name] = tuple(of(**self.values(of, each, f"{name}[{index}]."))
                                      for index, each in enumerate(self.tables(name, document[name])))
+        if PROVIDERS in document:
+            values[PROVIDERS] = tuple(self.provider(each, f"{PROVIDERS}[{index}].")
+                                      for index, each in enumerate(self.tables(PROVIDERS, document[PROVIDERS])))
         if LISTENERS in document:
             values[LISTENERS] = self.listeners(document[LISTENERS])
         elif "tls" in values and values["tls"].certificate:
@@ -298,6 +309,14 @@ class _Reader:
             self.problems.append("listeners is empty: nobody could connect")
         return tuple(Listener(**self.values(Listener, each, f"listeners[{index}]."))
                      for index, each in enumerate(self.tables(LISTENERS, given)))
+
+    def provider(self, table: dict[str, Any], prefix: str) -> ProviderSettings:
+        kind = table.get("kind", "")
+        of = PROVIDER_KINDS.get(kind) if isinstance(kind, str) else None
+        if of is None:
+            self.problems.append(f"{prefix}kind is {kind!r}; it can be {_or(tuple(PROVIDER_KINDS))}")
+            return FileUsers()
+        return of(**self.values(of, table, prefix))
 
     def tables(self, name: str, given: Any) -> list[dict[str, Any]]:
         if isinstance(given, list) and all(isinstance(each, dict) for each in given):
@@ -402,6 +421,10 @@ def _contradictions(config: Config) -> list[str]:
         found.append("authentication.mechanisms is empty, and not all listeners are anonymous: nobody could log in")
     if not config.authentication.anonymous_user:
         found.append("authentication.anonymous_user is empty")
+    found += provider_problems(config.providers)
+    known = [FILE, *(provider.name for provider in config.providers)]
+    found += [f'listeners[{index}].providers has "{name}" in it, which is none of providers'
+              for index, listener in enumerate(config.listeners) for name in listener.providers if name not in known]
     found += gateway_problems(config.link, config.bridge)
     found += [f'bridge {bridge.name}: virtual_host is "{bridge.virtual_host}", which is none of virtual_hosts'
               for bridge in config.bridge if bridge.virtual_host not in ("", *config.virtual_hosts)]

@@ -25,12 +25,16 @@ class Authentication:
 
     users_file: str = _key("", Kind.PATH, "File of names and password verifiers, written by `dragoman user`. "
                            "Empty: only `guest`.")
-    mechanisms: tuple[str, ...] = _key(("PLAIN", "AMQPLAIN"), Kind.TEXTS, "SASL mechanisms offered to clients of "
-                                       "AMQP. Those of SCRAM are for users that `dragoman user add --scheme` was "
+    mechanisms: tuple[str, ...] = _key(("PLAIN", "AMQPLAIN", "EXTERNAL", "XOAUTH2", "OAUTHBEARER", "GSSAPI"),
+                                       Kind.TEXTS, "SASL mechanisms offered to clients of "
+                                       "AMQP, as far as there is a provider that can check them; those of SCRAM over "
+                                       "TLS with channel binding (`-PLUS`), too. "
+                                       "Those of SCRAM are for users that `dragoman user add --scheme` was "
                                        "told them for: many clients choose one as soon as it is offered, so all their "
                                        "users should have it. MQTT's clients may use them in any case, and passwords "
                                        "where this has `PLAIN`.",
-                                       choices=("PLAIN", "AMQPLAIN", "SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-512"))
+                                       choices=("PLAIN", "AMQPLAIN", "EXTERNAL", "XOAUTH2", "OAUTHBEARER", "GSSAPI",
+                                                "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-512"))
     guest: bool = _key(True, Kind.BOOLEAN, "Let in `guest` with the password `guest`, from this machine only.")
     anonymous_user: str = _key("anonymous", Kind.TEXT, "The user that clients without a name act as.")
 

@@ -7,9 +7,10 @@ import sys
 import textwrap
 from typing import Any
 
-from dragoman.config import LISTS, SECTIONS, AutoCreate, Config, Listener
+from dragoman.config import LISTS, PROVIDERS, SECTIONS, AutoCreate, Config, Listener
 from dragoman.config_gateway import BRIDGE, LINK, Bridge, Link
 from dragoman.config_keys import Key, Kind, keys
+from dragoman.config_providers import PROVIDER_KINDS
 
 MARK = "<!-- What follows is written by `make docs` from dragoman/config.py. -->\n"
 
@@ -24,6 +25,8 @@ def show(config: Config) -> str:
     for name, of in LISTS.items():
         for each in getattr(config, name):
             lines += ["", f"# {_first_line(of)}", f"[[{name}]]", *_table(of, each)]
+    for provider in config.providers:
+        lines += ["", f"# {_first_line(type(provider))}", f"[[{PROVIDERS}]]", *_table(type(provider), provider)]
     for name, of in SECTIONS.items():
         lines += ["", f"# {_first_line(of)}", f"[{name}]", *_table(of, getattr(config, name))]
     return "\n".join(lines) + "\n"
@@ -40,6 +43,8 @@ def reference() -> str:
              _reference(f"`[[{LINK}]]`", f"{_first_line(Link)} One section for each; docs/gateway.md is about them.",
                         Link),
              _reference(f"`[[{BRIDGE}]]`", f"{_first_line(Bridge)} One section for each.", Bridge)]
+    parts += [_reference(f'`[[{PROVIDERS}]]` with `kind = "{kind}"`', f"{_first_line(of)} One section for each.", of)
+              for kind, of in PROVIDER_KINDS.items()]
     parts += [_reference(f"`[{name}]`", _first_line(of), of) for name, of in SECTIONS.items()]
     return "\n".join(parts)
 

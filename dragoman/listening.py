@@ -110,9 +110,8 @@ class Listening:
                 first = await asyncio.wait_for(self._peek(client), patience)
                 if first != bytes([_TLS_HANDSHAKE]):
                     tls = None
-            anonymous = self.listener.anonymous
             await loop.connect_accepted_socket(
-                lambda: Transport(self.server, tls is not None, anonymous), client, ssl=tls,
+                lambda: Transport(self.server, self.listener, tls is not None), client, ssl=tls,
                 ssl_handshake_timeout=patience if tls is not None else None)
         except TimeoutError:
             logger.warning("%s: closed, it was silent for %d s", peer, patience)

@@ -54,15 +54,15 @@ class LoopAlarm(Alarm):
             self.timers.run()
 
 
-class PasswordChecks:
-    """Runs slow password checks beside the loop, a few at a time."""
+class Checks:
+    """Runs slow checks of passwords and the like beside the loop, so many at a time."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, threads: int) -> None:
         self.loop = loop
-        self.threads = ThreadPoolExecutor(2, "login")
+        self.threads = ThreadPoolExecutor(threads, "login")
 
-    def run(self, work: Callable[[], bool], done: Callable[[bool | BaseException], None]) -> None:
-        def finished(future: Future[bool]) -> None:
+    def run(self, work: Callable[[], object], done: Callable[[object | BaseException], None]) -> None:
+        def finished(future: Future[object]) -> None:
             error = future.exception()
             self.loop.call_soon_threadsafe(done, future.result() if error is None else error)
         self.threads.submit(work).add_done_callback(finished)

@@ -3,21 +3,73 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
-from broker.security.users import PasswordFile, Users
-from dragoman.config import Config
-from dragoman.scheduler import PasswordChecks
+from broker.clock import Clock
+from broker.security.authenticator import Authenticator
+from broker.security.provider import Provider, Run
+from broker.security.users import FileProvider, PasswordFile
+from dragoman.config import Config, Listener
+from dragoman.config_providers import FILE, FileUsers
 
 
-def load_users(config: Config, checks: PasswordChecks) -> Users:
-    """Raises: ValueError for a password file that cannot be read."""
-    settings = config.authentication
-    file = None
-    if settings.users_file:
-        file = PasswordFile(settings.users_file)
-        file.load()
-    anonymous = settings.anonymous_user if any(listener.anonymous for listener in config.listeners) else ""
-    return Users(checks.run, file, guest=settings.guest, anonymous=anonymous)
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What providers are made with."""
+
+    compute: Run  # for what keeps a processor busy: few at a time
+    wait: Run  # for what waits for other machines
+    clock: Clock
+    secret: bytes  # of which salts for unknown users are made
+
+
+def _file_users(settings: FileUsers, tools: Tools) -> Provider:
+    return FileProvider(tools.compute, _loaded(settings.users_file), guest=False, name=settings.name)
+
+
+MAKERS: dict[str, Callable[[Any, Tools], Provider]] = {"file": _file_users}
+"""By kind of provider (dragoman/config_providers.py has their keys). They raise ValueError."""
+
+
+class Logins:
+    """The providers that a configuration has, and each listener's authenticator. A reload makes new ones."""
+
+    def __init__(self, config: Config, tools: Tools) -> None:
+        """Raises: ValueError, for a password file that cannot be read and the like."""
+        settings = config.authentication
+        self.file = FileProvider(tools.compute, _loaded(settings.users_file) if settings.users_file else None,
+                                 guest=settings.guest, name=FILE)
+        self.providers: dict[str, Provider] = {FILE: self.file}
+        for each in config.providers:
+            self.providers[each.name] = MAKERS[each.kind](each, tools)
+        self._settings = settings
+        self._tools = tools
+        self._authenticators: dict[Listener, Authenticator] = {}
+
+    def of(self, listener: Listener) -> Authenticator:
+        """Who may come in by a listener."""
+        found = self._authenticators.get(listener)
+        if found is None:
+            providers = [self.providers[name] for name in listener.providers or self.providers
+                         if name in self.providers]
+            allowed = [*self._settings.mechanisms, *(["ANONYMOUS"] if listener.anonymous else [])]
+            found = self._authenticators[listener] = Authenticator(
+                providers, allowed, clear_passwords=listener.clear_passwords,
+                anonymous_user=self._settings.anonymous_user if listener.anonymous else "",
+                secret=self._tools.secret)
+        return found
+
+    def close(self) -> None:
+        for provider in self.providers.values():
+            provider.close()
+
+
+def _loaded(path: str) -> PasswordFile:
+    file = PasswordFile(path)
+    file.load()
+    return file
 
 
 def tls_context(config: Config) -> ssl.SSLContext | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 import uuid
 from dataclasses import replace
@@ -21,8 +22,8 @@ from dragoman.config import Config, ConfigError, gateway_part, needing_restart
 from dragoman.config_gateway import Bridge, Link
 from dragoman.listening import Listening
 from dragoman.resources import free_disk, memory_limit
-from dragoman.scheduler import LoopAlarm, LoopScheduler, PasswordChecks
-from dragoman.security import load_users, tls_context
+from dragoman.scheduler import Checks, LoopAlarm, LoopScheduler
+from dragoman.security import Logins, Tools, tls_context
 from dragoman.transport import Transport
 from interop.gateway import Gateway
 from protocols.amqp010 import connection as amqp010
@@ -63,9 +64,10 @@ class Server(Watcher):
         self.stopping = False
         self._gone = asyncio.Event()
         self._tls = tls_context(config)
-        self._checks = PasswordChecks(self.loop)
+        self._checks = [Checks(self.loop, 2), Checks(self.loop, 16)]
         self._ticker: asyncio.TimerHandle | None = None
-        self._users = load_users(config, self._checks)
+        self._tools = Tools(self._checks[0].run, self._checks[1].run, self.clock, os.urandom(32))
+        self._logins = Logins(config, self._tools)
         self._settings = _settings(config)
         self._settings10 = _settings10(config)
         self._settings010 = _settings010(config)
@@ -141,11 +143,12 @@ class Server(Watcher):
     def users(self) -> str:
         """Who may log in, for people."""
         parts = []
-        if self._users.guest:
+        if self._logins.file.guest:
             parts.append("guest with password guest (from this machine only)")
-        if self._users.file is not None:
-            count = len(self._users.file.names())
+        if self._logins.file.file is not None:
+            count = len(self._logins.file.file.names())
             parts.append(f"{count} user{'' if count == 1 else 's'} of {self.config.authentication.users_file}")
+        parts += [f"users of {provider.name}" for provider in self.config.providers]
         if any(listener.anonymous for listener in self.config.listeners):
             parts.append("anybody, without a name, where a listener says anonymous")
         return ", ".join(parts) or "nobody: set authentication.users_file"
@@ -160,14 +163,15 @@ class Server(Watcher):
         config = replace(config, listeners=old.listeners, virtual_hosts=old.virtual_hosts, store=old.store,
                          amqp091=old.amqp091, amqp010=old.amqp010, amqp10=old.amqp10, mqtt=old.mqtt,
                          management=old.management)
-        tls, users = tls_context(config), load_users(config, self._checks)
+        tls, logins = tls_context(config), Logins(config, self._tools)
         if (tls is None) != (self._tls is None):
             waits.append("tls")
         elif tls is not None:
             for listening in self.listening:
                 listening.change_tls(tls)
             self._tls = tls
-        self._users = users
+        self._logins.close()
+        self._logins = logins
         self.config = config
         self._allow_auto_creation(config)
         if self.gateway is not None:
@@ -217,7 +221,9 @@ class Server(Watcher):
                 self.broker.close()
         finally:
             self.scheduler.close()
-            self._checks.close()
+            self._logins.close()
+            for checks in self._checks:
+                checks.close()
 
     # What transports ask for.
 
@@ -226,17 +232,17 @@ class Server(Watcher):
 
     def front_end(self, header: bytes, transport: Transport) -> FrontEnd:
         """The front-end for a client that began with this header."""
-        allowed = list(self.config.authentication.mechanisms) + (["ANONYMOUS"] if transport.anonymous else [])
+        logins, origin = self._logins.of(transport.listener), transport.origin
         if header == MQTT:
             return mqtt.Connection(
                 self.broker, self._settings_mqtt, self._mqtt_sessions,
-                lambda: SaslServer([*allowed, *SCRAM_HASHES], self._users, transport.loopback, transport.tls,
+                lambda: SaslServer(self._logins.of(transport.listener), origin, also=SCRAM_HASHES,
                                    success_extra=True), transport, transport.peer)
         if header in amqp10.PROTOCOL_HEADERS:
-            sasl = SaslServer(allowed, self._users, transport.loopback, transport.tls, success_extra=True)
+            sasl = SaslServer(logins, origin, success_extra=True)
             return amqp10.Connection(self.broker, self._settings10, self._containers, sasl, transport, transport.peer,
                                      header)
-        sasl = SaslServer(allowed, self._users, transport.loopback, transport.tls)
+        sasl = SaslServer(logins, origin)
         if header == HEADER010:
             return amqp010.Connection(self.broker, self._settings010, self._sessions, sasl, transport, transport.peer)
         return Connection(self.broker, self._settings, sasl, transport, transport.peer, PROTOCOL_HEADERS[header])

@@ -11,6 +11,8 @@ import ipaddress
 import logging
 from typing import TYPE_CHECKING, Final, cast
 
+from broker.security.identity import Peer
+from dragoman.config import Listener
 from protocols.detect import MQTT, Unknown, protocol_header
 from protocols.frontend import FULL, FrontEnd, Outlet
 
@@ -31,14 +33,14 @@ _LARGE: Final = 4096
 class Transport(Outlet, asyncio.Protocol):
     """One connection's socket, as asyncio's protocols are."""
 
-    def __init__(self, server: Server, tls: bool, anonymous: bool) -> None:
+    def __init__(self, server: Server, listener: Listener, tls: bool) -> None:
         self.server = server
+        self.listener = listener
         self.tls = tls
-        self.anonymous = anonymous
         self.socket: asyncio.Transport | None = None
         self.front_end: FrontEnd | None = None
         self.peer = "?"
-        self.loopback = False
+        self.origin = Peer()
         self.deadline = 0  # ms since the epoch: when the handshake must be over
         self.dirty = False
         self.held = False  # the front-end wants no more input
@@ -52,11 +54,15 @@ class Transport(Outlet, asyncio.Protocol):
         address = transport.get_extra_info("peername")
         if address:
             self.peer = f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
-            self.loopback = is_loopback(address[0])
+        self.origin = self._origin(address[0] if address else "")
         self.socket.set_write_buffer_limits(high=FULL)
         self.deadline = self.server.clock.now + self.server.config.limits.handshake_seconds * 1000
         if not self.server.connected(self):
             self.socket.abort()
+
+    def _origin(self, address: str) -> Peer:
+        """Where the client comes from, for those who decide on its login."""
+        return Peer(address, f"{self.listener.host}:{self.listener.port}", is_loopback(address), self.tls)
 
     def data_received(self, data: bytes) -> None:
         self.server.clock.tick()

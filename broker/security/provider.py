@@ -51,6 +51,10 @@ class Provider:
         """The verifier of a user, and who it will be if its proof fits. At once: the client waits within SASL."""
         return Refusal("it has no SCRAM verifiers", unknown=True)
 
+    def scram_forms(self, scheme: str) -> list[tuple[int, int]]:
+        """Iterations and salt sizes of the verifiers that it has: what is made up for unknown users looks like them."""
+        return []
+
     def check_token(self, name: str, token: str, peer: Peer, answer: Answer) -> None:
         """XOAUTH2, OAUTHBEARER, HTTP bearer. name: the user that the client says it is, "" if it leaves that to the
         token."""
@@ -62,3 +66,8 @@ class Provider:
 
     def close(self) -> None:
         """The broker stops, or uses others from now on."""
+
+
+def shown(name: str) -> str:
+    """A name as a log can take it, whatever is in it."""
+    return repr(name) if len(name) <= 64 else repr(name[:64]) + "..."

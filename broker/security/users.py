@@ -1,10 +1,4 @@
-"""Who may log in: the password file, and the users made of it, `guest` and the anonymous user.
-
-    users = Users(run, PasswordFile(path), guest=True)
-    users.authenticate("shop", b"secret", loopback=False, done=lambda accepted, reason: ...)
-
-Reasons are for the log: a client is only ever told that it was refused.
-"""
+"""The password file, and the provider made of it and of `guest`."""
 
 from __future__ import annotations
 
@@ -12,18 +6,14 @@ import codecs
 import hmac
 import os
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
-from broker.security.passwords import ARGON2, SCRAM_HASHES, ScramVerifier, Verifier, new_verifier, parse_verifier
+from broker.security.identity import Identity, Peer
+from broker.security.passwords import ARGON2, ScramVerifier, Verifier, new_verifier, parse_verifier
+from broker.security.provider import Answer, Provider, Refusal, Run, shown
 
 GUEST = "guest"
 CACHE_LIMIT = 10_000  # passwords that were found right, of 32 bytes each
-
-Done = Callable[[bool, str], None]
-"""Told whether the user is let in, and if not, why: text for the log."""
-
-Run = Callable[[Callable[[], bool], Callable[[bool | BaseException], None]], None]
-"""Runs its first argument on a thread, then the second on the event loop with what the first returned or raised."""
 
 
 class PasswordFile:
@@ -132,78 +122,68 @@ class PasswordFile:
             os.close(directory)
 
 
-class Users:
-    """All who may log in.
+class FileProvider(Provider):
+    """All who are in a password file.
 
     `guest` lets user guest in with password guest, unless the file has a guest of its own. `loopback_users` may log in
-    over loopback only, whatever their password. `anonymous` is the user that anonymous clients become, "" for none.
-    `secret` is what the salts shown for unknown users are made of (`scram`): the same in all brokers that share a
-    password file, and after a restart, or else a patient observer can tell which users exist.
+    over loopback only, whatever their password.
     """
 
-    def __init__(self, run: Run, file: PasswordFile | None = None, *, guest: bool = True, anonymous: str = "",
-                 loopback_users: Collection[str] = (GUEST,), secret: bytes = b"") -> None:
+    def __init__(self, run: Run, file: PasswordFile | None = None, *, guest: bool = True,
+                 loopback_users: Collection[str] = (GUEST,), name: str = "file") -> None:
+        self.name = name
         self.file = file
         self.guest = guest
-        self.anonymous = anonymous
         self.loopback_users = frozenset(loopback_users)
         self._run = run
         self._key = os.urandom(32)
-        self._secret = secret or os.urandom(32)
         self._right: dict[bytes, None] = {}  # digests of what was found right, least recently used first
-        self._waiting: dict[bytes, list[Done]] = {}  # by digest: who waits for a check that is under way
+        self._waiting: dict[bytes, list[Answer]] = {}  # by digest: who waits for a check that is under way
 
-    def authenticate(self, name: str, password: bytes, loopback: bool, done: Done) -> None:
-        """Check a password and call `done` on the event loop: at once if it was found right before, or else later.
+    def mechanisms(self) -> set[str]:
+        return {"PLAIN", "AMQPLAIN", *(each.scheme for each in self._all() if isinstance(each, ScramVerifier))}
+
+    def check_password(self, name: str, password: bytes, peer: Peer, answer: Answer) -> None:
+        """At once if the password was found right before, or else later.
 
         A whole fleet that comes back at once costs one check: the same name and password are never checked twice at
         the same time. A name that is not known costs what a known one does.
         """
         verifier = self._verifier(name)
-        reason = self.refusal(name, loopback)
+        refusal = self._refusal(name, peer)
         if verifier is None and self.guest and name == GUEST:  # a password that all know needs no slow check
-            if not reason and not hmac.compare_digest(password, GUEST.encode()):
-                reason = f"wrong password for user {shown(name)}"
-            done(not reason, reason)
+            if refusal is None and not hmac.compare_digest(password, GUEST.encode()):
+                refusal = Refusal(f"wrong password for user {shown(name)}")
+            answer(refusal or Identity(name))
             return
-        if verifier is None:
-            reason = reason or f"user {shown(name)} has no password"
-        elif not password:
-            reason = reason or f"empty password for user {shown(name)}"
+        if verifier is not None and not password:
+            refusal = refusal or Refusal(f"empty password for user {shown(name)}")
         checked = verifier or self._decoy(name)
         if checked is None:
-            done(False, reason)
+            answer(refusal or Refusal(f"user {shown(name)} has no password", unknown=True))
             return
-        self._check(name, password, checked, reason, done)
+        self._check(name, password, checked, refusal, answer)
 
-    def refusal(self, name: str, loopback: bool) -> str:
-        """Why this user may not log in at all, whatever the password; or "" if that decides."""
-        if self._verifier(name) is None and name != self.anonymous and not (self.guest and name == GUEST):
-            return f"there is no user {shown(name)}"
-        if not loopback and name in self.loopback_users:
-            return f"user {shown(name)} may log in over loopback only"
-        return ""
-
-    def scram_schemes(self) -> set[str]:
-        """The SCRAM mechanisms that at least one user has a verifier for."""
-        return {each.scheme for each in self._all() if isinstance(each, ScramVerifier)}
-
-    def scram(self, scheme: str, name: str, loopback: bool) -> tuple[ScramVerifier, str]:
-        """A user's verifier and "", or for any who may not log in one that nothing matches, and the reason.
-
-        For the same name that is always of the same salt, so a client cannot tell (RFC 5802, section 9).
-        """
-        reason = self.refusal(name, loopback)
+    def scram(self, scheme: str, name: str, peer: Peer) -> tuple[ScramVerifier, Identity] | Refusal:
+        refusal = self._refusal(name, peer)
+        if refusal is not None:
+            return refusal
         verifier = self._verifier(name)
         if isinstance(verifier, ScramVerifier) and verifier.scheme == scheme:
-            return verifier, reason  # the salt of a real user is no secret
-        models = [each for each in self._all() if isinstance(each, ScramVerifier) and each.scheme == scheme]
-        seed = hmac.digest(self._secret, f"{scheme} {name}".encode("utf-8", "surrogatepass"), "sha512")
-        model = models[int.from_bytes(seed[:8]) % len(models)] if models else None
-        salt = hmac.digest(self._secret, seed, "sha512")[:len(model.salt) if model else 16]
-        size = hmac.new(b"", digestmod=SCRAM_HASHES[scheme]).digest_size
-        return (ScramVerifier(scheme, model.iterations if model else 4096, salt, os.urandom(size), os.urandom(size)),
-                reason or f"user {shown(name)} has no {scheme} verifier")
+            return verifier, Identity(name)
+        return Refusal(f"user {shown(name)} has no {scheme} verifier", unknown=True)
+
+    def scram_forms(self, scheme: str) -> list[tuple[int, int]]:
+        return [(each.iterations, len(each.salt)) for each in self._all()
+                if isinstance(each, ScramVerifier) and each.scheme == scheme]
+
+    def _refusal(self, name: str, peer: Peer) -> Refusal | None:
+        """Why this user may not log in at all, whatever the password; or None if that decides."""
+        if self._verifier(name) is None and not (self.guest and name == GUEST):
+            return Refusal(f"there is no user {shown(name)}", unknown=True)
+        if not peer.loopback and name in self.loopback_users:
+            return Refusal(f"user {shown(name)} may log in over loopback only")
+        return None
 
     def _verifier(self, name: str) -> Verifier | None:
         return self.file.verifier(name) if self.file is not None else None
@@ -217,45 +197,44 @@ class Users:
         seed = hmac.digest(self._key, name.encode("utf-8", "surrogatepass"), "sha256")
         return models[int.from_bytes(seed[:8]) % len(models)] if models else None
 
-    def _check(self, name: str, password: bytes, verifier: Verifier, reason: str, done: Done) -> None:
+    def _check(self, name: str, password: bytes, verifier: Verifier, refusal: Refusal | None, answer: Answer) -> None:
         """Refuse after the time that a check takes if there is a reason to, or else by what the check says."""
-        parts = (name.encode("utf-8", "surrogatepass"), verifier.text.encode(), reason.encode())
+        parts = (name.encode("utf-8", "surrogatepass"), verifier.text.encode(), (refusal or _NONE).reason.encode())
         digest = hmac.digest(self._key, b"".join(len(part).to_bytes(4) + part for part in parts) + password, "sha256")
         if digest in self._right:
             del self._right[digest]
             self._right[digest] = None
-            done(True, "")
+            answer(Identity(name))
             return
         if digest in self._waiting:
-            self._waiting[digest].append(done)
+            self._waiting[digest].append(answer)
             return
-        self._waiting[digest] = [done]
+        self._waiting[digest] = [answer]
 
-        def checked(result: bool | BaseException) -> None:
-            refused = reason or self._judge(name, verifier, result)
-            if not refused:
+        def checked(result: object | BaseException) -> None:
+            refused = refusal or self._judge(name, verifier, result)
+            if refused is None:
                 self._right[digest] = None
                 if len(self._right) > CACHE_LIMIT:
                     del self._right[next(iter(self._right))]
             for tell in self._waiting.pop(digest):
-                tell(not refused, refused)
+                tell(refused or Identity(name))
 
         self._run(lambda: verifier.matches(password), checked)
 
-    def _judge(self, name: str, verifier: Verifier, result: bool | BaseException) -> str:
+    def _judge(self, name: str, verifier: Verifier, result: object | BaseException) -> Refusal | None:
         now = self._verifier(name)
         if isinstance(result, BaseException):
-            return f"the password of user {shown(name)} could not be checked: {str(result) or type(result).__name__}"
+            return Refusal(f"the password of user {shown(name)} could not be checked: "
+                           f"{str(result) or type(result).__name__}")
         if not result:
-            return f"wrong password for user {shown(name)}"
+            return Refusal(f"wrong password for user {shown(name)}")
         if now is None or now.text != verifier.text:
-            return f"user {shown(name)} was changed during the login"
-        return ""
+            return Refusal(f"user {shown(name)} was changed during the login")
+        return None
 
 
-def shown(name: str) -> str:
-    """A name as a log can take it, whatever is in it."""
-    return repr(name) if len(name) <= 64 else repr(name[:64]) + "..."
+_NONE = Refusal("")
 
 
 def _check_name(name: str) -> None:

@@ -13,8 +13,10 @@ from broker.broker import Broker, Watcher
 from broker.clock import Alarm, Clock
 from broker.delayed import DelayedExchange
 from broker.entry import AVAILABLE
+from broker.security.authenticator import Authenticator
+from broker.security.identity import Peer
 from broker.security.sasl import SaslServer
-from broker.security.users import Users
+from broker.security.users import FileProvider
 from protocols.amqp091.connection import Connection, Settings
 from protocols.amqp091.frames import BODY, HEADER, V08, V09, V091, Variant, frame
 from protocols.frontend import FrontEnd, Outlet
@@ -92,8 +94,8 @@ class Client(Socket):
     """One connection, as the server holds it, and what it was sent."""
 
     def __init__(self, broker: Broker, variant: Variant, name: str) -> None:
-        users = Users(lambda work, done: done(work()), None, guest=True, anonymous="")
-        sasl = SaslServer(["PLAIN", "AMQPLAIN"], users, True, False)
+        users = FileProvider(lambda work, done: done(work()))
+        sasl = SaslServer(Authenticator([users], ["PLAIN", "AMQPLAIN"]), Peer(loopback=True))
         self.variant = variant
         super().__init__()
         self.answered = 0  # bytes of the output that were looked at

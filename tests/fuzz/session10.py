@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from broker.broker import Broker
+from broker.security.authenticator import Authenticator
+from broker.security.identity import Peer
 from broker.security.sasl import SaslServer
-from broker.security.users import Users
+from broker.security.users import FileProvider
 from broker.values import Described, Symbol, ULong
 from protocols.amqp091.frames import V091
 from protocols.amqp10 import frames as f
@@ -43,8 +45,8 @@ class Client10(other.Socket):
     """One connection, as the server holds it."""
 
     def __init__(self, broker: Broker, containers: Containers, name: str) -> None:
-        users = Users(lambda work, done: done(work()), None, guest=True, anonymous="")
-        sasl = SaslServer(["PLAIN"], users, True, False, success_extra=True)
+        users = FileProvider(lambda work, done: done(work()))
+        sasl = SaslServer(Authenticator([users], ["PLAIN"]), Peer(loopback=True), success_extra=True)
         super().__init__()
         self.name = name
         settings = Settings(4096, 3, 7, 60, 5, 0, 1 << 16, "0", "fuzz", "/")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from dragoman import config
 from dragoman.config import SECTIONS, Config, ConfigError, Listener, Tls, load, parse
 from dragoman.config_keys import Key, Kind, keys
+from dragoman.config_providers import FileUsers
 from dragoman.config_text import MARK, reference, show, written
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,7 +99,8 @@ def test_durations(text: str, seconds: int) -> None:
     ("[log]\nlevel = 'inf'", 'log.level is "inf"; it can be "debug", "info", "warning" or "error" '
                              '(did you mean "info"?)'),
     ("[authentication]\nmechanisms = ['PLAIM']", 'authentication.mechanisms has "PLAIM" in it; it can have "PLAIN", '
-                                                 '"AMQPLAIN", "SCRAM-SHA-1", "SCRAM-SHA-256" or '
+                                                 '"AMQPLAIN", "EXTERNAL", "XOAUTH2", "OAUTHBEARER", "GSSAPI", '
+                                                 '"CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256" or '
                                                  '"SCRAM-SHA-512" (did you mean "PLAIN"?)'),
     ("[authentication]\nguest = 1", "authentication.guest is 1; it can be true or false"),
     ("[log]\nfile = 1", "log.file is 1; it must be text in quotes"),
@@ -168,7 +170,9 @@ CONFIGS = st.builds(
     .map(tuple), virtual_hosts=values_of("virtual_hosts", dict((name, key) for name, key, _ in keys(Config))
                                          ["virtual_hosts"]),
     shutdown_seconds=st.integers(0, 1 << 40), **{name: section_of(of) for name, of in SECTIONS.items()}) \
-    .map(lambda made: replace(made, mqtt=replace(made.mqtt, virtual_host=made.virtual_hosts[-1])))
+    .map(lambda made: replace(made, mqtt=replace(made.mqtt, virtual_host=made.virtual_hosts[-1]),
+                              listeners=tuple(replace(each, providers=("file", "more")) for each in made.listeners),
+                              providers=(FileUsers("more", users_file="users"),)))
 
 
 @given(CONFIGS)

@@ -10,8 +10,10 @@ import pytest
 from broker.broker import Broker
 from broker.errors import LimitReached
 from broker.management import CONNECT_FAILED, CONNECTED, DISCONNECTED, Event, Observer
+from broker.security import identity
+from broker.security.authenticator import Authenticator
 from broker.security.sasl import SaslServer
-from broker.security.users import Users
+from broker.security.users import FileProvider
 from protocols.frontend import FrontEnd, Outlet
 from protocols.mqtt.codec import (
     CONNACK,
@@ -42,15 +44,16 @@ class Peer(Outlet):
     def __init__(self, broker: Broker, registry: Sessions, settings: Settings | None = None, allowed: str = "PLAIN",
                  refusal: str = "", later: list[Any] | None = None) -> None:
         """later: password checks are put there instead of being made at once."""
-        users = Users(lambda work, done: done(work()), None, guest=True, anonymous="nobody")
+        users = FileProvider(lambda work, done: done(work()))
         if later is not None:
-            authenticate = users.authenticate
-            users.authenticate = lambda *given: later.append(lambda: authenticate(*given))  # type: ignore[method-assign]
+            check = users.check_password
+            users.check_password = lambda *given: later.append(lambda: check(*given))  # type: ignore[method-assign]
+        logins = Authenticator([users], [allowed], anonymous_user="nobody")
         self.refusal = refusal
         self.reads = True
         self.connection = Connection(
             broker, settings or Settings(1 << 20, 10, 5, 0, 0, "response", 1 << 16, "/"), registry,
-            lambda: SaslServer([allowed], users, True, False, success_extra=True), self, "peer")
+            lambda: SaslServer(logins, identity.Peer(loopback=True), success_extra=True), self, "peer")
 
     def want_flush(self) -> None:
         pass

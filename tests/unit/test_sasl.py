@@ -8,6 +8,7 @@ import hmac
 import os
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import pika
 import pytest
@@ -17,8 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pamqp import encode as pamqp_encode
 
-from broker.security import sasl
+from broker.security import plain, sasl
+from broker.security import scram as scram_module
+from broker.security.authenticator import Authenticator
+from broker.security.identity import NOBODY, Peer
+from broker.security.mechanism import Mechanism
 from broker.security.passwords import parse_verifier
+from broker.security.plain import parse_amqplain, parse_plain
 from broker.security.sasl import (
     MECHANISMS,
     RESPONSE_LIMIT,
@@ -28,10 +34,8 @@ from broker.security.sasl import (
     Outcome,
     SaslServer,
     Success,
-    parse_amqplain,
-    parse_plain,
 )
-from broker.security.users import PasswordFile, Users
+from broker.security.users import FileProvider, PasswordFile
 
 
 class Pool:
@@ -41,7 +45,7 @@ class Pool:
         self.now = True
         self.queue: list[Callable[[], None]] = []
 
-    def run(self, work: Callable[[], bool], done: Callable[[bool | BaseException], None]) -> None:
+    def run(self, work: Callable[[], object], done: Callable[[object | BaseException], None]) -> None:
         self.queue.append(lambda: done(work()))
         if self.now:
             self.flush()
@@ -51,19 +55,37 @@ class Pool:
             self.queue.pop(0)()
 
 
+class In(NamedTuple):
+    """A success, as far as most tests look at it."""
+
+    user: str
+    extra: bytes = b""
+
+
+Told = Challenge | Failure | In
+
+
 class Client:
     """Drives a `SaslServer` and keeps what it was told."""
 
     def __init__(self, server: SaslServer) -> None:
         self.server = server
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[Told] = []
+        self.identity = NOBODY
 
-    def start(self, mechanism: str, response: bytes | None) -> Outcome | None:
-        self.server.start(mechanism, response, self.outcomes.append)
+    def told(self, outcome: Outcome) -> None:
+        if isinstance(outcome, Success):
+            self.identity = outcome.identity
+            self.outcomes.append(In(outcome.user, outcome.extra))
+        else:
+            self.outcomes.append(outcome)
+
+    def start(self, mechanism: str, response: bytes | None) -> Told | None:
+        self.server.start(mechanism, response, self.told)
         return self.outcomes[-1] if self.outcomes else None
 
-    def step(self, response: bytes) -> Outcome:
-        self.server.step(response, self.outcomes.append)
+    def step(self, response: bytes) -> Told:
+        self.server.step(response, self.told)
         return self.outcomes[-1]
 
 
@@ -74,29 +96,32 @@ FILE.set("shop", PASSWORD, "SCRAM-SHA-256")
 FILE.set("old", PASSWORD, "SCRAM-SHA-1")
 FILE.set("big,=device", PASSWORD, "SCRAM-SHA-512")
 FILE.set("argon", PASSWORD)
-USERS = Users(POOL.run, FILE, anonymous="anyone")
+USERS = FileProvider(POOL.run, FILE)
 
 
-def client(loopback: bool = False, tls: bool = False, users: Users = USERS, clear_passwords: bool = True,
-           success_extra: bool = False) -> Client:
-    return Client(SaslServer(MECHANISMS, users, loopback, tls, clear_passwords=clear_passwords,
-                             success_extra=success_extra))
+def client(loopback: bool = False, tls: bool = False, users: FileProvider = USERS, clear_passwords: bool = True,
+           success_extra: bool = False, anonymous: str = "anyone") -> Client:
+    authenticator = Authenticator([users], MECHANISMS, clear_passwords=clear_passwords, anonymous_user=anonymous,
+                                  secret=b"kept")
+    return Client(SaslServer(authenticator, Peer(loopback=loopback, tls=tls), success_extra=success_extra))
 
 
 # -- what is offered
 
 
 def test_offers_what_the_listener_allows_and_the_users_can() -> None:
-    assert client().server.mechanisms == list(MECHANISMS)
-    assert SaslServer(["AMQPLAIN", "PLAIN", "KERBEROS"], USERS, False, False).mechanisms == ["PLAIN", "AMQPLAIN"]
-    assert client(users=Users(POOL.run)).server.mechanisms == ["PLAIN", "AMQPLAIN"]
+    assert client().server.mechanisms == ["SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN", "AMQPLAIN",
+                                          "ANONYMOUS"]
+    allowed = Authenticator([USERS], ["AMQPLAIN", "PLAIN", "KERBEROS"])
+    assert SaslServer(allowed, Peer(loopback=True)).mechanisms == ["PLAIN", "AMQPLAIN"]
+    assert client(users=FileProvider(POOL.run), anonymous="").server.mechanisms == ["PLAIN", "AMQPLAIN"]
 
 
 @pytest.mark.parametrize("loopback, tls", [(True, False), (False, True), (True, True)])
 def test_passwords_in_the_clear_can_be_kept_to_loopback_and_tls(loopback: bool, tls: bool) -> None:
-    users = Users(POOL.run)
-    assert client(loopback, tls, users, clear_passwords=False).server.mechanisms == ["PLAIN", "AMQPLAIN"]
-    far = client(False, False, users, clear_passwords=False)
+    users = FileProvider(POOL.run)
+    assert client(loopback, tls, users, False, anonymous="").server.mechanisms == ["PLAIN", "AMQPLAIN"]
+    far = client(False, False, users, False, anonymous="")
     assert far.server.mechanisms == []
     assert far.start("PLAIN", b"\0shop\0x") == Failure("mechanism 'PLAIN' is not offered")
 
@@ -132,14 +157,14 @@ CLIENTS = [
 @pytest.mark.parametrize("mechanism, made", CLIENTS)
 @pytest.mark.parametrize("name", ["shop", "argon", "big,=device"])
 def test_what_real_clients_send_lets_them_in(mechanism: str, made: Callable[[str, str], bytes], name: str) -> None:
-    assert client().start(mechanism, made(name, PASSWORD)) == Success(name)
+    assert client().start(mechanism, made(name, PASSWORD)) == In(name)
     assert client().start(mechanism, made(name, PASSWORD + "x")) == Failure(f"wrong password for user {name!r}")
     assert client().start(mechanism, made("nobody", PASSWORD)) == Failure("there is no user 'nobody'")
 
 
 @pytest.mark.parametrize("mechanism, made", CLIENTS)
 def test_guest_over_loopback_only(mechanism: str, made: Callable[[str, str], bytes]) -> None:
-    assert client(loopback=True).start(mechanism, made("guest", "guest")) == Success("guest")
+    assert client(loopback=True).start(mechanism, made("guest", "guest")) == In("guest")
     assert client().start(mechanism, made("guest", "guest")) == Failure("user 'guest' may log in over loopback only")
 
 
@@ -147,7 +172,7 @@ def test_guest_over_loopback_only(mechanism: str, made: Callable[[str, str], byt
 def test_a_client_without_an_initial_response_is_asked(mechanism: str, made: Callable[[str, str], bytes]) -> None:
     asked = client()
     assert asked.start(mechanism, None) == Challenge(b"")
-    assert asked.step(made("shop", PASSWORD)) == Success("shop")
+    assert asked.step(made("shop", PASSWORD)) == In("shop")
 
 
 def test_plain_takes_an_authorization_identity_that_changes_nothing() -> None:
@@ -172,7 +197,7 @@ def test_amqplain_ignores_other_fields_of_every_type_in_any_order() -> None:
                                  "LOGIN": "shop"}
     assert parse_amqplain(from_table(fields)) == ("shop", b"x")
     assert parse_amqplain(dumps("F", [fields | {"bytes": "no"}])[4:]) == ("shop", b"x")
-    every = b"".join(b"\x01k" + kind + bytes(size) for kind, size in sasl._FIXED.items())
+    every = b"".join(b"\x01k" + kind + bytes(size) for kind, size in plain._FIXED.items())
     assert parse_amqplain(every + from_table({"LOGIN": "shop", "PASSWORD": ""})) == ("shop", b"")
 
 
@@ -213,13 +238,13 @@ def test_plain_and_amqplain_give_back_what_clients_put_in(name: str, password: s
 
 @pytest.mark.parametrize("response", [None, b"", b"user@example.org", b"\xff\0"])
 def test_anonymous_is_the_configured_user(response: bytes | None) -> None:
-    assert client().start("ANONYMOUS", response) == Success("anyone")
+    assert client().start("ANONYMOUS", response) == In("anyone")
 
 
 def test_anonymous_as_guest_keeps_to_guest_s_rule() -> None:
-    users = Users(POOL.run, anonymous="guest")
-    assert client(True, users=users).start("ANONYMOUS", b"") == Success("guest")
-    assert client(False, users=users).start("ANONYMOUS", b"") == Failure("user 'guest' may log in over loopback only")
+    assert client(True, anonymous="guest").start("ANONYMOUS", b"") == In("guest")
+    assert client(False, anonymous="guest").start("ANONYMOUS", b"") == Failure(
+        "user 'guest' may log in over loopback only")
 
 
 # -- SCRAM
@@ -246,15 +271,15 @@ def test_the_exchanges_of_the_rfcs(
     path.write_text(f"user:{rfc_verifier(mechanism, *verifier)}\n")
     file = PasswordFile(str(path))
     file.load()
-    monkeypatch.setattr(sasl, "_new_nonce", lambda: nonce)
-    for extra, outcomes in ((True, [Success("user", server_final)]),
-                            (False, [Challenge(server_final), Success("user")])):
-        peer = client(users=Users(POOL.run, file), success_extra=extra)
+    monkeypatch.setattr(scram_module, "_new_nonce", lambda: nonce)
+    for extra, outcomes in ((True, [In("user", server_final)]),
+                            (False, [Challenge(server_final), In("user")])):
+        peer = client(users=FileProvider(POOL.run, file), success_extra=extra)
         assert peer.start(mechanism, first) == Challenge(server_first)
         assert peer.step(final) == outcomes[0]
         if not extra:
             assert peer.step(b"") == outcomes[1]
-        again = client(users=Users(POOL.run, file), success_extra=extra)
+        again = client(users=FileProvider(POOL.run, file), success_extra=extra)
         again.start(mechanism, first)
         assert again.step(final.replace(b"=v0", b"=v1").replace(b"=dH", b"=dI")) == Failure(
             "wrong password for user 'user'")
@@ -270,7 +295,7 @@ def rfc_verifier(mechanism: str, hash_name: str, salt: str) -> str:
 
 
 def scram(peer: Client, mechanism: str, name: str, password: str, *, header: str = "n,,", said: str = "",
-          edit: Callable[[bytes], bytes] = lambda final: final) -> tuple[Outcome, bytes]:
+          edit: Callable[[bytes], bytes] = lambda final: final) -> tuple[Told, bytes]:
     """A SCRAM client: the outcome of its final message, and the server's signature that it expects.
 
     In its final message it claims to have `said` the header.
@@ -291,6 +316,7 @@ def scram(peer: Client, mechanism: str, name: str, password: str, *, header: str
     return outcome, b"v=" + base64.b64encode(hmac.digest(server_key, signed, hash_name))
 
 
+FOREIGN = ("SCRAM-SHA-256: the client's final message does not belong to its first, or came over another connection")
 KNOWN = [("SCRAM-SHA-256", "shop"), ("SCRAM-SHA-1", "old"), ("SCRAM-SHA-512", "big,=device")]
 
 
@@ -298,7 +324,7 @@ KNOWN = [("SCRAM-SHA-256", "shop"), ("SCRAM-SHA-1", "old"), ("SCRAM-SHA-512", "b
 @pytest.mark.parametrize("header", ["n,,", "y,,"])
 def test_scram_lets_the_right_password_in_only(mechanism: str, name: str, header: str) -> None:
     outcome, signature = scram(client(success_extra=True), mechanism, name, PASSWORD, header=header)
-    assert outcome == Success(name, signature)
+    assert outcome == In(name, signature)
     assert scram(client(), mechanism, name, PASSWORD + "x", header=header)[0] == Failure(
         f"wrong password for user {name!r}")
 
@@ -306,20 +332,20 @@ def test_scram_lets_the_right_password_in_only(mechanism: str, name: str, header
 def test_scram_finds_a_header_that_was_changed_on_the_way() -> None:
     """The client was made to believe that we offer no channel binding: its proof is right, its header is not ours."""
     assert scram(client(), "SCRAM-SHA-256", "shop", PASSWORD, header="n,,", said="y,,")[0] == Failure(
-        "SCRAM-SHA-256: the client's final message does not belong to its first")
+        FOREIGN)
 
 
 def test_scram_keeps_to_the_loopback_rule_of_a_user_with_a_verifier() -> None:
-    users = Users(POOL.run, FILE, loopback_users=["shop"])
+    users = FileProvider(POOL.run, FILE, loopback_users=["shop"])
     assert scram(client(users=users), "SCRAM-SHA-256", "shop", PASSWORD)[0] == Failure(
         "user 'shop' may log in over loopback only")
     near = client(True, users=users, success_extra=True)
-    assert isinstance(scram(near, "SCRAM-SHA-256", "shop", PASSWORD)[0], Success)
+    assert isinstance(scram(near, "SCRAM-SHA-256", "shop", PASSWORD)[0], In)
 
 
 def test_scram_with_an_authorization_identity() -> None:
     outcome, signature = scram(client(success_extra=True), "SCRAM-SHA-256", "shop", PASSWORD, header="n,a=shop,")
-    assert outcome == Success("shop", signature)
+    assert outcome == In("shop", signature)
     assert client().start("SCRAM-SHA-256", b"n,a=root,n=shop,r=abc") == Failure(
         "SCRAM-SHA-256: the client asks to be another user than it logs in as")
 
@@ -386,7 +412,7 @@ def test_a_replayed_login_fails() -> None:
     assert isinstance(scram(client(), "SCRAM-SHA-256", "shop", PASSWORD, edit=keep)[0], Challenge)
     replayed = client()
     replayed.start("SCRAM-SHA-256", first)
-    assert replayed.step(final) == Failure("SCRAM-SHA-256: the client's final message does not belong to its first")
+    assert replayed.step(final) == Failure(FOREIGN)
 
 
 # -- the order of things
@@ -417,7 +443,7 @@ def test_a_response_without_a_challenge_fails() -> None:
 def test_a_late_verdict_is_not_told(end: str) -> None:
     pool = Pool()
     pool.now = False
-    peer = client(users=Users(pool.run, FILE))
+    peer = client(users=FileProvider(pool.run, FILE))
     peer.start("PLAIN", b"\0shop\0" + PASSWORD.encode())
     assert peer.outcomes == []
     if end == "step":
@@ -430,11 +456,11 @@ def test_a_late_verdict_is_not_told(end: str) -> None:
     assert told == (end != "close")
     pool.flush()
     assert len(peer.outcomes) == told
-    assert not any(isinstance(outcome, Success) for outcome in peer.outcomes)
+    assert not any(isinstance(outcome, In) for outcome in peer.outcomes)
 
 
 def test_responses_are_bounded() -> None:
-    assert isinstance(client().start("ANONYMOUS", bytes(RESPONSE_LIMIT)), Success)
+    assert isinstance(client().start("ANONYMOUS", bytes(RESPONSE_LIMIT)), In)
     assert isinstance(client().start("ANONYMOUS", bytes(RESPONSE_LIMIT + 1)), Failure)
     peer = client()
     peer.start("SCRAM-SHA-256", b"n,,n=shop,r=abc")
@@ -443,11 +469,11 @@ def test_responses_are_bounded() -> None:
 
 
 def test_a_mechanism_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Endless(sasl.Mechanism):
+    class Endless(Mechanism):
         def respond(self, response: bytes | None, done: sasl.Done) -> None:
             done(Challenge(b"again"))
 
-    monkeypatch.setattr(sasl, "_make", lambda *_: Endless())
+    monkeypatch.setitem(MECHANISMS, "PLAIN", Endless)
     peer = client()
     peer.start("PLAIN", b"")
     for _ in range(STEP_LIMIT):
@@ -464,11 +490,11 @@ BYTES = st.one_of(st.binary(max_size=300), st.lists(TOKEN, max_size=20).map(b"".
 @given(st.sampled_from([*MECHANISMS, "OTHER"]), st.one_of(st.none(), BYTES), st.lists(BYTES, max_size=4), st.booleans())
 def test_hostile_input_never_raises_and_never_gets_in(
         mechanism: str, response: bytes | None, steps: list[bytes], loopback: bool) -> None:
-    users = Users(lambda work, done: done(False), FILE, guest=False, anonymous="anyone")
+    users = FileProvider(lambda work, done: done(False), FILE, guest=False)
     peer = client(loopback, users=users)
     peer.start(mechanism, response)
     for step in steps:
         peer.step(step)
     assert len(peer.outcomes) == 1 + len(steps)
     gets_in = mechanism == "ANONYMOUS"
-    assert any(isinstance(outcome, Success) for outcome in peer.outcomes) == gets_in
+    assert any(isinstance(outcome, In) for outcome in peer.outcomes) == gets_in

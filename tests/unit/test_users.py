@@ -15,8 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.security import users as users_module
+from broker.security.authenticator import Authenticator
+from broker.security.identity import Identity, Peer
 from broker.security.passwords import ScramVerifier, parse_verifier
-from broker.security.users import PasswordFile, Users
+from broker.security.provider import Answer, Refusal
+from broker.security.users import FileProvider, PasswordFile
 
 # A cheap verifier of "pencil", for tests that make many checks; by the package scramp 1.5.0.
 PENCIL = ("SCRAM-SHA-256$4096:MDEyMzQ1Njc4OWFiY2RlZg==$nQpbZ77WudtqufPwikHXGRt6g2QJ4zns8bZLw273DRM="
@@ -32,7 +35,7 @@ class Pool:
         self.queue: list[Callable[[], None]] = []
         self.fails: BaseException | None = None
 
-    def run(self, work: Callable[[], bool], done: Callable[[bool | BaseException], None]) -> None:
+    def run(self, work: Callable[[], object], done: Callable[[object | BaseException], None]) -> None:
         self.checks += 1
         self.queue.append(lambda: done(self.fails or work()))
         if self.now:
@@ -52,13 +55,21 @@ def passwords(tmp_path: Path, text: str) -> PasswordFile:
     return file
 
 
-def attempt(users: Users, name: str, password: bytes, loopback: bool = False) -> tuple[bool, str]:
+def attempt(users: FileProvider, name: str, password: bytes, loopback: bool = False) -> tuple[bool, str]:
     """The verdict, of a pool that runs at once."""
     told: list[tuple[bool, str]] = []
-    users.authenticate(name, password, loopback, lambda accepted, reason: told.append((accepted, reason)))
+    users.check_password(name, password, Peer(loopback=loopback), lambda result: told.append(verdict(result, name)))
     assert len(told) == 1
-    assert told[0][0] == (told[0][1] == "")
     return told[0]
+
+
+def verdict(result: Identity | Refusal, name: str) -> tuple[bool, str]:
+    """Whether somebody is let in, and if not, why."""
+    if isinstance(result, Refusal):
+        assert result.reason
+        return False, result.reason
+    assert result.user == name
+    return True, ""
 
 
 # -- the file
@@ -195,7 +206,7 @@ def test_any_content_loads_or_is_a_value_error(tmp_path_factory: pytest.TempPath
 
 
 def test_right_wrong_and_unknown(tmp_path: Path) -> None:
-    users = Users(Pool().run, passwords(tmp_path, f"shop:{PENCIL}\n"))
+    users = FileProvider(Pool().run, passwords(tmp_path, f"shop:{PENCIL}\n"))
     assert attempt(users, "shop", b"pencil") == (True, "")
     assert attempt(users, "shop", b"wrong") == (False, "wrong password for user 'shop'")
     assert attempt(users, "shop", b"") == (False, "empty password for user 'shop'")
@@ -203,13 +214,13 @@ def test_right_wrong_and_unknown(tmp_path: Path) -> None:
 
 
 def test_a_reason_takes_one_short_line_whatever_the_name() -> None:
-    reason = attempt(Users(Pool().run), "bad\n\ud800" + "x" * 500, b"\xff")[1]
+    reason = attempt(FileProvider(Pool().run), "bad\n\ud800" + "x" * 500, b"\xff")[1]
     assert reason == r"there is no user 'bad\n\ud800" + "x" * 59 + "'..."
 
 
 def test_an_unknown_user_costs_a_check_like_a_known_one(tmp_path: Path) -> None:
     pool = Pool()
-    users = Users(pool.run, passwords(tmp_path, f"shop:{PENCIL}\n"))
+    users = FileProvider(pool.run, passwords(tmp_path, f"shop:{PENCIL}\n"))
     for count in (1, 2):  # every time: refusals are not remembered
         assert attempt(users, "nobody", b"pencil") == (False, "there is no user 'nobody'")
         assert pool.checks == count
@@ -217,34 +228,27 @@ def test_an_unknown_user_costs_a_check_like_a_known_one(tmp_path: Path) -> None:
 
 def test_guest_is_let_in_over_loopback_only() -> None:
     pool = Pool()
-    users = Users(pool.run)
+    users = FileProvider(pool.run)
     assert attempt(users, "guest", b"guest", loopback=True) == (True, "")
     assert attempt(users, "guest", b"guest") == (False, "user 'guest' may log in over loopback only")
     assert attempt(users, "guest", b"wrong", loopback=True) == (False, "wrong password for user 'guest'")
     assert attempt(users, "nobody", b"guest", loopback=True) == (False, "there is no user 'nobody'")
-    assert attempt(Users(pool.run, guest=False), "guest", b"guest", loopback=True)[0] is False
+    assert attempt(FileProvider(pool.run, guest=False), "guest", b"guest", loopback=True)[0] is False
     assert pool.checks == 0  # there is nobody whose password a slow check would protect
 
 
 def test_a_guest_in_the_file_has_the_file_s_password_and_the_same_rule(tmp_path: Path) -> None:
     file = passwords(tmp_path, f"guest:{PENCIL}\n")
-    users = Users(Pool().run, file)
+    users = FileProvider(Pool().run, file)
     assert attempt(users, "guest", b"guest", loopback=True)[0] is False
     assert attempt(users, "guest", b"pencil", loopback=True) == (True, "")
     assert attempt(users, "guest", b"pencil") == (False, "user 'guest' may log in over loopback only")
-    assert attempt(Users(Pool().run, file, loopback_users=()), "guest", b"pencil") == (True, "")
-
-
-def test_the_anonymous_user_has_no_password(tmp_path: Path) -> None:
-    users = Users(Pool().run, passwords(tmp_path, f"shop:{PENCIL}\n"), anonymous="anyone")
-    assert users.refusal("anyone", False) == ""
-    for password in (b"", b"pencil"):
-        assert attempt(users, "anyone", password) == (False, "user 'anyone' has no password")
+    assert attempt(FileProvider(Pool().run, file, loopback_users=()), "guest", b"pencil") == (True, "")
 
 
 def test_a_right_password_is_checked_once(tmp_path: Path) -> None:
     pool = Pool()
-    users = Users(pool.run, passwords(tmp_path, f"shop:{PENCIL}\nshopp:{PENCIL}\n"))
+    users = FileProvider(pool.run, passwords(tmp_path, f"shop:{PENCIL}\nshopp:{PENCIL}\n"))
     assert attempt(users, "shop", b"pencil")[0]
     pool.now = False
     assert attempt(users, "shop", b"pencil")[0]  # told at once
@@ -259,7 +263,7 @@ def test_a_right_password_is_checked_once(tmp_path: Path) -> None:
 def test_what_was_found_right_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(users_module, "CACHE_LIMIT", 2)
     pool = Pool()
-    users = Users(pool.run, passwords(tmp_path, "".join(f"{name}:{PENCIL}\n" for name in "abc")))
+    users = FileProvider(pool.run, passwords(tmp_path, "".join(f"{name}:{PENCIL}\n" for name in "abc")))
     for name in "abab":
         assert attempt(users, name, b"pencil")[0]
     assert pool.checks == 2
@@ -271,7 +275,7 @@ def test_what_was_found_right_is_bounded(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_changed_password_and_a_removed_user_count_at_once(tmp_path: Path) -> None:
     file = passwords(tmp_path, f"shop:{PENCIL}\n")
-    users = Users(Pool().run, file)
+    users = FileProvider(Pool().run, file)
     assert attempt(users, "shop", b"pencil")[0]
     other = PasswordFile(file.path)
     other.load()
@@ -288,9 +292,9 @@ def test_a_changed_password_and_a_removed_user_count_at_once(tmp_path: Path) -> 
 def test_a_change_during_the_check_refuses(tmp_path: Path) -> None:
     file = passwords(tmp_path, f"shop:{PENCIL}\n")
     pool = Pool(now=False)
-    users = Users(pool.run, file)
+    users = FileProvider(pool.run, file)
     told: list[tuple[bool, str]] = []
-    users.authenticate("shop", b"pencil", False, lambda *verdict: told.append(verdict))
+    users.check_password("shop", b"pencil", Peer(), lambda result: told.append(verdict(result, "shop")))
     file.remove("shop")
     pool.flush()
     assert told == [(False, "user 'shop' was changed during the login")]
@@ -298,17 +302,17 @@ def test_a_change_during_the_check_refuses(tmp_path: Path) -> None:
 
 def test_equal_logins_at_once_share_one_check(tmp_path: Path) -> None:
     pool = Pool(now=False)
-    users = Users(pool.run, passwords(tmp_path, f"shop:{PENCIL}\nguest:{PENCIL}\n"))
+    users = FileProvider(pool.run, passwords(tmp_path, f"shop:{PENCIL}\nguest:{PENCIL}\n"))
     told: list[tuple[int, bool]] = []
 
-    def numbered(number: int) -> Callable[[bool, str], None]:
-        return lambda accepted, reason: told.append((number, accepted))
+    def numbered(number: int) -> Answer:
+        return lambda result: told.append((number, isinstance(result, Identity)))
 
     for number in range(100):
-        users.authenticate("shop", b"pencil", False, numbered(number))
-    users.authenticate("shop", b"wrong", False, numbered(100))
-    users.authenticate("guest", b"pencil", False, numbered(101))
-    users.authenticate("guest", b"pencil", True, numbered(102))
+        users.check_password("shop", b"pencil", Peer(), numbered(number))
+    users.check_password("shop", b"wrong", Peer(), numbered(100))
+    users.check_password("guest", b"pencil", Peer(), numbered(101))
+    users.check_password("guest", b"pencil", Peer(loopback=True), numbered(102))
     assert (pool.checks, told) == (4, [])
     pool.flush()
     assert told == [(number, number not in (100, 101)) for number in range(103)]
@@ -316,7 +320,7 @@ def test_equal_logins_at_once_share_one_check(tmp_path: Path) -> None:
 
 def test_a_check_that_fails_refuses_and_is_not_remembered(tmp_path: Path) -> None:
     pool = Pool()
-    users = Users(pool.run, passwords(tmp_path, f"shop:{PENCIL}\n"))
+    users = FileProvider(pool.run, passwords(tmp_path, f"shop:{PENCIL}\n"))
     pool.fails = MemoryError()
     assert attempt(users, "shop", b"pencil") == (False, "the password of user 'shop' could not be checked: MemoryError")
     pool.fails = RuntimeError("too many logins at once")
@@ -335,8 +339,8 @@ def test_real_checks_run_on_threads_and_answer_on_the_loop(tmp_path: Path) -> No
     async def main() -> list[bool]:
         loop = asyncio.get_running_loop()
 
-        def run(work: Callable[[], bool], done: Callable[[bool | BaseException], None]) -> None:
-            def counted() -> bool:
+        def run(work: Callable[[], object], done: Callable[[object | BaseException], None]) -> None:
+            def counted() -> object:
                 checked_on.add(threading.get_ident())
                 return work()
             pool.submit(counted).add_done_callback(
@@ -345,13 +349,13 @@ def test_real_checks_run_on_threads_and_answer_on_the_loop(tmp_path: Path) -> No
         async def login(name: str, password: bytes) -> bool:
             answer: asyncio.Future[bool] = loop.create_future()
 
-            def done(accepted: bool, reason: str) -> None:
+            def done(result: Identity | Refusal) -> None:
                 answered_on.add(threading.get_ident())
-                answer.set_result(accepted)
-            users.authenticate(name, password, False, done)
+                answer.set_result(isinstance(result, Identity))
+            users.check_password(name, password, Peer(), done)
             return await answer
 
-        users = Users(run, file)
+        users = FileProvider(run, file)
         return list(await asyncio.gather(login("shop", b"secret"), login("shop", b"Secret"), login("device", b"secret"),
                                          login("device", b""), login("nobody", b"secret")))
 
@@ -367,17 +371,20 @@ def test_real_checks_run_on_threads_and_answer_on_the_loop(tmp_path: Path) -> No
 def test_scram_gives_a_real_verifier_or_one_that_looks_the_same(tmp_path: Path) -> None:
     file = passwords(tmp_path, f"shop:{PENCIL}\n")
     file.set("argon", "secret")
-    users = Users(Pool().run, file, secret=b"kept")
-    assert users.scram_schemes() == {"SCRAM-SHA-256"}
-    assert users.scram("SCRAM-SHA-256", "shop", False) == (file.verifier("shop"), "")
+    users = FileProvider(Pool().run, file)
+    kept, brother, other = (Authenticator([users], (), secret=secret) for secret in (b"kept", b"kept", b""))
+    assert users.mechanisms() == {"PLAIN", "AMQPLAIN", "SCRAM-SHA-256"}
+    verifier, identity = kept.scram("SCRAM-SHA-256", "shop", Peer())
+    assert verifier is file.verifier("shop") and isinstance(identity, Identity) and identity.user == "shop"
     for name, says in (("nobody", "there is no user"), ("argon", "has no SCRAM-SHA-256 verifier"),
                        ("guest", "loopback")):
-        fake, reason = users.scram("SCRAM-SHA-256", name, False)
-        assert says in reason
+        fake, refusal = kept.scram("SCRAM-SHA-256", name, Peer())
+        assert isinstance(refusal, Refusal) and says in refusal.reason
         assert (fake.scheme, fake.iterations, len(fake.salt)) == ("SCRAM-SHA-256", 4096, 16)
         assert parse_verifier(fake.text).text == fake.text
-        for brother in (users, Users(Pool().run, file, secret=b"kept")):  # also after a restart
-            assert brother.scram("SCRAM-SHA-256", name, False)[0].salt == fake.salt
-        assert Users(Pool().run, file).scram("SCRAM-SHA-256", name, False)[0].salt != fake.salt
-        assert users.scram("SCRAM-SHA-256", name + "x", False)[0].salt != fake.salt
-    assert users.scram("SCRAM-SHA-1", "shop", False)[1] == "user 'shop' has no SCRAM-SHA-1 verifier"
+        for same in (kept, brother):  # also after a restart
+            assert same.scram("SCRAM-SHA-256", name, Peer())[0].salt == fake.salt
+        assert other.scram("SCRAM-SHA-256", name, Peer())[0].salt != fake.salt
+        assert kept.scram("SCRAM-SHA-256", name + "x", Peer())[0].salt != fake.salt
+    refusal = kept.scram("SCRAM-SHA-1", "shop", Peer())[1]
+    assert isinstance(refusal, Refusal) and refusal.reason == "user 'shop' has no SCRAM-SHA-1 verifier"

@@ -1,0 +1,126 @@
+"""Who may come in by one listener: its providers, asked in their order, and what all of them have in common.
+
+    authenticator = Authenticator([file, directory], ["PLAIN", "SCRAM-SHA-256"])
+    authenticator.check_password("shop", b"secret", peer, lambda result: ...)     # an Identity or a Refusal
+
+A provider that does not know a user passes on to the next; what else it says, counts.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Callable, Collection, Sequence
+
+from broker.security.identity import Identity, Peer
+from broker.security.passwords import SCRAM_HASHES, ScramVerifier
+from broker.security.provider import Answer, Provider, Refusal
+from broker.security.scram import BINDINGS, PLUS
+from broker.security.users import GUEST
+
+CLEAR = frozenset({"PLAIN", "AMQPLAIN", "XOAUTH2", "OAUTHBEARER"})
+"""These send the password or token itself."""
+
+
+class Authenticator:
+    """Asks providers. `allowed` are the mechanisms of the listener.
+
+    Without `clear_passwords`, mechanisms that send the password itself are offered over loopback and TLS only.
+    `anonymous_user` is who anonymous clients become, if ANONYMOUS is allowed. `secret` is what the salts shown for
+    unknown users are made of (`scram`): the same in all brokers that share their users, and after a restart, or else a
+    patient observer can tell which users exist.
+    """
+
+    def __init__(self, providers: Sequence[Provider], allowed: Collection[str], *, clear_passwords: bool = False,
+                 anonymous_user: str = "", secret: bytes = b"") -> None:
+        self.providers = list(providers)
+        self.allowed = frozenset(allowed)
+        self.clear_passwords = clear_passwords
+        self.anonymous_user = anonymous_user
+        self._secret = secret or os.urandom(32)
+
+    def mechanisms(self, peer: Peer, also: Collection[str] = ()) -> set[str]:
+        """What this client may log in by. also: more that is allowed."""
+        able = {name for provider in self.providers for name in provider.mechanisms()}
+        if self.anonymous_user:
+            able.add("ANONYMOUS")
+        if not peer.certificate:
+            able.discard("EXTERNAL")
+        if not (self.clear_passwords or peer.loopback or peer.tls):
+            able -= CLEAR
+        offered = able & {*self.allowed, *also}
+        if peer.tls and any(peer.channel_binding(kind) for kind in BINDINGS):
+            offered |= {name + PLUS for name in SCRAM_HASHES if name in offered}
+        return offered
+
+    def anonymous(self, peer: Peer) -> Identity | Refusal:
+        if self.anonymous_user == GUEST and not peer.loopback:
+            return Refusal(f"user '{GUEST}' may log in over loopback only")
+        return Identity(self.anonymous_user)
+
+    def check_password(self, name: str, password: bytes, peer: Peer, answer: Answer) -> None:
+        self._ask(lambda provider, tell: provider.check_password(name, password, peer, tell), name, peer, answer)
+
+    def check_token(self, name: str, token: str, peer: Peer, answer: Answer) -> None:
+        self._ask(lambda provider, tell: provider.check_token(name, token, peer, tell), name, peer, answer)
+
+    def check_certificate(self, wanted: str, peer: Peer, answer: Answer) -> None:
+        self._ask(lambda provider, tell: provider.check_certificate(wanted, peer, tell), wanted, peer, answer)
+
+    def scram(self, scheme: str, name: str, peer: Peer) -> tuple[ScramVerifier, Identity | Refusal]:
+        """A user's verifier and who it will be; or for any who may not log in one that nothing matches, and why.
+
+        For the same name that is always of the same salt, so a client cannot tell (RFC 5802, section 9).
+        """
+        refusals = []
+        for provider in self.providers:
+            found = provider.scram(scheme, name, peer)
+            if not isinstance(found, Refusal):
+                return found[0], _of(provider, found[1])
+            refusals.append(found)
+            if not found.unknown:
+                break
+        forms = [form for provider in self.providers for form in provider.scram_forms(scheme)] or [(4096, 16)]
+        seed = hmac.digest(self._secret, f"{scheme} {name}".encode("utf-8", "surrogatepass"), "sha512")
+        iterations, salt_size = forms[int.from_bytes(seed[:8]) % len(forms)]
+        salt = hmac.digest(self._secret, seed, "sha512")[:salt_size]
+        size = hmac.new(b"", digestmod=SCRAM_HASHES[scheme]).digest_size
+        return ScramVerifier(scheme, iterations, salt, os.urandom(size), os.urandom(size)), self._refusal(refusals)
+
+    def conclude(self, name: str, result: Identity | Refusal, peer: Peer, answer: Answer) -> None:
+        """A mechanism has found out by itself whether a client that says it is `name` may log in."""
+        answer(result)
+
+    def _ask(self, question: Callable[[Provider, Answer], None], name: str, peer: Peer, answer: Answer) -> None:
+        refusals: list[Refusal] = []
+
+        def ask(index: int) -> None:
+            if index == len(self.providers):
+                self.conclude(name, self._refusal(refusals), peer, answer)
+                return
+            provider = self.providers[index]
+
+            def heard(result: Identity | Refusal) -> None:
+                if isinstance(result, Identity):
+                    self.conclude(name, _of(provider, result), peer, answer)
+                    return
+                refusals.append(result)
+                ask(index + 1 if result.unknown else len(self.providers))
+
+            question(provider, heard)
+
+        ask(0)
+
+    def _refusal(self, refusals: list[Refusal]) -> Refusal:
+        """One for all that providers have said, the last of which may be the only one to know the user."""
+        if not refusals:
+            return Refusal("there is no provider of users")
+        if len(refusals) == 1 or not refusals[-1].unknown:
+            return Refusal(refusals[-1].reason)
+        named = zip(self.providers, refusals, strict=False)
+        return Refusal("; ".join(f"{provider.name}: {refusal.reason}" for provider, refusal in named))
+
+
+def _of(provider: Provider, identity: Identity) -> Identity:
+    return Identity(identity.user, identity.groups, tags=identity.tags, provider=provider.name,
+                    expires=identity.expires, scopes=identity.scopes)
