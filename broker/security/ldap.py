@@ -30,8 +30,7 @@ from ldap3.utils.conv import escape_filter_chars
 from ldap3.utils.dn import escape_rdn
 
 from broker.security.identity import Identity, Peer
-from broker.security.provider import Answer, Provider, Refusal, Run
-from broker.security.users import shown
+from broker.security.provider import Answer, Provider, Refusal, Run, shown
 
 logger = logging.getLogger(__name__)
 
