@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from broker.security.provider import Refusal
 from tests.authority import LOCAL, Authority, save
 from tests.directory import SERVICE, SUFFIX, Slapd, slapd
 from tests.peers import PeerMissing, free_ports
+from tests.provider_kit import Clock, Threads, by_password, identity, refusal
 
 PEOPLE = f"ou=people,{SUFFIX}"
 SEARCH = {"base": SUFFIX, "bind_dn": SERVICE, "bind_password": b"service"}
@@ -46,38 +47,6 @@ def directory(folder: Path) -> Iterator[Slapd]:
         pytest.skip(str(missing))
 
 
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Threads:
-    """Runs what is to run on a thread at once, or when told to."""
-
-    def __init__(self) -> None:
-        self.now = True
-        self.queue: list[Callable[[], None]] = []
-        self.count = 0
-
-    def run(self, work: Callable[[], object], done: Callable[[object | BaseException], None]) -> None:
-        def both() -> None:
-            try:
-                result = work()
-            except Exception as error:  # as a thread's future does
-                result = error
-            done(result)
-        self.count += 1
-        self.queue.append(both)
-        if self.now:
-            self.flush()
-
-    def flush(self) -> None:
-        while self.queue:
-            self.queue.pop(0)()
-
-
 def provider(peer: Slapd, folder: Path, threads: Threads | None = None, clock: Clock | None = None,
              tls: str = "starttls", **settings: object) -> Ldap:
     urls = (f"ldaps://localhost:{peer.tls_port}" if tls == "ldaps" else f"ldap://localhost:{peer.port}",)
@@ -85,22 +54,10 @@ def provider(peer: Slapd, folder: Path, threads: Threads | None = None, clock: C
     return Ldap("directory", LdapSettings(**values), (threads or Threads()).run, clock or Clock())  # type: ignore[arg-type]
 
 
-def ask(asked: Ldap, name: str, password: bytes) -> Identity | Refusal:
-    answers: list[Identity | Refusal] = []
-    asked.check_password(name, password, Peer(), answers.append)
-    (answer,) = answers
-    return answer
-
-
 def user(answer: Identity | Refusal) -> str:
-    assert isinstance(answer, Identity), answer.reason
-    assert answer.provider == "directory"
-    return answer.user
-
-
-def refusal(answer: Identity | Refusal) -> Refusal:
-    assert isinstance(answer, Refusal)
-    return answer
+    found = identity(answer)
+    assert found.provider == "directory"
+    return found.user
 
 
 @pytest.mark.parametrize("tls", ["never", "starttls", "ldaps"])
@@ -108,26 +65,26 @@ def refusal(answer: Identity | Refusal) -> Refusal:
 def test_who_has_the_password_comes_in_by_the_name_of_the_directory(
         directory: Slapd, folder: Path, tls: str, how: dict[str, object]) -> None:
     asked = provider(directory, folder, tls=tls, **how)
-    assert user(ask(asked, "alice", b"wonderland")) == "alice"
-    assert user(ask(asked, "ALICE", b"wonderland")) == "alice"
-    assert user(ask(asked, "o'(m*)\\,", b"special")) == "o'(m*)\\,"
-    wrong = refusal(ask(asked, "alice", b"Wonderland"))
+    assert user(by_password(asked, "alice", b"wonderland")) == "alice"
+    assert user(by_password(asked, "ALICE", b"wonderland")) == "alice"
+    assert user(by_password(asked, "o'(m*)\\,", b"special")) == "o'(m*)\\,"
+    wrong = refusal(by_password(asked, "alice", b"Wonderland"))
     assert wrong.reason == "wrong password for user 'alice'"
     assert wrong.unknown == ("user_dn" in how)  # a bind does not tell an unknown user from a wrong password
-    nobody = refusal(ask(asked, "nobody", b"wonderland"))
+    nobody = refusal(by_password(asked, "nobody", b"wonderland"))
     assert nobody.unknown
 
 
 @pytest.mark.parametrize("name", ["a*", "*", "alice)(uid=*", "\\2a", "alice\\00", "uid=alice"])
 def test_a_name_is_a_name_and_no_pattern(directory: Slapd, folder: Path, name: str) -> None:
     for how in (SEARCH, TEMPLATE):
-        assert refusal(ask(provider(directory, folder, **how), name, b"wonderland")).unknown
+        assert refusal(by_password(provider(directory, folder, **how), name, b"wonderland")).unknown
 
 
 @pytest.mark.parametrize("name", ["", "x" * 300, "al\0ice", "alice\n"])
 def test_what_can_be_no_name_is_not_even_asked_for(directory: Slapd, folder: Path, name: str) -> None:
     threads = Threads()
-    assert refusal(ask(provider(directory, folder, threads, **SEARCH), name, b"wonderland")).unknown
+    assert refusal(by_password(provider(directory, folder, threads, **SEARCH), name, b"wonderland")).unknown
     assert threads.count == 0
 
 
@@ -135,49 +92,48 @@ def test_what_can_be_no_name_is_not_even_asked_for(directory: Slapd, folder: Pat
 @pytest.mark.parametrize("how", [SEARCH, TEMPLATE], ids=["search", "template"])
 def test_a_bind_without_a_password_proves_nothing(directory: Slapd, folder: Path, password: bytes,
                                                  how: dict[str, object]) -> None:
-    assert not refusal(ask(provider(directory, folder, **how), "alice", password)).unknown
+    assert not refusal(by_password(provider(directory, folder, **how), "alice", password)).unknown
 
 
 def test_a_user_who_is_there_twice_is_refused(directory: Slapd, folder: Path) -> None:
-    answer = refusal(ask(provider(directory, folder, **SEARCH), "twin", b"twin"))
+    answer = refusal(by_password(provider(directory, folder, **SEARCH), "twin", b"twin"))
     assert (answer.reason, answer.unknown) == ("the directory has several entries for user 'twin'", False)
 
 
 def test_users_may_be_searched_by_something_else(directory: Slapd, folder: Path) -> None:
     asked = provider(directory, folder, filter="(|(uid={user})(mail={user}))", **SEARCH)
-    assert user(ask(asked, "alice@example.org", b"wonderland")) == "alice"
+    assert user(by_password(asked, "alice@example.org", b"wonderland")) == "alice"
     asked = provider(directory, folder, name_attribute="", **SEARCH)
-    assert user(ask(asked, "Alice", b"wonderland")) == "Alice"
+    assert user(by_password(asked, "Alice", b"wonderland")) == "Alice"
 
 
 def test_groups_by_search(directory: Slapd, folder: Path) -> None:
     asked = provider(directory, folder, group_base=f"ou=groups,{SUFFIX}", **SEARCH)
-    groups = {name: ask(asked, name, password).groups  # type: ignore[union-attr]
+    groups = {name: identity(by_password(asked, name, password)).groups
               for name, password in (("ALICE", b"wonderland"), ("bob", b"builder"), ("o'(m*)\\,", b"special"))}
     assert groups == {"ALICE": {"staff", "posix"}, "bob": {"staff"}, "o'(m*)\\,": {"odd"}}
 
 
 def test_groups_that_the_users_entry_names(directory: Slapd, folder: Path) -> None:
-    answer = ask(provider(directory, folder, member_of="memberOf", **SEARCH), "alice", b"wonderland")
-    assert isinstance(answer, Identity)
-    assert answer.groups == {"staff"}
+    answer = by_password(provider(directory, folder, member_of="memberOf", **SEARCH), "alice", b"wonderland")
+    assert identity(answer).groups == {"staff"}
 
 
 def test_a_right_answer_is_kept_for_a_while_and_a_wrong_one_is_not(directory: Slapd, folder: Path) -> None:
     threads, clock = Threads(), Clock()
     asked = provider(directory, folder, threads, clock, cache_seconds=60, cache_users=2, **SEARCH)
     for _ in range(3):
-        assert user(ask(asked, "alice", b"wonderland")) == "alice"
+        assert user(by_password(asked, "alice", b"wonderland")) == "alice"
     assert threads.count == 1
     for count in (2, 3):
-        refusal(ask(asked, "alice", b"wrong"))
+        refusal(by_password(asked, "alice", b"wrong"))
         assert threads.count == count
     clock.now += 60
-    assert user(ask(asked, "alice", b"wonderland")) == "alice"
+    assert user(by_password(asked, "alice", b"wonderland")) == "alice"
     assert threads.count == 4
-    ask(asked, "bob", b"builder")
-    ask(asked, "o'(m*)\\,", b"special")
-    ask(asked, "alice", b"wonderland")  # only the last two were kept
+    by_password(asked, "bob", b"builder")
+    by_password(asked, "o'(m*)\\,", b"special")
+    by_password(asked, "alice", b"wonderland")  # only the last two were kept
     assert threads.count == 7
     kept = repr(asked._known)
     assert "wonderland" not in kept
@@ -194,7 +150,7 @@ def test_the_same_login_is_asked_for_once_at_a_time(directory: Slapd, folder: Pa
     for _ in range(3):
         asked.check_password("alice", b"wonderland", Peer(), answers.append)
     assert (threads.count, answers) == (1, [])
-    assert refusal(ask(asked, "bob", b"builder")).reason == "too many logins wait for the directory"
+    assert refusal(by_password(asked, "bob", b"builder")).reason == "too many logins wait for the directory"
     threads.flush()
     assert [user(each) for each in answers] == ["alice"] * 3
 
@@ -207,7 +163,7 @@ def test_a_server_that_is_down_refuses_and_says_so_once(directory: Slapd, folder
     asked = provider(directory, folder, threads, clock, urls=(f"ldap://127.0.0.1:{port}",), retry=5, **SEARCH)
     for seconds in (0, 1, 5):
         clock.now += seconds
-        answer = refusal(ask(asked, "alice", b"wonderland"))
+        answer = refusal(by_password(asked, "alice", b"wonderland"))
         assert not answer.unknown  # the next provider must not let in the directory's users
         assert answer.reason.startswith("the directory cannot be reached")
     assert [record.levelname for record in caplog.records] == ["ERROR"]
@@ -221,8 +177,8 @@ def test_another_server_stands_in_and_the_first_comes_back(directory: Slapd, fol
     (port,) = free_ports(1)
     asked = provider(directory, folder, None, clock, urls=(f"ldap://localhost:{port}",
                                                            f"ldap://localhost:{directory.port}"), **SEARCH)
-    assert user(ask(asked, "alice", b"wonderland")) == "alice"
-    assert user(ask(asked, "bob", b"builder")) == "bob"
+    assert user(by_password(asked, "alice", b"wonderland")) == "alice"
+    assert user(by_password(asked, "bob", b"builder")) == "bob"
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert "others can" in caplog.text
     first = asked._servers._all[0]
@@ -237,7 +193,7 @@ def test_a_server_that_says_nothing_is_given_up(directory: Slapd, folder: Path, 
         port = silent.getsockname()[1]
         scheme = "ldaps" if tls == "ldaps" else "ldap"
         asked = provider(directory, folder, tls=tls, urls=(f"{scheme}://127.0.0.1:{port}",), timeout=1, **SEARCH)
-        assert not refusal(ask(asked, "alice", b"wonderland")).unknown
+        assert not refusal(by_password(asked, "alice", b"wonderland")).unknown
 
 
 @pytest.mark.parametrize(("scheme", "host", "ca"), [
@@ -248,14 +204,14 @@ def test_a_server_with_anothers_certificate_gets_no_password(directory: Slapd, f
     port = directory.tls_port if scheme == "ldaps" else directory.port
     asked = provider(directory, folder, urls=(f"{scheme}://{host}:{port}",), ca=str(folder / ca) if ca else "",
                      **TEMPLATE)
-    answer = refusal(ask(asked, "alice", b"wonderland"))
+    answer = refusal(by_password(asked, "alice", b"wonderland"))
     assert not answer.unknown
     assert "certificate verify failed" in answer.reason.lower().replace("_", " ")
 
 
 def test_a_service_account_that_is_refused_lets_nobody_in(directory: Slapd, folder: Path) -> None:
-    answer = refusal(ask(provider(directory, folder, base=SUFFIX, bind_dn=SERVICE, bind_password=b"wrong"), "alice",
-                         b"wonderland"))
+    asked = provider(directory, folder, base=SUFFIX, bind_dn=SERVICE, bind_password=b"wrong")
+    answer = refusal(by_password(asked, "alice", b"wonderland"))
     assert not answer.unknown
     assert f"{SERVICE} cannot log in to search" in answer.reason
     assert "b'wrong'" not in repr(LdapSettings((), bind_password=b"wrong"))
@@ -263,17 +219,17 @@ def test_a_service_account_that_is_refused_lets_nobody_in(directory: Slapd, fold
 
 def test_a_base_that_is_not_there_or_not_to_be_seen_lets_nobody_in(directory: Slapd, folder: Path) -> None:
     for settings in ({**SEARCH, "base": f"ou=missing,{SUFFIX}"}, {"base": SUFFIX}):  # anonymous clients see nothing
-        assert not refusal(ask(provider(directory, folder, **settings), "alice", b"wonderland")).unknown
+        assert not refusal(by_password(provider(directory, folder, **settings), "alice", b"wonderland")).unknown
 
 
 def test_anonymous_search(folder: Path, tmp_path: Path) -> None:
     try:
         with slapd(tmp_path, anonymous="read") as peer:
             asked = provider(peer, folder, tls="never", base=SUFFIX)
-            assert user(ask(asked, "alice", b"wonderland")) == "alice"
-            assert not refusal(ask(asked, "alice", b"wrong")).unknown
+            assert user(by_password(asked, "alice", b"wonderland")) == "alice"
+            assert not refusal(by_password(asked, "alice", b"wrong")).unknown
             peer.kill()
-            assert not refusal(ask(asked, "bob", b"builder")).unknown
+            assert not refusal(by_password(asked, "bob", b"builder")).unknown
     except PeerMissing as missing:
         pytest.skip(str(missing))
 
