@@ -7,6 +7,7 @@ value the JSON of `broker.argument_values`.
 from __future__ import annotations
 
 import hashlib
+import os
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ RECORDS = "records"
 is no queue keeps its records in the journal under."""
 
 IDENTITY = "identity"
+SECRET = "secret"
 """The setting that is this broker's own name."""
 
 
@@ -93,4 +95,14 @@ def identity(store: Store) -> str:
         return name
     made = uuid.uuid4().hex
     save(store, IDENTITY, {"name": made})
+    return made
+
+
+def secret(store: Store) -> bytes:
+    """32 bytes that nobody else knows: made once, and kept."""
+    kept = store.get(SECRET)
+    if kept is not None:
+        return bytes.fromhex(argument_values.load(kept)["hex"])
+    made = os.urandom(32)
+    save(store, SECRET, {"hex": made.hex()})
     return made

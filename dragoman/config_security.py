@@ -36,6 +36,13 @@ class Authentication:
                                        choices=("PLAIN", "AMQPLAIN", "EXTERNAL", "XOAUTH2", "OAUTHBEARER", "GSSAPI",
                                                 "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-512"))
     guest: bool = _key(True, Kind.BOOLEAN, "Let in `guest` with the password `guest`, from this machine only.")
+    lockout_failures: int = _key(10, Kind.NUMBER, "Failed logins from one address, or of one user from there, within "
+                                 "`lockout_seconds`, after which they are refused unheard for as long. 0 for never.")
+    lockout_user_failures: int = _key(100, Kind.NUMBER, "Failed logins of one user from anywhere, likewise; from where "
+                                      "the user has logged in before it may still do so. 0 for never.")
+    lockout_seconds: int = _key(60, Kind.SECONDS, "How long failed logins count, and a lock-out lasts.", minimum=1)
+    lockout_loopback: bool = _key(False, Kind.BOOLEAN, "Count failed logins of this machine's own clients, too: for a "
+                                  "broker behind a proxy on the same machine.")
     anonymous_user: str = _key("anonymous", Kind.TEXT, "The user that clients without a name act as.")
 
 

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from broker.clock import Clock
+from broker.clock import Clock, Timers
 from broker.security.authenticator import Authenticator
+from broker.security.lockout import Lockout
 from broker.security.provider import Provider, Run
+from broker.security.turns import Turns
 from broker.security.users import FileProvider, PasswordFile
 from dragoman.config import Config, Listener
 from dragoman.config_providers import FILE, FileUsers
+from dragoman.scheduler import LoopAlarm
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Tools:
     """What providers are made with."""
 
     compute: Run  # for what keeps a processor busy: few at a time
     wait: Run  # for what waits for other machines
     clock: Clock
+    lockout: Lockout
+    turns: Turns
     secret: bytes  # of which salts for unknown users are made
 
 
@@ -31,6 +38,13 @@ def _file_users(settings: FileUsers, tools: Tools) -> Provider:
 
 MAKERS: dict[str, Callable[[Any, Tools], Provider]] = {"file": _file_users}
 """By kind of provider (dragoman/config_providers.py has their keys). They raise ValueError."""
+
+
+def tools(compute: Run, wait: Run, clock: Clock, loop: asyncio.AbstractEventLoop) -> Tools:
+    """For a broker's whole life. The timers of logins are their own: they begin before the broker's."""
+    alarm = LoopAlarm(loop)
+    alarm.clock, alarm.timers = clock, Timers(clock, alarm)
+    return Tools(compute, wait, clock, Lockout(alarm.timers), Turns(), os.urandom(32))
 
 
 class Logins:
@@ -46,6 +60,8 @@ class Logins:
             self.providers[each.name] = MAKERS[each.kind](each, tools)
         self._settings = settings
         self._tools = tools
+        tools.lockout.configure(settings.lockout_failures, settings.lockout_user_failures, settings.lockout_seconds,
+                                settings.lockout_loopback)
         self._authenticators: dict[Listener, Authenticator] = {}
 
     def of(self, listener: Listener) -> Authenticator:
@@ -58,7 +74,7 @@ class Logins:
             found = self._authenticators[listener] = Authenticator(
                 providers, allowed, clear_passwords=listener.clear_passwords,
                 anonymous_user=self._settings.anonymous_user if listener.anonymous else "",
-                secret=self._tools.secret)
+                secret=self._tools.secret, lockout=self._tools.lockout, turns=self._tools.turns)
         return found
 
     def close(self) -> None:

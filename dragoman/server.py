@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import socket
 import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from broker import topology
 from broker.broker import AutoCreate, Broker, Watcher
 from broker.clock import Clock
 from broker.errors import LimitReached
@@ -23,7 +23,7 @@ from dragoman.config_gateway import Bridge, Link
 from dragoman.listening import Listening
 from dragoman.resources import free_disk, memory_limit
 from dragoman.scheduler import Checks, LoopAlarm, LoopScheduler
-from dragoman.security import Logins, Tools, tls_context
+from dragoman.security import Logins, tls_context, tools
 from dragoman.transport import Transport
 from interop.gateway import Gateway
 from protocols.amqp010 import connection as amqp010
@@ -66,7 +66,7 @@ class Server(Watcher):
         self._tls = tls_context(config)
         self._checks = [Checks(self.loop, 2), Checks(self.loop, 16)]
         self._ticker: asyncio.TimerHandle | None = None
-        self._tools = Tools(self._checks[0].run, self._checks[1].run, self.clock, os.urandom(32))
+        self._tools = tools(self._checks[0].run, self._checks[1].run, self.clock, self.loop)
         self._logins = Logins(config, self._tools)
         self._settings = _settings(config)
         self._settings10 = _settings10(config)
@@ -87,6 +87,7 @@ class Server(Watcher):
                                  config.limits.memory or memory_limit(), config.limits.queue_memory_messages,
                                  config.limits.queue_memory_bytes)
             alarm.clock, alarm.timers = self.clock, self.broker.timers
+            self._tools.secret = topology.secret(self.broker.store)
             self.broker.branch_timeout = config.amqp010.xa_seconds
             self.broker.branch_timeout_max = config.amqp010.xa_max_seconds
             for name in config.virtual_hosts:

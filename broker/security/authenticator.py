@@ -13,9 +13,11 @@ import os
 from collections.abc import Callable, Collection, Sequence
 
 from broker.security.identity import Identity, Peer
+from broker.security.lockout import Lockout, source_of
 from broker.security.passwords import SCRAM_HASHES, ScramVerifier
 from broker.security.provider import Answer, Provider, Refusal
 from broker.security.scram import BINDINGS, PLUS
+from broker.security.turns import Turns
 from broker.security.users import GUEST
 
 CLEAR = frozenset({"PLAIN", "AMQPLAIN", "XOAUTH2", "OAUTHBEARER"})
@@ -32,12 +34,15 @@ class Authenticator:
     """
 
     def __init__(self, providers: Sequence[Provider], allowed: Collection[str], *, clear_passwords: bool = False,
-                 anonymous_user: str = "", secret: bytes = b"") -> None:
+                 anonymous_user: str = "", secret: bytes = b"", lockout: Lockout | None = None,
+                 turns: Turns | None = None) -> None:
         self.providers = list(providers)
         self.allowed = frozenset(allowed)
         self.clear_passwords = clear_passwords
         self.anonymous_user = anonymous_user
         self._secret = secret or os.urandom(32)
+        self._lockout = lockout
+        self._turns = turns or Turns()
 
     def mechanisms(self, peer: Peer, also: Collection[str] = ()) -> set[str]:
         """What this client may log in by. also: more that is allowed."""
@@ -89,36 +94,61 @@ class Authenticator:
 
     def conclude(self, name: str, result: Identity | Refusal, peer: Peer, answer: Answer) -> None:
         """A mechanism has found out by itself whether a client that says it is `name` may log in."""
-        answer(result)
+        self._conclude(name, result, peer, self._now(), answer)
 
     def _ask(self, question: Callable[[Provider, Answer], None], name: str, peer: Peer, answer: Answer) -> None:
+        """Ask the providers when the address has its turn, unless it has been locked out until then."""
+        began = self._now()
         refusals: list[Refusal] = []
 
         def ask(index: int) -> None:
             if index == len(self.providers):
-                self.conclude(name, self._refusal(refusals), peer, answer)
+                end(self._refusal(refusals))
                 return
             provider = self.providers[index]
 
             def heard(result: Identity | Refusal) -> None:
                 if isinstance(result, Identity):
-                    self.conclude(name, _of(provider, result), peer, answer)
+                    end(_of(provider, result))
                     return
                 refusals.append(result)
                 ask(index + 1 if result.unknown else len(self.providers))
 
             question(provider, heard)
 
-        ask(0)
+        def end(result: Identity | Refusal) -> None:
+            self._conclude(name, result, peer, began, answer)
+            self._turns.give_back(source)
+
+        def start() -> None:
+            locked = self._lockout.refusal(name, peer) if self._lockout is not None else None
+            if locked is None:
+                ask(0)
+            else:
+                end(locked)
+
+        source = source_of(peer.address)
+        if not self._turns.take(source, start):
+            self._conclude(name, Refusal("too many logins of its address wait", trouble=True), peer, began, answer)
+
+    def _conclude(self, name: str, result: Identity | Refusal, peer: Peer, began: int, answer: Answer) -> None:
+        if self._lockout is None:
+            answer(result)
+        else:
+            self._lockout.conclude(name, result, peer, began, answer)
+
+    def _now(self) -> int:
+        return self._lockout.now if self._lockout is not None else 0
 
     def _refusal(self, refusals: list[Refusal]) -> Refusal:
         """One for all that providers have said, the last of which may be the only one to know the user."""
         if not refusals:
             return Refusal("there is no provider of users")
         if len(refusals) == 1 or not refusals[-1].unknown:
-            return Refusal(refusals[-1].reason)
+            return Refusal(refusals[-1].reason, trouble=any(each.trouble for each in refusals))
         named = zip(self.providers, refusals, strict=False)
-        return Refusal("; ".join(f"{provider.name}: {refusal.reason}" for provider, refusal in named))
+        return Refusal("; ".join(f"{provider.name}: {refusal.reason}" for provider, refusal in named),
+                       trouble=any(each.trouble for each in refusals))
 
 
 def _of(provider: Provider, identity: Identity) -> Identity:

@@ -16,14 +16,16 @@ class Refusal:
     """Why somebody may not log in.
 
     `reason` is for the log: a client is only ever told that it was refused. `unknown`: the user, token or certificate
-    is none of this provider's, and another one may know it.
+    is none of this provider's, and another one may know it. `trouble`: the provider could not tell (its directory is
+    down, ...), so this is no failed guess that counts.
     """
 
-    __slots__ = ("reason", "unknown")
+    __slots__ = ("reason", "unknown", "trouble")
 
-    def __init__(self, reason: str, unknown: bool = False) -> None:
+    def __init__(self, reason: str, unknown: bool = False, trouble: bool = False) -> None:
         self.reason = reason
         self.unknown = unknown
+        self.trouble = trouble
 
 
 Answer = Callable[[Identity | Refusal], None]

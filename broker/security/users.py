@@ -226,7 +226,7 @@ class FileProvider(Provider):
         now = self._verifier(name)
         if isinstance(result, BaseException):
             return Refusal(f"the password of user {shown(name)} could not be checked: "
-                           f"{str(result) or type(result).__name__}")
+                           f"{str(result) or type(result).__name__}", trouble=True)
         if not result:
             return Refusal(f"wrong password for user {shown(name)}")
         if now is None or now.text != verifier.text:
