@@ -27,7 +27,7 @@ is no queue keeps its records in the journal under."""
 
 IDENTITY = "identity"
 SECRET = "secret"
-"""The setting that is this broker's own name."""
+"""The settings that are this broker's own: its name, and what only it knows."""
 
 
 def key(kind: str, host: str, name: str) -> str:

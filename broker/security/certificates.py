@@ -19,8 +19,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import ExtensionOID, NameOID
 
 from broker.security.identity import Identity, Peer
-from broker.security.provider import Answer, Provider, Refusal, Run
-from broker.security.users import shown
+from broker.security.provider import Answer, Provider, Refusal, Run, shown
 
 logger = logging.getLogger(__name__)
 
