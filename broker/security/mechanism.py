@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -84,6 +85,14 @@ def text(value: bytes, mechanism: str) -> str:
         return value.decode("utf-8")
     except UnicodeDecodeError:
         raise ValueError(f"{mechanism}: the response is not UTF-8") from None
+
+
+def saslname(value: str, mechanism: str) -> str:
+    """A name where =2C and =3D stand for ',' and '=' (RFC 5801, section 4). Not prepared: names are the same in all
+    mechanisms."""
+    if re.search("=(?!2C|3D)", value):
+        raise ValueError(f"{mechanism}: a name with '=' in it that is not =2C or =3D")
+    return value.replace("=2C", ",").replace("=3D", "=")
 
 
 def unbase64(value: str, mechanism: str) -> bytes:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from broker.security.authenticator import Authenticator
+from broker.security.bearer import Bearer
 from broker.security.given import Anonymous, External
 from broker.security.identity import Identity, Peer
 from broker.security.mechanism import Challenge, Done, Failure, Mechanism, Outcome, Success
@@ -29,6 +30,8 @@ MECHANISMS: dict[str, Callable[[str, Authenticator, Peer], Mechanism]] = {
     "SCRAM-SHA-512": Scram,
     "SCRAM-SHA-256": Scram,
     "SCRAM-SHA-1": Scram,
+    "OAUTHBEARER": Bearer,
+    "XOAUTH2": Bearer,
     "PLAIN": Clear,
     "AMQPLAIN": Clear,
     "ANONYMOUS": Anonymous,

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from broker.security.identity import NOBODY, Identity, Peer
-from broker.security.mechanism import Challenge, Done, Failure, Mechanism, finish, text, unbase64
+from broker.security.mechanism import Challenge, Done, Failure, Mechanism, finish, saslname, text, unbase64
 from broker.security.passwords import SCRAM_HASHES, ScramVerifier
 from broker.security.provider import Refusal, shown
 
@@ -62,7 +62,7 @@ class Scram(Mechanism):
         bound = self._bind(flag)
         if authorize and authorize != name:
             raise ValueError(f"{self.name}: the client asks to be another user than it logs in as")
-        self._user = _saslname(name)
+        self._user = saslname(name, self.name)
         self._verifier, self._result = self.authenticator.scram(self._scheme, self._user, self.peer)
         self._nonce = nonce + _new_nonce()
         bare = found.start(3) - len("n=")
@@ -112,10 +112,3 @@ class Scram(Mechanism):
 
 def _new_nonce() -> str:
     return base64.b64encode(os.urandom(18)).decode("ascii")
-
-
-def _saslname(name: str) -> str:
-    """RFC 5802's name, where =2C and =3D stand for ',' and '='. Not prepared: names are the same in all mechanisms."""
-    if re.search("=(?!2C|3D)", name):
-        raise ValueError("SCRAM: a name with '=' in it that is not =2C or =3D")
-    return name.replace("=2C", ",").replace("=3D", "=")
