@@ -32,8 +32,8 @@ lint: $(VENV)/tested-with ## style
 types: $(VENV)/tested-with ## types, strictly
 	$(BIN)/mypy
 
-fuzz: build $(VENV)/tested-with ## feed the front-ends nonsense, for FUZZ_SECONDS=300
-	FUZZ_SECONDS=$${FUZZ_SECONDS:-300} $(PYTEST) tests/fuzz $(ARGS)
+fuzz: $(VENV)/fuzzed-with ## feed every parser nonsense, for FUZZ_SECONDS=300 in all (ARGS="selector sasl" for some)
+	$(BIN)/python -m tests.fuzz.hunt --seconds $${FUZZ_SECONDS:-300} $(ARGS)
 
 bench: build $(VENV)/tested-with ## measure; PEER=host:port measures another broker in the same run
 	$(BIN)/python -m tests.bench $(if $(PEER),--peer $(PEER)) $(ARGS)
@@ -70,8 +70,14 @@ $(VENV)/ready: $(BUILD)
 # What the tests need on top of it. Not by `pip install -e .[test]`: that would remove what was compiled.
 $(VENV)/tested-with: $(VENV)/ready
 	@$(BIN)/python -c 'from importlib.metadata import requires; print(*(line.partition(";")[0] for line in \
-	  requires("dragoman") if "extra ==" in line), sep="\n")' > $(VENV)/test-requirements.txt
+	  requires("dragoman") if "extra ==" in line and "fuzz" not in line), sep="\n")' > $(VENV)/test-requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/test-requirements.txt
+	@touch $@
+
+# atheris has wheels for some Pythons and machines only; without it, `make fuzz` goes on blindly.
+$(VENV)/fuzzed-with: $(VENV)/tested-with
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: 'atheris >=3.0' \
+	  || echo "atheris cannot be installed: inputs will be mutated at random"
 	@touch $@
 
 # Compiled modules are imported instead of their sources, so they must never be the older ones: setup.py removes them

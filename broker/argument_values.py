@@ -18,8 +18,11 @@ def dump(value: Any) -> bytes:
 
 
 def load(data: bytes) -> Any:
-    """The reverse of `dump`. Raises: ValueError."""
-    return _rich(json.loads(data))
+    """The reverse of `dump`. Raises: ValueError, whatever the data is."""
+    try:
+        return _rich(json.loads(data))
+    except (TypeError, ArithmeticError, OSError, RecursionError) as error:
+        raise ValueError(f"it is none of ours: {error}") from None
 
 
 def _plain(value: Any) -> Any:
