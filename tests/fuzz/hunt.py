@@ -122,7 +122,7 @@ def _spawn(name: str, seconds: int) -> tuple[str, int, str, list[str]]:
     covered = re.findall(r"cov: (\d+)", output)
     found = re.findall(r"FOUND (.*)", output)
     if done.returncode:
-        found.append(f"{name}: the process ended with {done.returncode}: {output[-1500:]}")
+        found.append(f"{name}: the process ended with {done.returncode}: {output[-600:]}")
     return name, int(runs[-1]) if runs else 0, covered[-1] if covered else "?", found
 
 

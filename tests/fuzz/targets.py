@@ -13,15 +13,19 @@ import random
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from broker.argument_values import load as load_arguments
 from broker.branch import saved_branch
 from broker.message import AMQP010, AMQP091, AMQP10, MQTT, Message, address_of
-from broker.security.passwords import SCRAM_HASHES
-from broker.security.sasl import SaslServer
-from broker.security.users import PasswordFile, Users
+from broker.security.authenticator import Authenticator
+from broker.security.identity import Identity, Peer
+from broker.security.passwords import ScramVerifier, new_verifier
+from broker.security.provider import Answer, Provider, Refusal
+from broker.security.sasl import MECHANISMS, SaslServer
+from broker.security.users import PasswordFile
 from broker.selector import Selector, SelectorError
 from broker.topic import TopicTrie
 from broker.view import View
@@ -185,16 +189,54 @@ def _seeds_mqtt() -> Iterable[bytes]:
 # Logging in.
 
 
+class _Everybody(Provider):
+    """Answers for all mechanisms, and lets in whoever shows anything at all."""
+
+    def mechanisms(self) -> set[str]:
+        return set(MECHANISMS)
+
+    def check_password(self, name: str, password: bytes, peer: Peer, answer: Answer) -> None:
+        answer(Identity(name) if password == b"guest" else Refusal("wrong"))
+
+    def scram(self, scheme: str, name: str, peer: Peer) -> tuple[ScramVerifier, Identity] | Refusal:
+        return _verifier(scheme), Identity(name)
+
+    def check_token(self, name: str, token: str, peer: Peer, answer: Answer) -> None:
+        answer(Identity(name or "somebody"))
+
+    def check_certificate(self, wanted: str, peer: Peer, answer: Answer) -> None:
+        answer(Identity(wanted or "somebody"))
+
+
+class _Bound(Peer):
+    def channel_binding(self, kind: str) -> bytes:
+        return b"binding"
+
+
+@cache
+def _verifier(scheme: str) -> ScramVerifier:
+    found = new_verifier("guest", scheme)
+    assert isinstance(found, ScramVerifier)
+    return found
+
+
 def _sasl(data: bytes) -> None:
-    names = ("PLAIN", "AMQPLAIN", "ANONYMOUS", *SCRAM_HASHES, "none")
-    users = Users(lambda work, done: done(work()), None, guest=True, anonymous="somebody")
-    server = SaslServer(list(names), users, True, False)
+    names = [*MECHANISMS, "none"]
+    logins = Authenticator([_Everybody()], names, anonymous_user="anonymous")
+    server = SaslServer(logins, _Bound(loopback=True, tls=True, certificate=b"certificate"))
     outcomes: list[object] = []
     first, *more = data[1:].split(b"\xff\xfe")
     server.start(names[data[0] % len(names)] if data else "", first, outcomes.append)
     for response in more:
         server.step(response, outcomes.append)
     assert len(outcomes) == 1 + len(more)
+
+
+def _seeds_sasl() -> Iterable[bytes]:
+    texts = (b"\0guest\0guest", b"\5LOGINS\0\0\0\5guest", b"guest", b"n,,n=guest,r=abc",
+             b"p=tls-exporter,a=b,n=x,r=abc\xff\xfec=biws,r=abcdef,p=AAAA", b"n,a=u,\1auth=Bearer abc\1\1",
+             b"user=u\1auth=Bearer abc\1\1")
+    return [bytes([number]) + text for number in range(len(MECHANISMS)) for text in texts]
 
 
 def _password_file(data: bytes) -> None:
@@ -410,8 +452,7 @@ TARGETS: dict[str, Target] = {
     "connection-1-0": Target(connections.connection10, (), connections.seeds_connection10, 3),
     "connection-mqtt": Target(connections.connection_mqtt, (), connections.seeds_connection_mqtt, 3),
     "detection": Target(_detect, (Unknown,), _texts("AMQP\0\0\x09\x01", "\x10", "AMQP\x03\x01\0\0"), 0.2),
-    "sasl": Target(_sasl, (), _texts("\0\0guest\0guest", "\1\5LOGINS", "\3n,,n=guest,r=abc",
-                                     "\4y,a=b,n=x,r=abc\xff\xfec=biws,r=abcdef,p=AAAA")),
+    "sasl": Target(_sasl, (), _seeds_sasl),
     "password-file": Target(_password_file, (ValueError,), _texts(
         "# comment\nguest:SCRAM-SHA-256$4096:c2FsdA==$AAAA:AAAA\n",
         "a:$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$AAAA\n", "b:RABBITMQ-SHA256$AAAAAAAA\n")),
