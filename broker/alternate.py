@@ -28,8 +28,11 @@ def publish_anew(targets: list[Queue], message: Message, copies: bool) -> bool:
         again.publisher, again.sequence = publisher, message.sequence
     again.shared = len(targets) > 1
     taken = False
+    management = targets[0].host.broker.management
+    before, management.relaying = management.relaying, True
     for target in targets:
         taken = target.enqueue(again) or taken
+    management.relaying = before
     if taken and (again.pending or again.publisher is None):
         if publisher is not None and not copies:
             message.publisher = None

@@ -192,9 +192,12 @@ class Branch(Transaction):
         limits = [queue.limits for queue in queues if queue.limits is not None]
         for limit in limits:
             limit.lifted = True
+        management = host.broker.management
+        before, management.relaying = management.relaying, True  # who commits is not always who has sent it
         try:
             host.publish(route, message, kept.copies_to)
         finally:
+            management.relaying = before
             for limit in limits:
                 limit.lifted = False
 

@@ -18,6 +18,10 @@ class AccessRefused(BrokerError):
     """The client may not do this, or the name is reserved."""
 
 
+class Forbidden(AccessRefused):
+    """The client has no right to this: somebody else may have it."""
+
+
 class LimitReached(BrokerError):
     """The client, or all together, have as many of this as is allowed."""
 

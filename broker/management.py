@@ -192,6 +192,7 @@ class Management:
         self.observers: list[Observer] = []
         self.gateway: GatewayControl | None = None
         self.actor: ManagedConnection | None = None  # whose input is being dealt with
+        self.relaying = False  # what is published just now is no message of the actor's, even if he has caused it
         self._past: dict[tuple[str, str], Traffic] = {}  # of connections that are over, by virtual host and dialect
 
     # Connections.

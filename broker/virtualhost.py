@@ -31,7 +31,7 @@ from broker.queue_settings import QueueSettings, check_properties, check_same_ar
 from broker.totals import Totals
 
 if TYPE_CHECKING:
-    from broker.broker import Broker
+    from broker.broker import AutoCreate, Broker
     from broker.xa import Branches
 
 logger = logging.getLogger(__name__)
@@ -186,7 +186,16 @@ class VirtualHost:
 
     def route_and_enqueue(self, exchange: Exchange, message: Message) -> int:
         """Publish a message of the broker's own, by the route that its address says."""
-        return self.enqueue(self.behind(exchange, message), message)
+        return self._relay(self.behind(exchange, message), message)
+
+    def _relay(self, queues: list[Queue], message: Message) -> int:
+        """Put a message in queues that no client sends just now."""
+        management = self.broker.management
+        before, management.relaying = management.relaying, True
+        try:
+            return self.enqueue(queues, message)
+        finally:
+            management.relaying = before
 
     def behind(self, exchange: Exchange, message: Message) -> list[Queue]:
         """The queues that an exchange has for a message by the route that its address says."""
@@ -262,7 +271,7 @@ class VirtualHost:
         if reason != "rejected":
             deaths = letter.view().deaths
             queues = [target for target in queues if not goes_round(target.name, deaths)]
-        self.enqueue(queues, letter)
+        self._relay(queues, letter)
 
     # Exchanges.
 
@@ -447,23 +456,19 @@ class VirtualHost:
         self.broker.management.queue_deleted(queue)
         return queue.durable
 
-    def auto_create(self, address: str, kind: str) -> bool:
-        """Make a queue or an exchange that somebody wants to use and that is not there, if the first policy whose
-        pattern fits says so. Of `exchange/key`, the exchange is what a pattern has to fit.
+    def auto_create(self, address: str, kind: str) -> tuple[str, AutoCreate] | None:
+        """What is to be made, under which name, for somebody who wants to use a queue or an exchange that is not there:
+        the first policy whose pattern fits says so. Of `exchange/key`, the exchange is what a pattern has to fit.
 
-        kind: "queue", "topic" (any exchange) or "" for either. Raises what a declaration does.
+        kind: "queue", "topic" (any exchange) or "" for either.
         """
         for policy in self.broker.auto_create:
             is_queue = policy.kind == "queue"
             name = address if is_queue else address.partition("/")[0]
             if kind == ("topic" if is_queue else "queue") or not name or not fnmatchcase(name, policy.pattern):
                 continue
-            if is_queue:
-                self.declare_queue(name, policy.durable, False, False, policy.arguments, None)
-            else:
-                self.declare_exchange(name, policy.kind, policy.durable, False, False, policy.arguments)
-            return True
-        return False
+            return name, policy
+        return None
 
     # Bindings.
 

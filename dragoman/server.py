@@ -46,6 +46,9 @@ from store.memory import MemoryStore
 
 logger = logging.getLogger(__name__)
 
+IMPERSONATOR = "impersonator"
+"""The tag of users who may send messages with the user-id of others."""
+
 
 class Server(Watcher):
     """A broker that listens. `start` it, wait for `failed` or a reason of your own, `stop` it."""
@@ -272,6 +275,7 @@ class Server(Watcher):
             if count >= most:
                 raise LimitReached(f"user '{connection.user}' has {most} connections, which is the limit")
         connection.access = self.broker.policy.access(connection, host_name)
+        connection.impersonates = IMPERSONATOR in connection.identity.tags
         connection.access.enter()
 
     def flush_soon(self, transport: Transport) -> None:

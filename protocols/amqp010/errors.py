@@ -7,6 +7,7 @@ from broker.errors import (
     AccessRefused,
     BrokerError,
     CommandInvalid,
+    Forbidden,
     IllegalState,
     InvalidArgument,
     NotAllowed,
@@ -35,7 +36,7 @@ CONNECTION_FORCED, INVALID_PATH, FRAMING_ERROR = 320, 402, 501
 """Codes of connection.close."""
 
 _CODES: dict[type[BrokerError], int] = {
-    NotFound: NOT_FOUND, AccessRefused: NOT_ALLOWED, ResourceLocked: RESOURCE_LOCKED,
+    NotFound: NOT_FOUND, AccessRefused: NOT_ALLOWED, Forbidden: UNAUTHORIZED, ResourceLocked: RESOURCE_LOCKED,
     PreconditionFailed: PRECONDITION_FAILED, CommandInvalid: COMMAND_INVALID, NotAllowed: NOT_ALLOWED,
     NotImplementedHere: NOT_IMPLEMENTED, IllegalState: ILLEGAL_STATE, InvalidArgument: INVALID_ARGUMENT,
 }

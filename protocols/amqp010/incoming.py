@@ -21,7 +21,6 @@ from protocols.amqp010.errors import (
     FRAMING_ERROR,
     ILLEGAL_ARGUMENT,
     LIMIT_EXCEEDED,
-    NOT_FOUND,
     UNAUTHORIZED,
     ConnectionError010,
     SessionError,
@@ -36,6 +35,7 @@ from protocols.amqp010.frames import (
     LAST_FRAME,
     LAST_SEGMENT,
 )
+from protocols.routes import find_route
 
 if TYPE_CHECKING:
     from protocols.amqp010.session import Session
@@ -238,17 +238,19 @@ class Assembly:
     def _publish(self, number: int, transfer: Transfer, header: bytes, pieces: list[bytes], size: int) -> None:
         session = self.session
         host = session.host
-        if session.connection is not None:
-            session.connection.messages_in += 1
+        connection = session.connection
+        assert connection is not None  # frames come by one
+        connection.messages_in += 1
         now = session.broker.clock.now
         properties, rest = self._properties(transfer, header, now)
         route = host.routes.get(properties.short_strings)
         if route is None:
-            if properties.exchange not in host.exchanges:
-                raise SessionError(NOT_FOUND, f"no exchange '{properties.exchange}' in vhost '{host.name}'")
-            route = host.route(properties.short_strings, properties.exchange, properties.routing_key)
+            route = find_route(host, connection.access, properties.short_strings, properties.exchange,
+                               properties.routing_key)
+        address = route.address
+        connection.access.publish(address.short_strings, address.exchange, address.routing_key)
         native, body = build(properties.encoded + rest, pieces, size)
-        message = Message(route.address, AMQP010, native, body, size, properties.durable, properties.priority,
+        message = Message(address, AMQP010, native, body, size, properties.durable, properties.priority,
                           properties.expiry, now)
         explicit = transfer.explicit
         # Not `in`, which asks first whether this is a number, at the price of an exception.
@@ -312,7 +314,9 @@ class Assembly:
                 except Malformed as error:
                     raise SessionError(ILLEGAL_ARGUMENT, str(error)) from None
                 user = self.session.user.encode()
-                if named and named != user and named != user + b"@QPID":
+                connection = self.session.connection
+                if named and named != user and named != user + b"@QPID" \
+                        and (connection is None or not connection.impersonates):
                     raise SessionError(UNAUTHORIZED, f"user-id is {named!r}, and the user is "
                                                      f"'{self.session.user}'")
             at = stop

@@ -36,7 +36,8 @@ def subscribe(session: Session, number: int, m: Arguments) -> bool:
     destination = m.get("destination", "")
     if destination in session.subscriptions:
         raise SessionError(NOT_ALLOWED, f"there is a subscription '{destination}' already")
-    queue = session.host.queue(named(m, "queue"))
+    session.access.consume(named(m, "queue"))
+    queue = session.host.queue(m["queue"])
     if m.get("acquire_mode", 0) == 0:  # who only looks may do so, as with Qpid's C++ broker
         queue.check_access(session)
     for mode, most in (("accept_mode", 1), ("acquire_mode", 1)):

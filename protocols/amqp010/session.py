@@ -17,6 +17,7 @@ from broker.errors import BrokerError
 from broker.message import Message, Publisher
 from broker.queue import Queue
 from broker.returns import give_back
+from broker.security.access import Access
 from broker.transaction import Transaction
 from protocols.amqp010.codec import RESULTS, write_struct
 from protocols.amqp010.commands import COMMANDS
@@ -97,6 +98,12 @@ class Session(Publisher):
         self.distributed = False  # its transactions are branches of distributed ones
         self.in_transaction: dict[int, Entry] = {}  # accepted within the transaction
         self.exclusive_queues: dict[Queue, bool] = {}  # and whether they go with the session
+
+    @property
+    def access(self) -> Access:
+        """What its client may do; only while it is attached."""
+        assert self.connection is not None
+        return self.connection.access
 
     def __repr__(self) -> str:
         return f"session '{self.name.decode('utf-8', 'replace')}'"

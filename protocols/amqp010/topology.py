@@ -46,6 +46,15 @@ def _exchange(session: Session, name: str) -> Exchange:
     return exchange
 
 
+def _arguments(session: Session, m: Arguments) -> Arguments:
+    """The arguments of a declaration, with the alternate exchange, which the client must be allowed to know."""
+    arguments = dict(m.get("arguments", {}))
+    if m.get("alternate_exchange"):
+        session.access.see_exchange(m["alternate_exchange"])
+        arguments[_ALTERNATE] = m["alternate_exchange"]
+    return arguments
+
+
 def _alternate(session: Session, m: Arguments) -> str | None:
     """The alternate exchange that a declaration names. Raises: SessionError when there is none of that name."""
     name: str | None = m.get("alternate_exchange")
@@ -60,6 +69,11 @@ def _alternate(session: Session, m: Arguments) -> str | None:
 def exchange_declare(session: Session, number: int, m: Arguments) -> bool:
     name = named(m, "exchange")
     kind = m.get("type", "")
+    arguments = _arguments(session, m)
+    if m["passive"]:
+        session.access.see_exchange(name)
+    else:
+        session.access.declare_exchange(name, kind, m["durable"], m["auto_delete"], arguments)
     known = session.host.exchanges.get(name)
     if m["passive"] and known is None:
         raise SessionError(NOT_FOUND, f"no exchange '{name}' in vhost '{session.host.name}'")
@@ -73,9 +87,6 @@ def exchange_declare(session: Session, number: int, m: Arguments) -> bool:
         return True
     if name.startswith("qpid."):
         raise SessionError(NOT_ALLOWED, f"exchange name '{name}' begins with 'qpid.', which is reserved")
-    arguments = dict(m.get("arguments", {}))
-    if alternate:
-        arguments[_ALTERNATE] = alternate
     try:
         wait = session.host.declare_exchange(name, kind, m["durable"], m["auto_delete"], False, arguments)
     except CommandInvalid as error:
@@ -85,6 +96,7 @@ def exchange_declare(session: Session, number: int, m: Arguments) -> bool:
 
 def exchange_delete(session: Session, number: int, m: Arguments) -> bool:
     name = named(m, "exchange")
+    session.access.delete_exchange(name)
     exchange = _exchange(session, name)
     host = session.host
     if any(other.alternate == name for other in host.exchanges.values() if other is not exchange) or any(
@@ -94,6 +106,7 @@ def exchange_delete(session: Session, number: int, m: Arguments) -> bool:
 
 
 def exchange_query(session: Session, number: int, m: Arguments) -> bool:
+    session.access.see_exchange(m.get("name", ""))
     exchange = session.host.exchanges.get(m.get("name", ""))
     if exchange is None:
         session.result(number, "exchange-query-result", not_found=True)
@@ -110,9 +123,10 @@ def _bindings(exchange: Exchange, queue: Queue, key: str) -> list[Binding]:
 
 def exchange_bind(session: Session, number: int, m: Arguments) -> bool:
     """Bind; of one queue and one key there is one binding, and its arguments are the newest."""
-    queue = _own_queue(session, m)
-    exchange = _exchange(session, named(m, "exchange"))
     key = m.get("binding_key", "")
+    session.access.bind(named(m, "exchange"), named(m, "queue"), True, key, m.get("arguments", {}))
+    queue = _own_queue(session, m["queue"])
+    exchange = _exchange(session, m["exchange"])
     before = _bindings(exchange, queue, key)
     wait = session.host.bind(exchange, queue, key, m.get("arguments", {}))
     for binding in before:
@@ -122,9 +136,10 @@ def exchange_bind(session: Session, number: int, m: Arguments) -> bool:
 
 
 def exchange_unbind(session: Session, number: int, m: Arguments) -> bool:
-    queue = _own_queue(session, m)
-    exchange = _exchange(session, named(m, "exchange"))
     key = m.get("binding_key", "")
+    session.access.unbind(named(m, "exchange"), named(m, "queue"), True, key)
+    queue = _own_queue(session, m["queue"])
+    exchange = _exchange(session, m["exchange"])
     bindings = _bindings(exchange, queue, key)
     if not bindings:
         raise SessionError(NOT_FOUND, f"queue '{queue.name}' is not bound to exchange '{exchange.name}' with key "
@@ -138,8 +153,11 @@ def exchange_unbind(session: Session, number: int, m: Arguments) -> bool:
 def exchange_bound(session: Session, number: int, m: Arguments) -> bool:
     """Whether there is a binding with all that is named; for what is named, whether there is one at all."""
     host = session.host
-    exchange = host.exchanges.get(m.get("exchange", ""))
     name = m.get("queue", "")
+    session.access.see_exchange(m.get("exchange", ""))
+    if name:
+        session.access.see_queue(name)
+    exchange = host.exchanges.get(m.get("exchange", ""))
     queue = host.queues.get(name)
     found = {"exchange_not_found": exchange is None, "queue_not_found": bool(name) and queue is None}
     if exchange is not None and not found["queue_not_found"]:
@@ -170,6 +188,11 @@ def _not_matched(exchange: Exchange, queue: Queue | None, m: Arguments) -> dict[
 
 def queue_declare(session: Session, number: int, m: Arguments) -> bool:
     name = named(m, "queue")
+    arguments = _arguments(session, m)
+    if m["passive"]:
+        session.access.see_queue(name)
+    else:
+        session.access.declare_queue(name, m["durable"], m["exclusive"], m["auto_delete"], arguments)
     known = session.host.queues.get(name)
     alternate = _alternate(session, m)
     if known is not None:
@@ -190,9 +213,6 @@ def queue_declare(session: Session, number: int, m: Arguments) -> bool:
         raise SessionError(NOT_FOUND, f"no queue '{name}' in vhost '{session.host.name}'")
     if name.startswith("qpid."):
         raise SessionError(NOT_ALLOWED, f"queue name '{name}' begins with 'qpid.', which is reserved")
-    arguments = dict(m.get("arguments", {}))
-    if alternate:
-        arguments[_ALTERNATE] = alternate
     goes_with_session = m["exclusive"] and m["auto_delete"]
     try:
         queue, wait = session.host.declare_queue(name, m["durable"], False, m["auto_delete"] and not goes_with_session,
@@ -225,14 +245,15 @@ def _own(session: Session, queue: Queue, goes_with_session: bool) -> None:
     session.exclusive_queues[queue] = goes_with_session
 
 
-def _own_queue(session: Session, m: Arguments) -> Queue:
-    queue = session.host.queue(named(m, "queue"))
+def _own_queue(session: Session, name: str) -> Queue:
+    queue = session.host.queue(name)
     queue.check_access(session)
     return queue
 
 
 def queue_delete(session: Session, number: int, m: Arguments) -> bool:
-    queue = _own_queue(session, m)
+    session.access.delete_queue(named(m, "queue"))
+    queue = _own_queue(session, m["queue"])
     if m["if_unused"] and queue.consumers:
         raise SessionError(PRECONDITION_FAILED, f"{queue!r} is in use")
     if m["if_empty"] and queue.ready:
@@ -245,13 +266,15 @@ def queue_delete(session: Session, number: int, m: Arguments) -> bool:
 
 
 def queue_purge(session: Session, number: int, m: Arguments) -> bool:
-    queue = _own_queue(session, m)
+    session.access.purge(named(m, "queue"))
+    queue = _own_queue(session, m["queue"])
     count = queue.purge()
     return session.when_durable(number, queue.durable and count > 0)
 
 
 def queue_query(session: Session, number: int, m: Arguments) -> bool:
-    queue = session.host.queues.get(named(m, "queue"))
+    session.access.see_queue(named(m, "queue"))
+    queue = session.host.queues.get(m["queue"])
     if queue is None:
         session.result(number, "queue-query-result")
         return True

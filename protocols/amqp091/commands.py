@@ -46,7 +46,7 @@ def _queue_name(channel: Channel, name: str) -> str:
 
 
 def _own_queue(channel: Channel, name: str) -> Queue:
-    queue = channel.host.queue(_queue_name(channel, name))
+    queue = channel.host.queue(name)
     queue.check_access(channel.connection)
     return queue
 
@@ -62,10 +62,13 @@ def _not_default(name: str) -> None:
 def exchange_declare(channel: Channel, m: Arguments) -> None:
     name = _name(m["exchange"])
     _not_default(name)
+    access = channel.connection.access
     wait = False
     if m["passive"]:
+        access.see_exchange(name)
         channel.host.exchange(name)
     else:
+        access.declare_exchange(name, m["type"], m["durable"], m["auto-delete"], m["arguments"])
         wait = channel.host.declare_exchange(name, m["type"], m["durable"], m["auto-delete"], m["internal"],
                                              m["arguments"])
     if not m["nowait"]:
@@ -74,6 +77,7 @@ def exchange_declare(channel: Channel, m: Arguments) -> None:
 
 def exchange_delete(channel: Channel, m: Arguments) -> None:
     _not_default(m["exchange"])
+    channel.connection.access.delete_exchange(m["exchange"])
     wait = channel.host.delete_exchange(m["exchange"], m["if-unused"])
     if not m["nowait"]:
         channel.reply_when_durable(wait, "exchange.delete-ok")
@@ -82,6 +86,7 @@ def exchange_delete(channel: Channel, m: Arguments) -> None:
 def exchange_bind(channel: Channel, m: Arguments) -> None:
     _not_default(m["source"])
     _not_default(m["destination"])
+    channel.connection.access.bind(m["source"], m["destination"], False, m["routing-key"], m["arguments"])
     source = channel.host.exchange(m["source"])
     wait = channel.host.bind(source, channel.host.exchange(m["destination"]), m["routing-key"], m["arguments"])
     if not m["nowait"]:
@@ -91,6 +96,7 @@ def exchange_bind(channel: Channel, m: Arguments) -> None:
 def exchange_unbind(channel: Channel, m: Arguments) -> None:
     _not_default(m["source"])
     _not_default(m["destination"])
+    channel.connection.access.unbind(m["source"], m["destination"], False, m["routing-key"])
     wait = _unbind(channel, channel.host.exchanges.get(m["destination"]), m["source"], m)
     if not m["nowait"]:
         channel.reply_when_durable(wait, "exchange.unbind-ok")
@@ -109,6 +115,9 @@ _OK, _NO_EXCHANGE, _NO_QUEUE, _NO_BINDINGS, _QUEUE_NOT_BOUND, _NO_QUEUE_BOUND_WI
 
 def exchange_bound(channel: Channel, m: Arguments) -> None:
     """Qpid's extension: is anything, or this queue, bound to an exchange (with this key)?"""
+    channel.connection.access.see_exchange(m["exchange"])
+    if m["queue"]:
+        channel.connection.access.see_queue(m["queue"])
     code, reply = _bound(channel, m["exchange"], m["routing-key"], m["queue"])
     channel.reply("exchange.bound-ok", reply_code=code, reply_text=reply[:255])
 
@@ -142,13 +151,16 @@ def queue_declare(channel: Channel, m: Arguments) -> None:
         if not m["nowait"]:
             channel.reply("queue.declare-ok", queue=name, message_count=0, consumer_count=1)
         return
+    access = channel.connection.access
     wait = False
     if m["durable"] and not m["auto-delete"] and channel.connection.form == AMQP091_JMS:
         m["exclusive"] = False  # for Qpid's clients a durable subscription is exclusive; it outlives its connection
     if m["passive"]:
+        access.see_queue(name)
         queue = channel.host.queue(name)
         queue.check_access(channel.connection)
     else:
+        access.declare_queue(name, m["durable"], m["exclusive"], m["auto-delete"], m["arguments"])
         is_new = name not in channel.host.queues
         queue, wait = channel.host.declare_queue(name, m["durable"], m["exclusive"], m["auto-delete"],
                                                  m["arguments"], channel.connection)
@@ -165,12 +177,13 @@ def queue_declare(channel: Channel, m: Arguments) -> None:
 def queue_bind(channel: Channel, m: Arguments) -> None:
     _not_default(m["exchange"])
     name = _queue_name(channel, m["queue"])
-    exchange = channel.host.exchange(m["exchange"])
-    queue = channel.host.queue(name)
-    queue.check_access(channel.connection)
     key = m["routing-key"]
     if not m["queue"] and not key:  # section 1.7.2.3: then the key, too, is the queue's name
         key = name
+    channel.connection.access.bind(m["exchange"], name, True, key, m["arguments"])
+    exchange = channel.host.exchange(m["exchange"])
+    queue = channel.host.queue(name)
+    queue.check_access(channel.connection)
     wait = channel.host.bind(exchange, queue, key, m["arguments"])
     if not m["nowait"]:
         channel.reply_when_durable(wait, "queue.bind-ok")
@@ -181,20 +194,25 @@ def queue_unbind(channel: Channel, m: Arguments) -> None:
     name = _queue_name(channel, m["queue"])
     if not m["queue"] and not m["routing-key"]:
         m["routing-key"] = name
+    channel.connection.access.unbind(m["exchange"], name, True, m["routing-key"])
     queue = channel.host.queues.get(name)
     wait = _unbind(channel, queue, m["exchange"], m)
     channel.reply_when_durable(wait, "queue.unbind-ok")
 
 
 def queue_purge(channel: Channel, m: Arguments) -> None:
-    queue = _own_queue(channel, m["queue"])
+    name = _queue_name(channel, m["queue"])
+    channel.connection.access.purge(name)
+    queue = _own_queue(channel, name)
     count = queue.purge()
     if not m["nowait"]:
         channel.reply_when_durable(queue.durable and count > 0, "queue.purge-ok", message_count=count)
 
 
 def queue_delete(channel: Channel, m: Arguments) -> None:
-    queue = channel.host.queues.get(_queue_name(channel, m["queue"]))
+    name = _queue_name(channel, m["queue"])
+    channel.connection.access.delete_queue(name)
+    queue = channel.host.queues.get(name)
     count = 0
     wait = False
     if queue is not None:
@@ -237,8 +255,8 @@ def basic_consume(channel: Channel, m: Arguments) -> None:
     if name == REPLY_TO:
         queue = _reply_queue(channel, m)
     else:
-        queue = channel.host.queue(name)
-        queue.check_access(channel.connection)
+        channel.connection.access.consume(name)
+        queue = _own_queue(channel, name)
     arguments = m.get("arguments", {})
     wants = wanted(arguments, repr(queue))
     if m["exclusive"] and queue.settings.single_active:
@@ -281,7 +299,9 @@ def basic_cancel(channel: Channel, m: Arguments) -> None:
 
 
 def basic_get(channel: Channel, m: Arguments) -> None:
-    queue = _own_queue(channel, m["queue"])
+    name = _queue_name(channel, m["queue"])
+    channel.connection.access.consume(name)
+    queue = _own_queue(channel, name)
     entry = queue.get()
     if entry is None:
         channel.reply("basic.get-empty")

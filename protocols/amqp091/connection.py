@@ -10,7 +10,7 @@ import logging
 from typing import Any, Final
 
 from broker.broker import Broker
-from broker.errors import BrokerError
+from broker.errors import AccessRefused, BrokerError
 from broker.management import ManagedSession
 from broker.message import AMQP091, AMQP091_JMS
 from broker.queue import Queue
@@ -479,6 +479,8 @@ class Connection(FrontEnd):
             raise ProtocolError(530, f"vhost {m['virtual-host']} not found")
         try:
             self.outlet.admit(self, host.name)
+        except AccessRefused:
+            raise ProtocolError(530, f"access to vhost '{host.name}' refused for user '{self.user}'") from None
         except BrokerError as error:
             raise ProtocolError(530, f"access to vhost '{host.name}' refused: {error}") from None
         self._host = host

@@ -6,6 +6,7 @@ from broker.errors import (
     AccessRefused,
     BrokerError,
     CommandInvalid,
+    Forbidden,
     NotAllowed,
     NotFound,
     NotImplementedHere,
@@ -21,8 +22,8 @@ REPLIES = {
 }
 
 _CODES: dict[type[BrokerError], int] = {
-    NotFound: 404, AccessRefused: 403, ResourceLocked: 405, PreconditionFailed: 406, CommandInvalid: 503,
-    NotAllowed: 530, NotImplementedHere: 540,
+    NotFound: 404, AccessRefused: 403, Forbidden: 403, ResourceLocked: 405, PreconditionFailed: 406,
+    CommandInvalid: 503, NotAllowed: 530, NotImplementedHere: 540,
 }
 
 

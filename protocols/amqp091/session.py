@@ -24,6 +24,7 @@ from protocols.amqp091.consumer import BasicConsumer
 from protocols.amqp091.convert import PROPERTIES_AT, content_frames, expiry, header_end
 from protocols.amqp091.errors import ProtocolError
 from protocols.amqp091.frames import BODY, END
+from protocols.routes import find_route, key_of
 
 if TYPE_CHECKING:
     from protocols.amqp091.connection import Connection
@@ -208,11 +209,13 @@ class Channel(Publisher):
         route = self.host.routes.get(self._route)
         if route is None:
             route = self._find_route()
+        address = route.address
+        self.connection.access.publish(address.short_strings, address.exchange, address.routing_key)
         now = self.broker.clock.now
         flags = native[PROPERTIES_AT] << 8 | native[PROPERTIES_AT + 1]
         copies_to: list[str] | None = None
         if flags == properties.DELIVERY_MODE and u32(native, 3) == 15 and 1 <= native[PROPERTIES_AT + 2] <= 2:
-            message = Message(route.address, AMQP091, native, body, size, native[PROPERTIES_AT + 2] == 2, 0, 0, now)
+            message = Message(address, AMQP091, native, body, size, native[PROPERTIES_AT + 2] == 2, 0, 0, now)
         else:
             try:
                 found = properties.scan(native, PROPERTIES_AT, header_end(native))
@@ -220,15 +223,15 @@ class Channel(Publisher):
                 raise ProtocolError(502, str(error)) from None
             if found.delivery_mode not in (-1, 1, 2):
                 raise ProtocolError(406, f"invalid message: {{delivery_mode_unknown,{found.delivery_mode}}}")
-            message = Message(route.address, AMQP091, native, body, size, found.delivery_mode == 2, found.priority, 0,
-                              now)
+            message = Message(address, AMQP091, native, body, size, found.delivery_mode == 2, found.priority, 0, now)
             message.origin = self.connection.instance
             if found.expiration is not None:
                 try:
                     message.expiry = expiry(found.expiration, now)
                 except ValueError as wrong:  # a name of its own: compiled, a variable has one type
                     raise ProtocolError(406, str(wrong)) from None
-            if found.user_id is not None and text(found.user_id) != self.connection.user:
+            if found.user_id is not None and text(found.user_id) != self.connection.user \
+                    and not self.connection.impersonates:
                 raise ProtocolError(406, f"user_id property set to '{text(found.user_id)}' but authenticated user "
                                          f"was '{self.connection.user}'")
             if found.reply_to is not None and found.reply_to == b"amq.rabbitmq.reply-to":
@@ -236,6 +239,8 @@ class Channel(Publisher):
             if found.has_copies:
                 headers = read_table(native, found.headers_at, found.headers_end)
                 copies_to = _copies(headers)
+                for key in copies_to:
+                    self.connection.access.publish(key_of(address.exchange, key), address.exchange, key)
                 if "BCC" in headers:
                     amendment = Amendment()
                     amendment.drop_headers = ("BCC",)
@@ -260,7 +265,8 @@ class Channel(Publisher):
 
     def _find_route(self) -> Route:
         split = 1 + self._route[0]
-        return self.host.route(self._route, text(self._route[1:split]), text(self._route[split + 1:]))
+        return find_route(self.host, self.connection.access, self._route, text(self._route[1:split]),
+                          text(self._route[split + 1:]))
 
     def _with_reply_queue(self, message: Message) -> Message:
         if self.reply_queue is None or self.reply_queue.deleted:

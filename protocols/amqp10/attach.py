@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from broker.errors import BrokerError
 from broker.exchange import Exchange
 from broker.queue import Queue
+from broker.security.access import Access
 from broker.selector import Selector
 from protocols.amqp10 import frames as f
 from protocols.amqp10.addresses import address_text, resolve
@@ -19,6 +20,7 @@ from protocols.amqp10.settlement import default_settlement
 from protocols.amqp10.subscriptions import Subscription, default_key, find_durable, subscribe
 from protocols.amqp10.transactions import Coordinator
 from protocols.nodes import TOPIC_CAPABILITIES, Node
+from protocols.routes import key_of
 
 if TYPE_CHECKING:
     from protocols.amqp10.session import Session
@@ -55,7 +57,9 @@ def _attach_sender(session: Session, m: dict[str, Any]) -> None:
     if code != f.TARGET.code:
         raise ProtocolError(INVALID_FIELD, "a sender's link needs a target", LINK)
     capabilities: list[str] = target["capabilities"] or []
-    address, node = _node(session, target, capabilities)
+    address, node = _node(session, target, capabilities, True)
+    if node is not None and not target["dynamic"]:
+        _may_send(session.connection.access, node)
     discards = DISCARD in capabilities or bool(TOPIC_CAPABILITIES.intersection(capabilities))
     link = Incoming(session, m, node, discards and REJECT not in capabilities)
     link.lasts(target)
@@ -74,11 +78,13 @@ def _attach_sender(session: Session, m: dict[str, Any]) -> None:
 def _attach_receiver(session: Session, m: dict[str, Any], source: dict[str, Any]) -> None:
     capabilities: list[str] = source["capabilities"] or []
     connection = session.connection
-    address, node = _node(session, source, capabilities)
+    address, node = _node(session, source, capabilities, False)
     if node is None:
         raise ProtocolError(INVALID_FIELD, "a receiver's source needs an address", LINK,
                             {"invalid-field": "source.address"})
     filters = read_filters(source["filter"], node.exchange is not None)
+    if node.queue is not None and not source["dynamic"]:
+        connection.access.consume(node.queue.name)
     queue, subscription = _source_queue(session, m, source, node, filters)
     queue.check_access(connection)
     copies = str(source["distribution-mode"]) == "copy" and subscription is None or queue.settings.browse_only
@@ -106,7 +112,22 @@ def _attach_receiver(session: Session, m: dict[str, Any], source: dict[str, Any]
     link.begin()
 
 
-def _node(session: Session, terminus: dict[str, Any], capabilities: list[str]) -> tuple[str | None, Node | None]:
+def _may_send(access: Access, node: Node) -> None:
+    """Raises: AccessRefused."""
+    if node.queue is not None:
+        access.publish(key_of("", node.queue.name), "", node.queue.name)
+        return
+    exchange = node.exchange
+    assert exchange is not None
+    if node.fixed:
+        key = node.key or ""
+        access.publish(key_of(exchange.name, key), exchange.name, key)
+    else:
+        access.publish_to(exchange.name)
+
+
+def _node(session: Session, terminus: dict[str, Any], capabilities: list[str],
+          sends: bool) -> tuple[str | None, Node | None]:
     """A terminus's address and node; neither for the anonymous one. Raises what declarations raise, NotFound."""
     connection = session.connection
     if terminus["dynamic"]:
@@ -115,7 +136,7 @@ def _node(session: Session, terminus: dict[str, Any], capabilities: list[str]) -
         assert made is not None
         return made.name, node
     address = address_text(terminus["address"])
-    return address, resolve(connection.host, address, capabilities) if address else None
+    return address, resolve(connection.host, connection.access, address, capabilities, sends) if address else None
 
 
 def _source_queue(session: Session, m: dict[str, Any], source: dict[str, Any], node: Node,
@@ -127,6 +148,7 @@ def _source_queue(session: Session, m: dict[str, Any], source: dict[str, Any], n
     assert exchange is not None
     connection = session.connection
     key = filters.key if filters.key is not None else node.key if node.key is not None else default_key(exchange)
+    connection.access.subscribe(exchange.name, key)
     durable = source["durable"] > 0 or source["expiry-policy"] == "never"
     subscription = Subscription(m["name"], connection.container_id, durable, source["capabilities"] or [])
     if subscription.name and subscription.exclusive:  # taking one's link over is no reason to find it in use
@@ -149,6 +171,9 @@ def _attach_to_unsubscribe(session: Session, m: dict[str, Any]) -> None:
     queue = find_durable(connection.host, m["name"], connection.container_id)
     if queue is None:
         raise ProtocolError(NOT_FOUND, f"there is no subscription '{m['name']}'", LINK)
+    bound = list(connection.host.bound_to.get(queue, {}).values())
+    for binding in bound:  # who may subscribe may end it
+        connection.access.subscribe(binding.source.name, binding.routing_key)
     if queue.consumers.all:
         raise ProtocolError("amqp:resource-locked", f"{queue!r} has consumers", LINK)
     link = Unsubscriber(session, m, queue)
@@ -156,7 +181,6 @@ def _attach_to_unsubscribe(session: Session, m: dict[str, Any]) -> None:
     former = connection.containers.take_back(link)
     if former is not None:
         former.forgotten()
-    bound = list(connection.host.bound_to.get(queue, {}).values())
     address = "" if not bound else bound[0].source.name
     session.send(f.ATTACH.encode(**{
         "name": link.name, "handle": link.handle, "role": SENDER, "snd-settle-mode": m["snd-settle-mode"],

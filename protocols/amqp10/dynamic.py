@@ -46,11 +46,13 @@ class DynamicNodes:
         """A new node. Raises what declarations raise."""
         host = connection.host
         if TOPIC_CAPABILITIES.intersection(capabilities):
+            connection.access.declare_exchange("", "topic", False, False, {})
             name = f"temporary-topic-{secrets.token_urlsafe(16)}"
             host.declare_exchange(name, "topic", False, False, False, {})
             node = Node(None, host.exchanges[name], None)
         else:
             temporary = "temporary-queue" in capabilities
+            connection.access.declare_queue("", False, temporary, False, {})
             queue, _ = host.declare_queue("", False, temporary, False, {}, connection if temporary else None)
             node = Node(queue, None, None)
         self._nodes[node.queue or node.exchange] = DynamicNode(node, _policy(properties))

@@ -8,6 +8,7 @@ from broker.errors import (
     AccessRefused,
     BrokerError,
     CommandInvalid,
+    Forbidden,
     NotAllowed,
     NotFound,
     NotImplementedHere,
@@ -65,7 +66,7 @@ class ProtocolError(Exception):
 
 
 _CONDITIONS: dict[type[BrokerError], str] = {
-    NotFound: NOT_FOUND, AccessRefused: UNAUTHORIZED, ResourceLocked: RESOURCE_LOCKED,
+    NotFound: NOT_FOUND, AccessRefused: UNAUTHORIZED, Forbidden: UNAUTHORIZED, ResourceLocked: RESOURCE_LOCKED,
     PreconditionFailed: PRECONDITION_FAILED, CommandInvalid: INVALID_FIELD, NotAllowed: NOT_ALLOWED,
     NotImplementedHere: NOT_IMPLEMENTED}
 

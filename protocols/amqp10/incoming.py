@@ -19,9 +19,9 @@ from protocols.amqp10.errors import (
     LIMIT_EXCEEDED,
     LINK,
     MESSAGE_SIZE,
-    NOT_ALLOWED,
     NOT_FOUND,
     TRANSFER_LIMIT,
+    UNAUTHORIZED,
     ProtocolError,
     link_error,
 )
@@ -31,6 +31,8 @@ from protocols.amqp10.sections import Scan, check_pieces, delivery_time, with_fo
 from protocols.amqp10.settlement import settlement_of
 from protocols.amqp10.transactions import Work
 from protocols.nodes import Node, find
+from protocols.reply_to import split_address
+from protocols.routes import find_route, key_of
 from protocols.values10 import text
 
 if TYPE_CHECKING:
@@ -281,10 +283,13 @@ class Incoming(Link):
 
     def _message(self, scan: Scan, native: bytes, body: list[bytes] | None, size: int) -> tuple[Message, Route]:
         """The message for the core, and its route. Raises: ProtocolError, BrokerError."""
-        if scan.user_id is not None and text(scan.user_id) != self.connection.user:
-            raise ProtocolError(NOT_ALLOWED, f"user-id is '{text(scan.user_id)}', but the authenticated user is "
-                                             f"'{self.connection.user}'", LINK)
+        connection = self.connection
+        if scan.user_id is not None and text(scan.user_id) != connection.user and not connection.impersonates:
+            raise ProtocolError(UNAUTHORIZED, f"user-id is '{text(scan.user_id)}', but the authenticated user is "
+                                              f"'{connection.user}'", LINK)
         route = self._find_route(scan)
+        address = route.address
+        connection.access.publish(address.short_strings, address.exchange, address.routing_key)
         now = self.session.broker.clock.now
         expiry = scan.absolute_expiry
         if scan.ttl >= 0 and (not expiry or now + scan.ttl < expiry):
@@ -296,9 +301,9 @@ class Incoming(Link):
             native = b"\x00\x53\x70\x45"  # a header that says nothing, for there is no way to deliver no bytes
         if self._format:
             native = with_format(self._format, native)
-        message = Message(route.address, AMQP10, native, body or None, size, scan.durable,
+        message = Message(address, AMQP10, native, body or None, size, scan.durable,
                           4 if scan.priority < 0 else scan.priority, max(0, expiry), now)
-        message.origin = self.connection.container_id
+        message.origin = connection.container_id
         return message, route
 
     def _find_route(self, scan: Scan) -> Route:
@@ -307,9 +312,12 @@ class Incoming(Link):
         if node is None:
             if scan.to is None:
                 raise NotFound("a message to the anonymous terminus says no address in its `to`")
-            node = find(self.host, text(scan.to), [])
+            address = text(scan.to)
+            node = find(self.host, address, [])
             if node is None:
-                raise NotFound(f"no queue or exchange '{text(scan.to)}' in vhost '{self.host.name}'")
+                exchange, key = split_address(address)
+                self.connection.access.publish(key_of(exchange, key), exchange, key)
+                raise NotFound(f"no queue or exchange '{address}' in vhost '{self.host.name}'")
         elif node.queue is not None or node.fixed:
             subject = b""  # all go one way
         if self.node is not None and subject is not None and subject == self._route_key:
@@ -317,10 +325,10 @@ class Incoming(Link):
             if route is not None and self.host.routes.get(route.address.short_strings) is route:
                 return route
         exchange, key = _destination(node, scan)
-        address = address_of(exchange, key)
-        route = self.host.routes.get(address.short_strings)
+        short_strings = address_of(exchange, key).short_strings
+        route = self.host.routes.get(short_strings)
         if route is None:
-            route = self.host.route(address.short_strings, exchange, key)
+            route = find_route(self.host, self.connection.access, short_strings, exchange, key)
         self._route = route
         self._route_key = subject
         return route

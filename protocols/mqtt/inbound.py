@@ -29,6 +29,7 @@ from protocols.mqtt.errors import (
 )
 from protocols.mqtt.frames import V5
 from protocols.mqtt.publish import Topic
+from protocols.routes import find_route
 
 if TYPE_CHECKING:
     from protocols.mqtt.connection import Connection
@@ -83,13 +84,16 @@ class Inbound(Publisher):
                 self._again(message, packet_id)
                 return
         address = topic.address
+        access = self.connection.access
         route = self.host.routes.get(address.short_strings)
-        if route is None:
-            try:
-                route = self.host.route(address.short_strings, address.exchange, address.routing_key)
-            except BrokerError as error:  # of an exchange that an answer names
-                self._forbid(str(error), qos, packet_id)
-                return
+        try:
+            if route is None:
+                route = find_route(self.host, access, address.short_strings, address.exchange, address.routing_key)
+            address = route.address
+            access.publish(address.short_strings, address.exchange, address.routing_key)
+        except BrokerError as error:  # also of an exchange that an answer names
+            self._forbid(str(error), qos, packet_id)
+            return
         if message.native.find(b"x-") >= 0 and _is_for_later(message):
             self.host.postpone(message)
             outcome = ROUTED

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from broker.clock import Timer
 from broker.consumer import Consumer
-from broker.errors import BrokerError
+from broker.errors import AccessRefused, BrokerError
 from broker.exchange import Exchange
 from broker.keeper import Keeper
 from broker.message import Message, address_of
@@ -90,6 +90,17 @@ class Session(Keeper):
         self.will = will
         self.gone_at = 0
         self.save()
+        self._check_subscriptions(connection)
+
+    def _check_subscriptions(self, connection: Connection) -> None:
+        """The client comes back to its subscriptions: it keeps those that it may still have."""
+        for subscription in [*self.subscriptions.all.values(), *self.subscriptions.shared.values()]:
+            try:
+                connection.access.subscribe(subscription.exchange(), subscription.pattern())
+            except AccessRefused as error:
+                logger.warning("%s: subscription '%s' of client %s is ended: %s", connection.peer, subscription.text,
+                               self.client_id, error)
+                self._unbind(subscription)
 
     def opened(self) -> None:
         """CONNACK is written: deliveries may follow."""
@@ -205,6 +216,7 @@ class Session(Keeper):
             known = self.subscriptions.get(text) is not None
             try:
                 subscription = requested(text, options, identifier)
+                connection.access.subscribe(subscription.exchange(), subscription.pattern())
                 wait = self._bind(subscription) or wait
             except BrokerError as error:
                 logger.warning("%s: cannot subscribe to %r: %s", connection.peer, text, error)

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from broker.broker import Broker
+from broker.errors import BrokerError, NotFound
 from broker.virtualhost import VirtualHost
 from protocols.mqtt.errors import CLIENT_ID_NOT_VALID, NOT_AUTHORIZED, MqttError
 from protocols.mqtt.opening import Connect
@@ -14,6 +15,7 @@ from protocols.mqtt.session import Session
 from protocols.mqtt.sharing import Shares
 from protocols.mqtt.state import HEAD, PREFIX, UNREADABLE, load_state, queue_name
 from protocols.mqtt.system_topics import SystemTopics
+from protocols.routes import find_route
 
 if TYPE_CHECKING:
     from protocols.mqtt.connection import Connection
@@ -92,6 +94,8 @@ class Sessions:
             raise MqttError(CLIENT_ID_NOT_VALID, "the client identifier is too long")
         if will is not None and will.topic.protected:
             raise MqttError(NOT_AUTHORIZED, f"clients cannot publish to {will.topic.name[:64]!r}")
+        if will is not None:
+            _check_will(connection, will)
         session = registry.all.get(client_id)
         if session is not None:
             if session.user != connection.user:
@@ -107,3 +111,15 @@ class Sessions:
         session.attach(connection, connect, will)
         registry.all[client_id] = session
         return session, present
+
+
+def _check_will(connection: Connection, will: Will) -> None:
+    """A will is refused now, not when nobody is there any more to be told. Raises: MqttError."""
+    host, address = connection.host, will.topic.address
+    try:
+        route = find_route(host, connection.access, address.short_strings, address.exchange, address.routing_key)
+        connection.access.publish(route.address.short_strings, route.address.exchange, route.address.routing_key)
+    except NotFound:
+        return  # what is to be answered may be there by then
+    except BrokerError as error:
+        raise MqttError(NOT_AUTHORIZED, f"the will: {error}") from None

@@ -21,6 +21,7 @@ from broker.management import Event, ManagedConnection, Observer
 from broker.message import AMQP10, CONVERTERS, Message, address_of
 from broker.queue import Queue
 from broker.queue_settings import QueueSettings
+from broker.security.access import Access
 from broker.values import UInt, ULong
 from broker.view import BYTES, VALUE, View
 from broker.virtualhost import VirtualHost
@@ -28,7 +29,7 @@ from protocols.nodes import find as find_node
 from protocols.qmf import binary
 from protocols.qmf.events import event_maps
 from protocols.qmf.methods import MethodError, call
-from protocols.qmf.objects import OBJECTS, Facts, Objects, find
+from protocols.qmf.objects import OBJECTS, Facts, Objects, find, kind_and_key
 from protocols.qmf.schema import PACKAGE
 from protocols.qmf.values import plain_text
 
@@ -57,7 +58,7 @@ EXCEPTION = 7
 
 
 class Request:
-    """A message to the agent. actor: the connection it came by."""
+    """A message to the agent. actor: the connection it came by, None when the broker itself has published it."""
 
     __slots__ = ("message", "actor")
 
@@ -114,7 +115,7 @@ class Agent(Observer):
     def take(self, message: Message) -> None:
         """A request; it is dealt with in a turn of its own."""
         self.waiting += 1
-        self._do(Request(message, self.management.actor))
+        self._do(Request(message, None if self.management.relaying else self.management.actor))
 
     def happened(self, event: Event) -> None:
         listened = len(self.topic.bindings) > 1  # one is the agent's
@@ -159,9 +160,9 @@ class Agent(Observer):
         opcode = view.headers.get("qmf.opcode")
         try:
             if opcode == "_query_request":
-                yield from self._query(view)
+                yield from self._query(view, self._access(request))
             elif opcode == "_method_request":
-                self._call(view, request.actor)
+                self._call(view, request.actor, self._access(request))
             elif opcode == "_agent_locate_request":
                 self._reply(view, "_agent_locate_response", {"_values": self._attributes()}, {})
             else:
@@ -171,8 +172,15 @@ class Agent(Observer):
         except BrokerError as refusal:
             self._refuse(view, 6 if isinstance(refusal, AccessRefused) else EXCEPTION, str(refusal))
 
-    def _query(self, view: View) -> Iterator[None]:
-        """Raises: MethodError."""
+    def _access(self, request: Request) -> Access:
+        """What the client that has sent a request may do. One that did not come straight from a client (a dead letter,
+        one that had to wait or came over a bridge) is as good as one of somebody without a name."""
+        if request.actor is not None:
+            return request.actor.access
+        return self.host.broker.policy.access(ManagedConnection(), self.host.name)
+
+    def _query(self, view: View, access: Access) -> Iterator[None]:
+        """Raises: MethodError, AccessRefused."""
         query = _map_of(view)
         what = query.get("_what")
         if what != "OBJECT":
@@ -180,10 +188,14 @@ class Agent(Observer):
                               f"Query for _what => '{what}' not supported")
         content = {"qmf.content": "_data"}
         identity = query.get("_object_id")
+        schema = query.get("_schema_id")
         if isinstance(identity, dict):
-            makes = find(self.host, self.facts, str(identity.get("_object_name")))
+            name = str(identity.get("_object_name"))
+            kind, makes = kind_and_key(name)[0], find(self.host, self.facts, name)
         else:
-            makes = self._objects(query.get("_schema_id"))
+            kind = str(schema.get("_class_name")).lower() if isinstance(schema, dict) else ""
+            makes = self._objects(schema)
+        access.manage("access", "query", kind, {"schemapackage": PACKAGE, "schemaclass": kind})
         objects: list[Any] = []
         for found in makes:
             if found is None:
@@ -204,7 +216,7 @@ class Agent(Observer):
                 return makes(self.host, self.facts)
         return iter(())
 
-    def _call(self, view: View, actor: ManagedConnection | None) -> None:
+    def _call(self, view: View, actor: ManagedConnection | None, access: Access) -> None:
         """Raises: MethodError, BrokerError."""
         request = _map_of(view)
         identity, arguments = request.get("_object_id"), request.get("_arguments", {})
@@ -212,7 +224,7 @@ class Agent(Observer):
             raise MethodError(4, "a method request has _object_id, _method_name and _arguments")
         self.management.actor = actor
         try:
-            done = call(self.host, self.facts, str(identity.get("_object_name")), str(request["_method_name"]),
+            done = call(self.host, self.facts, access, str(identity.get("_object_name")), str(request["_method_name"]),
                         arguments, lambda: self._reply(view, "_method_response", {"_arguments": {}}, {}))
         finally:
             self.management.actor = None

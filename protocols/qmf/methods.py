@@ -9,10 +9,10 @@ from typing import Any
 from broker import arguments as options
 from broker import moving
 from broker.errors import NotFound
-from broker.exchange import Exchange
 from broker.management import GatewayControl, ManagedConnection, ManagedPart, ManagedSession
 from broker.moving import Choice
 from broker.queue import Queue
+from broker.security.access import Access
 from broker.values import UInt
 from broker.virtualhost import VirtualHost
 from protocols.qmf.objects import (
@@ -25,7 +25,7 @@ from protocols.qmf.objects import (
     kind_and_key,
     object_name,
 )
-from protocols.qmf.schema import CLASSES
+from protocols.qmf.schema import CLASSES, PACKAGE
 
 UNKNOWN_OBJECT, UNKNOWN_METHOD, NOT_IMPLEMENTED, PARAMETER_INVALID = 1, 2, 3, 4
 """Statuses of QMF."""
@@ -43,31 +43,34 @@ class MethodError(Exception):
         self.code = code
 
 
-def call(host: VirtualHost, facts: Facts, target: str, name: str, arguments: Arguments,
+def call(host: VirtualHost, facts: Facts, access: Access, target: str, name: str, arguments: Arguments,
          finished: Callable[[], None]) -> Done | None:
-    """Call a method of the object with this full name. None: it takes its time, and `finished` will be called.
+    """Call a method of the object with this full name, for somebody who may do what `access` says. None: it takes its
+    time, and `finished` will be called.
 
     Raises: MethodError, BrokerError.
     """
     kind, key = kind_and_key(target)
+    access.manage("access", "method", name, {"schemapackage": PACKAGE, "schemaclass": kind})
     connection = session = None
     if kind == "connection":
         connection = _connection(host, key)
     elif kind == "session":
         connection, session = _session(host, key)
     if kind in ("link", "bridge"):
-        return _gateway(host, kind, key, name)
+        return _gateway(host, access, kind, key, name)
     if not ((kind == "broker" and key == BROKER_KEY) or (kind == "queue" and key in host.queues)
             or (kind == "exchange" and key in host.exchanges) or connection is not None):
         raise MethodError(UNKNOWN_OBJECT, "No object found with that ID")
     if name not in CLASSES[kind].methods:
         raise MethodError(UNKNOWN_METHOD, f"{kind} has no method {name}")
-    given = _Given(arguments, finished)
+    given = _Given(access, arguments, finished)
     if kind == "broker":
         return _BROKER[name](host, facts, given)
     if kind == "queue":
         return _QUEUE[name](host, host.queue(key), given)
     assert connection is not None
+    access.manage("delete", kind, key, {"username": connection.user})
     if session is None:
         host.broker.management.close_connection(connection)
     elif name in ("close", "detach"):
@@ -78,9 +81,11 @@ def call(host: VirtualHost, facts: Facts, target: str, name: str, arguments: Arg
 
 
 class _Given:
-    """A method's arguments, and whom to tell that it has come to its end. All methods raise MethodError."""
+    """A method's arguments, what its caller may do, and whom to tell that it has come to its end. All methods raise
+    MethodError."""
 
-    def __init__(self, values: Arguments, finished: Callable[[], None]) -> None:
+    def __init__(self, access: Access, values: Arguments, finished: Callable[[], None]) -> None:
+        self.access = access
         self.values = values
         self._finished = finished
 
@@ -142,29 +147,34 @@ def truth(name: str, value: Any) -> bool:
 def _create(host: VirtualHost, facts: Facts, given: _Given) -> Done:
     kind, name, properties = given.text("type"), given.text("name"), given.map("properties")
     strict = given.flag("strict")
+    access = given.access
     if kind == "queue":
-        if name in host.queues:
-            raise MethodError(PARAMETER_INVALID, f"Object already exists: {name}")
         durable, auto_delete = _pop_flag(properties, "durable"), _pop_flag(properties, "auto-delete")
         exclusive = _pop_flag(properties, "exclusive")
         arguments = _arguments(properties, options.QUEUE_NAMES, strict)
+        access.declare_queue(name, durable, exclusive, auto_delete, arguments)
+        if name in host.queues:
+            raise MethodError(PARAMETER_INVALID, f"Object already exists: {name}")
         if exclusive:
             raise MethodError(PARAMETER_INVALID, "an exclusive queue is for the connection that declares it; "
                                                  "management cannot make one")
         return {}, host.declare_queue(name, durable, False, auto_delete, arguments, None)[1]
     if kind == "exchange":
+        durable, auto_delete = _pop_flag(properties, "durable"), _pop_flag(properties, "auto-delete")
+        exchange_type = str(properties.pop("exchange-type", "topic"))
+        arguments = _arguments(properties, options.EXCHANGE_NAMES, strict)
+        access.declare_exchange(name, exchange_type, durable, auto_delete, arguments)
         if name in host.exchanges:
             raise MethodError(PARAMETER_INVALID, f"Object already exists: {name}")
-        durable, auto_delete = _pop_flag(properties, "durable"), _pop_flag(properties, "auto-delete")
-        exchange_type = properties.pop("exchange-type", "topic")
-        arguments = _arguments(properties, options.EXCHANGE_NAMES, strict)
-        return {}, host.declare_exchange(name, str(exchange_type), durable, auto_delete, False, arguments)
+        return {}, host.declare_exchange(name, exchange_type, durable, auto_delete, False, arguments)
     if kind == "binding":
-        exchange, queue, key = _ends(host, name)
-        return {}, host.bind(exchange, queue, key, properties)
+        source, destination, key = _ends(name)
+        access.bind(source, destination, True, key, properties)
+        return {}, host.bind(host.exchange(source), host.queue(destination), key, properties)
     if kind in ("link", "bridge"):
         if kind == "bridge":
             properties.setdefault("virtual_host", host.name)
+        access.manage("create", kind, name, _texts(properties))
         _control(host).create(kind, name, properties)
         return {}, True
     raise MethodError(PARAMETER_INVALID, f"objects of type '{kind}' cannot be made here")
@@ -172,18 +182,24 @@ def _create(host: VirtualHost, facts: Facts, given: _Given) -> Done:
 
 def _delete(host: VirtualHost, facts: Facts, given: _Given) -> Done:
     kind, name, how = given.text("type"), given.text("name"), given.map("options")
+    access = given.access
     if kind == "queue":
+        access.delete_queue(name)
         return {}, host.broker.management.delete_queue(host, name, _pop_flag(how, "if_unused"),
                                                        _pop_flag(how, "if_empty"))
     if kind in ("link", "bridge"):
+        access.manage("delete", kind, name, {})
         _part(host, kind, name)
         _control(host).delete(kind, name)
         return {}, True
     if kind == "exchange":
+        access.delete_exchange(name)
         host.exchange(name)
         return {}, host.delete_exchange(name, _pop_flag(how, "if_unused"))
     if kind == "binding":
-        exchange, queue, key = _ends(host, name)
+        source, destination, key = _ends(name)
+        access.unbind(source, destination, True, key)
+        exchange, queue = host.exchange(source), host.queue(destination)
         bindings = [each for each in host.bound_to.get(queue, {}).values()
                     if each.source is exchange and each.routing_key == key]
         if not bindings:
@@ -193,13 +209,17 @@ def _delete(host: VirtualHost, facts: Facts, given: _Given) -> Done:
     raise MethodError(PARAMETER_INVALID, f"objects of type '{kind}' cannot be deleted here")
 
 
-def _ends(host: VirtualHost, name: str) -> tuple[Exchange, Queue, str]:
-    """What `exchange/queue/key` names. Raises: MethodError, NotFound."""
+def _texts(properties: dict[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in properties.items()}
+
+
+def _ends(name: str) -> tuple[str, str, str]:
+    """What `exchange/queue/key` names. Raises: MethodError."""
     exchange, slash, rest = name.partition("/")
     queue, _, key = rest.partition("/")
     if not slash:
         raise MethodError(PARAMETER_INVALID, f"'{name}' is not written as exchange/queue/key")
-    return host.exchange(exchange), host.queue(queue), key
+    return exchange, queue, key
 
 
 def _pop_flag(properties: dict[str, Any], name: str) -> bool:
@@ -225,6 +245,7 @@ def _query(host: VirtualHost, facts: Facts, given: _Given) -> Done:
     kind, name = given.text("type"), given.text("name")
     if kind not in OBJECTS:
         raise MethodError(PARAMETER_INVALID, f"there are no objects of type '{kind}'")
+    given.access.manage("access", "query", kind, {"schemapackage": PACKAGE, "schemaclass": kind})
     for found in find(host, facts, object_name(kind, name)):
         if found is not None:
             return {"results": CLASSES[kind].typed(found.values)}, False
@@ -236,12 +257,14 @@ _LEVELS = {"trace": logging.DEBUG, "debug": logging.DEBUG, "info": logging.INFO,
 
 
 def _get_log_level(host: VirtualHost, facts: Facts, given: _Given) -> Done:
+    _of_broker(given, "access", "logLevel")
     level = logging.getLogger().getEffectiveLevel()
     return {"level": f"{logging.getLevelName(level).lower()}+"}, False
 
 
 def _set_log_level(host: VirtualHost, facts: Facts, given: _Given) -> Done:
     """The level of all that is logged; qpidd's selections of categories are not known here."""
+    _of_broker(given, "update", "logLevel")
     text = given.text("level")
     level = _LEVELS.get(text.strip().removesuffix("+"))
     if level is None:
@@ -253,9 +276,11 @@ def _set_log_level(host: VirtualHost, facts: Facts, given: _Given) -> Done:
 def _never(result: str, what: str) -> dict[str, Callable[[VirtualHost, Facts, _Given], Done]]:
     """Getting and setting of what is always off here."""
     def read(host: VirtualHost, facts: Facts, given: _Given) -> Done:
+        _of_broker(given, "access", result)
         return {result: False}, False
 
     def write(host: VirtualHost, facts: Facts, given: _Given) -> Done:
+        _of_broker(given, "update", result)
         if given.flag(result):
             raise MethodError(NOT_IMPLEMENTED, f"{what} are not implemented")
         return {}, False
@@ -266,8 +291,15 @@ _STAMPS = _never("receive", "timestamps in messages received")
 _HIRES = _never("logHires", "high resolution timestamps")
 
 
+def _of_broker(given: _Given, action: str, what: str) -> None:
+    """To see or to change what is of the broker as a whole. Raises: AccessRefused."""
+    given.access.manage(action, "broker", BROKER_KEY, {"property": what})
+
+
 def _move(host: VirtualHost, facts: Facts, given: _Given) -> None:
-    source, target = host.queues.get(given.text("srcQueue")), host.queues.get(given.text("destQueue"))
+    names = given.text("srcQueue"), given.text("destQueue")
+    given.access.manage("move", "queue", names[0], {"queuename": names[1]})
+    source, target = host.queues.get(names[0]), host.queues.get(names[1])
     if source is None or target is None:
         raise MethodError(PARAMETER_INVALID, f"{'srcQueue' if source is None else 'destQueue'}: there is no such queue")
     moving.move(source, target, given.choice("qty"), given.done)
@@ -275,7 +307,9 @@ def _move(host: VirtualHost, facts: Facts, given: _Given) -> None:
 
 def _redirect(host: VirtualHost, facts: Facts, given: _Given) -> Done | None:
     """An empty target ends the redirect, and brings the messages back."""
-    source, target = host.queue(given.text("sourceQueue")), given.text("targetQueue")
+    name, target = given.text("sourceQueue"), given.text("targetQueue")
+    given.access.manage("redirect", "queue", name, {"queuename": target})
+    source = host.queue(name)
     management = host.broker.management
     if target:
         moving.redirect(source, host.queue(target))
@@ -311,8 +345,9 @@ def _part(host: VirtualHost, kind: str, name: str) -> ManagedPart:
     raise NotFound(f"no {kind} '{name}'")
 
 
-def _gateway(host: VirtualHost, kind: str, key: str, name: str) -> Done:
+def _gateway(host: VirtualHost, access: Access, kind: str, key: str, name: str) -> Done:
     """A method of a link or a bridge."""
+    access.manage("delete" if name == "close" else "update", kind, key, {})
     part = _part(host, kind, key)
     if name not in CLASSES[kind].methods:
         raise MethodError(UNKNOWN_METHOD, f"{kind} has no method {name}")
@@ -327,6 +362,7 @@ def _gateway(host: VirtualHost, kind: str, key: str, name: str) -> Done:
 
 
 def _purge(host: VirtualHost, queue: Queue, given: _Given) -> Done | None:
+    given.access.purge(queue.name)
     if given.number("request") or given.map("filter"):
         moving.delete(queue, given.choice("request"), given.done)
         return None
@@ -335,6 +371,7 @@ def _purge(host: VirtualHost, queue: Queue, given: _Given) -> Done | None:
 
 def _reroute(host: VirtualHost, queue: Queue, given: _Given) -> None:
     name = queue.settings.alternate if given.flag("useAltExchange") else given.text("exchange")
+    given.access.manage("reroute", "queue", queue.name, {"exchangename": name or ""})
     if name is None:
         raise MethodError(PARAMETER_INVALID, "the queue has no alternate exchange")
     if name not in host.exchanges and not given.flag("useAltExchange"):
