@@ -274,8 +274,8 @@ class Server(Watcher):
                         and transport.front_end.user == connection.user)
             if count >= most:
                 raise LimitReached(f"user '{connection.user}' has {most} connections, which is the limit")
-        connection.access = self.broker.policy.access(connection, host_name)
         connection.impersonates = IMPERSONATOR in connection.identity.tags
+        connection.access = self.broker.policy.access(connection, host_name)
         connection.access.enter()
 
     def flush_soon(self, transport: Transport) -> None:

@@ -345,7 +345,7 @@ def test_a_user_id_of_somebody_else(wire: Client10, queue: str, ch: Channel) -> 
     wire.attach("in", SENDER, queue)
     wire.transfer(encode(state(0x73, None, b"root")) + message(b"x"), b"t")
     rejected = wire.outcome()[4]
-    assert rejected.descriptor == 0x25 and rejected.value[0].value[0] == "amqp:not-allowed"
+    assert rejected.descriptor == 0x25 and rejected.value[0].value[0] == "amqp:unauthorized-access"
     assert ch.count(queue) == 0
 
 
