@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mypy_extensions import mypyc_attr
 
 from broker.arguments import QUEUE_NAMES, given
-from broker.errors import AccessRefused, PreconditionFailed
+from broker.errors import Forbidden, PreconditionFailed
 from broker.security.access import Access, Policy
 from broker.security.identity import Identity
 from broker.security.rules import NAMELESS, Decision, Question, RuleSet, Subject, judge
@@ -170,7 +170,7 @@ class Guarded(Access):
         if refusal is None:
             refusal = self._may_publish(short_strings, exchange, routing_key)
         if refusal:
-            raise AccessRefused(refusal)
+            raise Forbidden(refusal)
 
     def _may_publish(self, short_strings: bytes, exchange: str, routing_key: str) -> str:
         values = self._exchange(exchange)
@@ -251,7 +251,7 @@ class Guarded(Access):
     def _ask(self, question: Question) -> None:
         text = self._refusal(question)
         if text:
-            raise AccessRefused(text)
+            raise Forbidden(text)
 
 
 def _kept(durable: bool, exclusive: bool, auto_delete: bool) -> dict[str, Any]:
