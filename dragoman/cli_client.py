@@ -12,7 +12,7 @@ import pika
 from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.exceptions import ChannelClosed, ConnectionClosed
 
-from dragoman.config_files import reason
+from dragoman.reasons import reason
 
 DEFAULT_URL = "amqp://guest:guest@127.0.0.1:5672/"
 NOT_FOUND = 404

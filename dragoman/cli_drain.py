@@ -11,8 +11,8 @@ import click
 
 from dragoman.cli_client import DEFAULT_URL, ClientError
 from dragoman.cli_messages import CA_OPTION, run
-from dragoman.config_files import reason
 from dragoman.draining import Draining, Work
+from dragoman.reasons import reason
 from interop.ends import EndError, Options
 from interop.settings import DIALECTS
 

@@ -18,8 +18,8 @@ from dragoman.cli import CONFIG_OPTION
 from dragoman.cli_manage import broker_options
 from dragoman.cli_messages import run
 from dragoman.config import ConfigError, load
-from dragoman.config_files import reason
 from dragoman.importing import carry_out, gather, only, show
+from dragoman.reasons import reason
 from interop.migration import qmf
 from interop.migration.plan import Plan
 from interop.migration.qmf import plan_of

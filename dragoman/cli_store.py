@@ -13,7 +13,7 @@ import click
 
 from dragoman.cli import CONFIG_OPTION
 from dragoman.config import ConfigError, load
-from dragoman.config_files import reason
+from dragoman.reasons import reason
 from store import tools, transfer
 from store.journal import StoreDamaged, StoreError, StoreLocked
 

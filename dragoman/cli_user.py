@@ -12,7 +12,7 @@ from broker.security.passwords import ARGON2, SCHEMES, ScramVerifier
 from broker.security.users import PasswordFile
 from dragoman.cli import CONFIG_OPTION
 from dragoman.config import ConfigError, load
-from dragoman.config_files import reason
+from dragoman.reasons import reason
 
 FILE_OPTION = click.option("--file", "-f", "path", metavar="FILE",
                            help="The password file; default: authentication.users_file of the configuration.")

@@ -13,7 +13,7 @@ import difflib
 import os
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ from dragoman.config_gateway import (
 from dragoman.config_keys import Key, Kind, keys
 from dragoman.config_keys import key as _key
 from dragoman.config_providers import FILE, PROVIDER_KINDS, FileUsers, ProviderSettings, provider_problems
-from dragoman.config_security import Authentication, Limits, Tls
+from dragoman.config_security import Authentication, Limits
+from dragoman.config_tls import Certificate, Tls, tls_problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +41,18 @@ class Listener:
     host: str = _key("127.0.0.1", Kind.TEXT, "Address or name to listen on; `0.0.0.0` or `::` for all.", restart=True)
     port: int = _key(5672, Kind.NUMBER, "Port to listen on; 0 takes any that is free.", maximum=65535, restart=True)
     tls: str = _key("detect", Kind.TEXT, "Whether clients use TLS here. `detect`: both kinds on the same port, when "
-                    "`tls.certificate` is set.", choices=("detect", "always", "never"), restart=True)
-    anonymous: bool = _key(False, Kind.BOOLEAN, "Let clients in without a name and password (SASL ANONYMOUS).",
-                           restart=True)
+                    "`tls.certificate` is set.", choices=("detect", "always", "never"))
+    client_certificates: str = _key("auto", Kind.TEXT, "Whether a client shows a certificate. `none`: it is not asked "
+                                    "for one; `want`: it may, and then it must be a valid one; `need`: it must, so "
+                                    "that clients without TLS are refused here as well. `auto`: `need` if there is a "
+                                    "`client_ca`, else `none`.", choices=("auto", "none", "want", "need"))
+    client_ca: str = _key("", Kind.PATH, "Issuers of client certificates (PEM). Empty: those of `tls.client_ca`.")
+    anonymous: bool = _key(False, Kind.BOOLEAN, "Let clients in without a name and password (SASL ANONYMOUS).")
     clear_passwords: bool = _key(False, Kind.BOOLEAN, "Let clients that do not use TLS send passwords and tokens from "
-                                 "other machines, too: whoever is on the way can read them.", restart=True)
+                                 "other machines, too: whoever is on the way can read them.")
     providers: tuple[str, ...] = _key((), Kind.TEXTS, "Names of the providers that are asked who may log in, in this "
                                       "order. Empty: all, `file` (what `[authentication]` says) first, then those of "
-                                      "`[[providers]]` in their order.", restart=True)
+                                      "`[[providers]]` in their order.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +173,7 @@ class Config:
     """All of it. Frozen: a reload makes a new one."""
 
     listeners: tuple[Listener, ...] = (Listener(),)
+    certificates: tuple[Certificate, ...] = ()
     auto_create: tuple[AutoCreate, ...] = ()
     link: tuple[Link, ...] = ()
     bridge: tuple[Bridge, ...] = ()
@@ -195,7 +201,8 @@ SECTIONS: dict[str, type] = {"tls": Tls, "store": StoreSettings, "authentication
 LISTENERS = "listeners"
 PROVIDERS = "providers"
 AUTO_CREATE = "auto_create"
-LISTS: dict[str, type] = {LISTENERS: Listener, AUTO_CREATE: AutoCreate, **GATEWAY_SECTIONS}
+CERTIFICATES = "certificates"
+LISTS: dict[str, type] = {LISTENERS: Listener, CERTIFICATES: Certificate, AUTO_CREATE: AutoCreate, **GATEWAY_SECTIONS}
 """Sections that there may be any number of."""
 
 
@@ -263,13 +270,21 @@ def gateway_part(kind: str, table: dict[str, Any], files: str) -> Link | Bridge:
 
 def needing_restart(old: Config, new: Config) -> list[str]:
     """The keys, as `section.key`, that differ between the two and take effect only at the next start."""
-    found = ["listeners"] if old.listeners != new.listeners else []
+    found = ["listeners"] if listeners_after(old, new) != new.listeners else []
     parts: list[tuple[str, type, Any, Any]] = [("", Config, old, new)]
     parts += [(f"{name}.", of, getattr(old, name), getattr(new, name)) for name, of in SECTIONS.items()]
     for prefix, of, before, after in parts:
         found += [prefix + name for name, key, _ in keys(of)
                   if key.restart and getattr(before, name) != getattr(after, name)]
     return found
+
+
+def listeners_after(old: Config, new: Config) -> tuple[Listener, ...]:
+    """The listeners after a change that needs no restart: at the places of the old ones."""
+    if [(each.host, each.port) for each in old.listeners] != [(each.host, each.port) for each in new.listeners]:
+        return old.listeners
+    return tuple(replace(after, **{name: getattr(before, name) for name, key, _ in keys(Listener) if key.restart})
+                 for before, after in zip(old.listeners, new.listeners, strict=True))
 
 
 class _Reader:
@@ -403,11 +418,7 @@ def _number(key: Key, given: Any) -> int:
 def _contradictions(config: Config) -> list[str]:
     """What is wrong between keys that are each right."""
     found = []
-    if not config.tls.certificate:
-        found += [f"tls.{name} is set, but tls.certificate is not" for name in ("key", "client_ca")
-                  if getattr(config.tls, name)]
-        found += [f'listeners[{index}].tls is "always", but tls.certificate is not set'
-                  for index, listener in enumerate(config.listeners) if listener.tls == "always"]
+    found += tls_problems(config.tls, config.certificates, config.listeners)
     places = [(listener.host, listener.port) for listener in config.listeners]
     found += [f"listeners[{index}] has the host and port of another" for index, place in enumerate(places)
               if place[1] and place in places[:index]]

@@ -9,17 +9,6 @@ from dragoman.config_keys import key as _key
 
 
 @dataclass(frozen=True, slots=True)
-class Tls:
-    """Certificates for listeners; PEM files."""
-
-    certificate: str = _key("", Kind.PATH, "Our certificate, followed by those of its issuers. Empty: no TLS. "
-                             "A renewed one is taken up on SIGHUP; to begin or end using TLS needs a restart.")
-    key: str = _key("", Kind.PATH, "The certificate's private key. Empty: it is in the certificate's file.")
-    client_ca: str = _key("", Kind.PATH, "Issuers of client certificates. When set, a client that uses TLS must "
-                           "show one.")
-
-
-@dataclass(frozen=True, slots=True)
 class Authentication:
     """Who may log in."""
 

@@ -11,6 +11,7 @@ from dragoman.config import LISTS, PROVIDERS, SECTIONS, AutoCreate, Config, List
 from dragoman.config_gateway import BRIDGE, LINK, Bridge, Link
 from dragoman.config_keys import Key, Kind, keys
 from dragoman.config_providers import PROVIDER_KINDS
+from dragoman.config_tls import Certificate
 
 MARK = "<!-- What follows is written by `make docs` from dragoman/config.py. -->\n"
 
@@ -38,6 +39,7 @@ def reference() -> str:
              _reference("`[[listeners]]`", f"{_first_line(Listener)} One section for each; without any, there is one "
                         "on 127.0.0.1:5672, and with `tls.certificate` set another on 127.0.0.1:5671 with "
                         "`tls = \"always\"`.", Listener),
+             _reference("`[[certificates]]`", _first_line(Certificate), Certificate),
              _reference("`[[auto_create]]`", f"{_first_line(AutoCreate)} One section for each; the first whose pattern "
                         "fits counts. Without any, nothing is made.", AutoCreate),
              _reference(f"`[[{LINK}]]`", f"{_first_line(Link)} One section for each; docs/gateway.md is about them.",

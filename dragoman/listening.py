@@ -1,4 +1,8 @@
-"""Listening sockets. Where TLS and plain clients share a port, the first byte tells which one a client is."""
+"""Listening sockets. Where TLS and plain clients share a port, the first bytes tell which one a client is.
+
+TLS begins at once, or after the protocol header that AMQP 1.0 has for it (part 5, section 5.2): the client sends it in
+the clear, is sent the same, and TLS begins on the same socket.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,15 @@ import contextlib
 import errno
 import logging
 import socket
-import ssl
 from typing import TYPE_CHECKING
 
 from dragoman.config import Listener
-from dragoman.config_files import reason
+from dragoman.config_tls import refuses_plain
+from dragoman.reasons import reason
+from dragoman.tls import CLIENT
 from dragoman.transport import Transport
+from protocols.amqp10.connection import PROTOCOL_HEADERS as HEADERS10
+from protocols.detect import AMQP, HEADER_SIZE, TLS10
 
 if TYPE_CHECKING:
     from dragoman.server import Server
@@ -20,17 +27,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _BACKLOG = 1024
-_TLS_HANDSHAKE = 0x16
+_TLS_HANDSHAKE = b"\x16"
 """The first byte of TLS: a record of type handshake (RFC 8446, section 5.1)."""
 
 
 class Listening:
     """The sockets of one listener; its host name may stand for several addresses."""
 
-    def __init__(self, server: Server, listener: Listener, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, server: Server, listener: Listener) -> None:
         self.server = server
-        self.listener = listener
-        self.tls = tls
+        self.listener = listener  # may be another from one client to the next
         self.sockets: list[socket.socket] = []
         self.servers: list[asyncio.AbstractServer] = []
         self.tasks: set[asyncio.Task[None]] = set()
@@ -59,11 +65,6 @@ class Listening:
             loop.add_reader(listening, self._accept, listening)
             host, port = listening.getsockname()[:2]
             self.addresses.append((host, port, "amqps" if self.listener.tls == "always" else "amqp"))
-
-    def change_tls(self, tls: ssl.SSLContext) -> None:
-        """Use other certificates for clients from now on."""
-        if self.tls is not None:
-            self.tls = tls
 
     def stop(self) -> None:
         for listening in self.sockets:
@@ -103,25 +104,59 @@ class Listening:
     async def _begin(self, client: socket.socket, peer: str) -> None:
         """Find out whether the client speaks TLS, and hand it to its transport."""
         loop = self.server.loop
+        listener = self.listener
+        context = self.server.certificates.context(listener)
         patience = self.server.config.limits.handshake_seconds
+        deadline, ends = self.server.clock.now + patience * 1000, loop.time() + patience
         try:
-            tls = self.tls
-            if tls is not None and self.listener.tls == "detect":
-                first = await asyncio.wait_for(self._peek(client), patience)
-                if first != bytes([_TLS_HANDSHAKE]):
-                    tls = None
+            read = b""
+            if context is not None:
+                async with asyncio.timeout_at(ends):
+                    tls, read = await self._begins_tls(client)
+                if not tls:
+                    context = None
+            if context is None and refuses_plain(self.server.config.tls, listener):
+                logger.warning("%s: refused, it does not use TLS", peer)
+                await self._refuse(client, read)
+                return
+            CLIENT.set(client)
             await loop.connect_accepted_socket(
-                lambda: Transport(self.server, self.listener, tls is not None), client, ssl=tls,
-                ssl_handshake_timeout=patience if tls is not None else None)
+                lambda: Transport(self.server, listener, read, deadline), client,
+                ssl=context, **({} if context is None else {"ssl_handshake_timeout": max(ends - loop.time(), 0.001),
+                                                            "ssl_shutdown_timeout": patience}))
         except TimeoutError:
             logger.warning("%s: closed, it was silent for %d s", peer, patience)
             client.close()
         except OSError as error:
-            if tls is not None:
+            if context is not None:
                 logger.warning("%s: closed, its TLS handshake failed: %s", peer, reason(error))
             client.close()
         except asyncio.CancelledError:
             client.close()
+
+    async def _begins_tls(self, client: socket.socket) -> tuple[bool, bytes]:
+        """Whether the client wants TLS, which it may begin now; if not, what has been read of what it says."""
+        loop = self.server.loop
+        first = await self._peek(client)
+        if first == _TLS_HANDSHAKE:
+            return True, b""
+        read = b""
+        while first == AMQP[:1] and len(read) < HEADER_SIZE and AMQP.startswith(read[:len(AMQP)]):
+            more = await loop.sock_recv(client, HEADER_SIZE - len(read))
+            if not more:
+                break
+            read += more
+        if read != TLS10:
+            return False, read
+        await loop.sock_sendall(client, TLS10)
+        return True, b""
+
+    async def _refuse(self, client: socket.socket, read: bytes) -> None:
+        """Close the socket of a client that does not use TLS. One of AMQP 1.0 is told what it would have to begin with
+        (part 2, section 2.2); other dialects have no words for it, so early."""
+        if read in HEADERS10:
+            await self.server.loop.sock_sendall(client, TLS10)
+        client.close()
 
     async def _peek(self, client: socket.socket) -> bytes:
         ready: asyncio.Future[None] = self.server.loop.create_future()

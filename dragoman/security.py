@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -86,20 +85,3 @@ def _loaded(path: str) -> PasswordFile:
     file = PasswordFile(path)
     file.load()
     return file
-
-
-def tls_context(config: Config) -> ssl.SSLContext | None:
-    """Raises: ValueError for certificates that cannot be used."""
-    tls = config.tls
-    if not tls.certificate:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(tls.certificate, tls.key or None)
-        if tls.client_ca:
-            context.load_verify_locations(tls.client_ca)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (ssl.SSLError, OSError) as error:
-        raise ValueError(f"tls: {tls.certificate}: {getattr(error, 'strerror', None) or error}") from None
-    return context

@@ -18,12 +18,14 @@ from broker.errors import LimitReached
 from broker.security.passwords import SCRAM_HASHES
 from broker.security.sasl import SaslServer
 from dragoman import __version__
-from dragoman.config import Config, ConfigError, gateway_part, needing_restart
+from dragoman.config import Config, ConfigError, gateway_part, listeners_after, needing_restart
 from dragoman.config_gateway import Bridge, Link
+from dragoman.config_tls import tls_problems
 from dragoman.listening import Listening
 from dragoman.resources import free_disk, memory_limit
 from dragoman.scheduler import Checks, LoopAlarm, LoopScheduler
-from dragoman.security import Logins, tls_context, tools
+from dragoman.security import Logins, tools
+from dragoman.tls import Certificates
 from dragoman.transport import Transport
 from interop.gateway import Gateway
 from protocols.amqp010 import connection as amqp010
@@ -66,7 +68,7 @@ class Server(Watcher):
         self.dirty: list[Transport] = []
         self.stopping = False
         self._gone = asyncio.Event()
-        self._tls = tls_context(config)
+        self.certificates = Certificates(config)
         self._checks = [Checks(self.loop, 2), Checks(self.loop, 16)]
         self._ticker: asyncio.TimerHandle | None = None
         self._tools = tools(self._checks[0].run, self._checks[1].run, self.clock, self.loop)
@@ -133,9 +135,7 @@ class Server(Watcher):
 
     async def _listen(self) -> None:
         for listener in self.config.listeners:
-            if listener.tls == "always" and self._tls is None:
-                raise ValueError(f"listener {listener.host}:{listener.port}: TLS needs tls.certificate")
-            listening = Listening(self, listener, None if listener.tls == "never" else self._tls)
+            listening = Listening(self, listener)
             self.listening.append(listening)
             await listening.start()
 
@@ -164,16 +164,16 @@ class Server(Watcher):
         """
         waits = needing_restart(self.config, config)
         old = self.config  # what needs a restart stays as it is: it is asked for time and again
-        config = replace(config, listeners=old.listeners, virtual_hosts=old.virtual_hosts, store=old.store,
-                         amqp091=old.amqp091, amqp010=old.amqp010, amqp10=old.amqp10, mqtt=old.mqtt,
+        config = replace(config, listeners=listeners_after(old, config), virtual_hosts=old.virtual_hosts,
+                         store=old.store, amqp091=old.amqp091, amqp010=old.amqp010, amqp10=old.amqp10, mqtt=old.mqtt,
                          management=old.management)
-        tls, logins = tls_context(config), Logins(config, self._tools)
-        if (tls is None) != (self._tls is None):
-            waits.append("tls")
-        elif tls is not None:
-            for listening in self.listening:
-                listening.change_tls(tls)
-            self._tls = tls
+        problems = tls_problems(config.tls, config.certificates, config.listeners)
+        if problems:  # with the listeners as they stay until then
+            raise ValueError("; ".join(problems))
+        certificates, logins = Certificates(config), Logins(config, self._tools)
+        self.certificates = certificates
+        for listening, listener in zip(self.listening, config.listeners, strict=True):
+            listening.listener = listener
         self._logins.close()
         self._logins = logins
         self.config = config
@@ -322,6 +322,7 @@ class Server(Watcher):
         self.clock.tick()
         self._ticker = self.loop.call_later(1, self._tick)
         self._watch_disk()
+        self.certificates.tick(self.clock.now)
         for transport in list(self.transports):
             transport.tick(self.clock.now)
 

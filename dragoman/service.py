@@ -22,8 +22,9 @@ import uvloop
 
 from dragoman import logs, version_line
 from dragoman.config import Config, ConfigError
-from dragoman.config_files import load_and_check, reason
+from dragoman.config_files import load_and_check
 from dragoman.notify import notify, reloading, watchdog_interval
+from dragoman.reasons import reason
 from dragoman.server import Server
 from store.journal import StoreDamaged, StoreError, StoreLocked
 

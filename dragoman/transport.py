@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Final, cast
 
 from broker.security.identity import Peer
 from dragoman.config import Listener
-from protocols.detect import MQTT, Unknown, protocol_header
+from dragoman.tls import TlsPeer
+from protocols.amqp10.connection import SASL_HEADER as SASL10
+from protocols.detect import MQTT, TLS10, Unknown, protocol_header
 from protocols.frontend import FULL, FrontEnd, Outlet
 
 if TYPE_CHECKING:
@@ -33,19 +35,18 @@ _LARGE: Final = 4096
 class Transport(Outlet, asyncio.Protocol):
     """One connection's socket, as asyncio's protocols are."""
 
-    def __init__(self, server: Server, listener: Listener, tls: bool) -> None:
+    def __init__(self, server: Server, listener: Listener, read: bytes, deadline: int) -> None:
         self.server = server
         self.listener = listener
-        self.tls = tls
         self.socket: asyncio.Transport | None = None
         self.front_end: FrontEnd | None = None
         self.peer = "?"
         self.origin = Peer()
-        self.deadline = 0  # ms since the epoch: when the handshake must be over
+        self.deadline = deadline  # ms since the epoch: when the handshake must be over
         self.dirty = False
         self.held = False  # the front-end wants no more input
         self.flooded_since = 0  # ms since the epoch
-        self._first = b""
+        self._first = read  # what it began with, until it is known what it speaks
 
     # What asyncio calls.
 
@@ -56,13 +57,18 @@ class Transport(Outlet, asyncio.Protocol):
             self.peer = f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
         self.origin = self._origin(address[0] if address else "")
         self.socket.set_write_buffer_limits(high=FULL)
-        self.deadline = self.server.clock.now + self.server.config.limits.handshake_seconds * 1000
         if not self.server.connected(self):
             self.socket.abort()
+        elif self._first:
+            self._detect(b"")
 
     def _origin(self, address: str) -> Peer:
         """Where the client comes from, for those who decide on its login."""
-        return Peer(address, f"{self.listener.host}:{self.listener.port}", is_loopback(address), self.tls)
+        listener = f"{self.listener.host}:{self.listener.port}"
+        connection = self.socket.get_extra_info("ssl_object") if self.socket is not None else None
+        if connection is None:
+            return Peer(address, listener, is_loopback(address))
+        return TlsPeer(address, listener, is_loopback(address), connection)
 
     def data_received(self, data: bytes) -> None:
         self.server.clock.tick()
@@ -178,7 +184,7 @@ class Transport(Outlet, asyncio.Protocol):
             header = protocol_header(self._first, self.server.served())
         except Unknown as error:
             logger.warning("%s: closed, it begins with %s, which is no protocol that is served", self.peer, error)
-            socket.write(self.server.preferred_header)
+            socket.write(SASL10 if self._first.startswith(TLS10) else self.server.preferred_header)
             socket.close()
             return
         if header is not None:

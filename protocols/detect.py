@@ -11,6 +11,9 @@ MQTT = b"\x10"
 """How MQTT begins: the first byte of a CONNECT packet (3.1 of MQTT 5.0), which is no header and belongs to what
 follows."""
 
+TLS10 = b"AMQP\x02\x01\x00\x00"
+"""AMQP 1.0's TLS (part 5, section 5.2): no front-end's header, TLS begins before there is one."""
+
 
 class Unknown(Exception):
     """No dialect begins like that."""

@@ -29,7 +29,7 @@ def problems(text: str) -> list[str]:
 
 def test_without_a_file_the_defaults_hold() -> None:
     assert load(None) == parse("") == Config()
-    assert Config().listeners == (Listener("127.0.0.1", 5672, "detect", False),)
+    assert Config().listeners == (Listener("127.0.0.1", 5672, tls="detect", anonymous=False),)
 
 
 def test_a_file_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_a_file_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
     made = load(file)
     assert made.virtual_hosts == ("/", "shop")
     assert made.shutdown_seconds == 60
-    assert made.listeners == (Listener("::", 0, "detect", True),)
+    assert made.listeners == (Listener("::", 0, tls="detect", anonymous=True),)
     assert (made.limits.message_size, made.limits.queue_memory_bytes) == (2 << 20, 1000)
     assert made.authentication.mechanisms == ("AMQPLAIN",)
     assert (made.limits.memory, made.log, made.store) == (0, Config().log, Config().store)
@@ -114,6 +114,15 @@ def test_durations(text: str, seconds: int) -> None:
     ("limits = 5", "limits must be a table, written as [limits]"),
     ("[tls]\nkey = 'k'", "tls.key is set, but tls.certificate is not"),
     ("[[listeners]]\ntls = 'always'", 'listeners[0].tls is "always", but tls.certificate is not set'),
+    ("[[listeners]]\nclient_ca = 'a'", "listeners[0] asks for client certificates, but tls.certificate is not set"),
+    ("[[listeners]]\ntls = 'never'\nclient_certificates = 'want'\n[tls]\ncertificate = 'c'",
+     'listeners[0] asks for client certificates, but its tls is "never"'),
+    ("[[listeners]]\nclient_certificates = 'need'\n[tls]\ncertificate = 'c'",
+     "listeners[0] asks for client certificates, but names no client_ca, nor does tls"),
+    ("[[certificates]]\ncertificate = 'c'", "certificates has further ones, but tls.certificate is not set"),
+    ("[[certificates]]\n[tls]\ncertificate = 'c'", "certificates[0].certificate is not set"),
+    ("[[certificates]]\ncertificate = 'c'\nnames = ['a', 'b.*.c']\n[tls]\ncertificate = 'c'",
+     'certificates[0].names has "b.*.c" in it; it can be as "example.com" or "*.example.com"'),
     ("[[listeners]]\n[[listeners]]", "listeners[1] has the host and port of another"),
     ("[authentication]\nmechanisms = []", "authentication.mechanisms is empty, and not all listeners are anonymous: "
                                           "nobody could log in"),
@@ -146,6 +155,17 @@ def test_needing_restart() -> None:
     assert config.needing_restart(new, new) == []
 
 
+def test_what_changes_of_a_listener_at_its_place_needs_no_restart() -> None:
+    places = "[[listeners]]\nport = 1\n[[listeners]]\nport = 2\n"
+    old = parse(places)
+    new = parse(places + "client_certificates = 'want'\nclient_ca = 'a'\n[tls]\ncertificate = 'c'")
+    assert config.needing_restart(old, new) == []
+    assert config.listeners_after(old, new) == new.listeners
+    moved = parse("[[listeners]]\nport = 1\n[[listeners]]\nport = 3\ntls = 'never'")
+    assert config.needing_restart(old, moved) == ["listeners"]
+    assert config.listeners_after(old, moved) == old.listeners
+
+
 # What a key may hold, and how it may be written.
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 
@@ -165,10 +185,15 @@ def section_of(of: type) -> st.SearchStrategy[Any]:
     return st.builds(of, **{name: values_of(name, key) for name, key, _ in keys(of)})
 
 
+def without_contradiction(listener: Listener) -> Listener:
+    return replace(listener, client_certificates="none", client_ca="") if listener.tls == "never" else listener
+
+
 CONFIGS = st.builds(
-    Config, listeners=st.lists(section_of(Listener), min_size=1, max_size=3, unique_by=lambda each: each.port)
-    .map(tuple), virtual_hosts=values_of("virtual_hosts", dict((name, key) for name, key, _ in keys(Config))
-                                         ["virtual_hosts"]),
+    Config, listeners=st.lists(section_of(Listener).map(without_contradiction), min_size=1, max_size=3,
+                               unique_by=lambda each: each.port).map(tuple),
+    virtual_hosts=values_of("virtual_hosts", dict((name, key) for name, key, _ in keys(Config))
+                            ["virtual_hosts"]),
     shutdown_seconds=st.integers(0, 1 << 40), **{name: section_of(of) for name, of in SECTIONS.items()}) \
     .map(lambda made: replace(made, mqtt=replace(made.mqtt, virtual_host=made.virtual_hosts[-1]),
                               listeners=tuple(replace(each, providers=("file", "more")) for each in made.listeners),
