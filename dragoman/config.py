@@ -361,6 +361,8 @@ class _Reader:
             return given
         if key.kind is Kind.TEXTS:
             return _texts(key, given)
+        if key.kind is Kind.PATHS:
+            return tuple(os.path.join(self.folder, each) for each in _texts(key, given))
         if key.kind is Kind.TABLE:
             if not isinstance(given, dict) or not all(isinstance(each, (str, int, float)) for each in given.values()):
                 raise ValueError(f"is {given!r}; it must be a table of texts, numbers, true and false")

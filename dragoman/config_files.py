@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from broker.security.users import PasswordFile
 from dragoman.config import Config, ConfigError, load
+from dragoman.config_providers import FileUsers, ProviderSettings
+from dragoman.providers import make
 from dragoman.tls import Certificates
 
 
 def load_and_check(path: str | None) -> Config:
     """Read a configuration (without a path, the defaults). Raises ConfigError with everything that is wrong."""
     config = load(path)
-    problems = [*_check_tls(config), *_check_users(config.authentication.users_file)]
+    problems = [*_check_tls(config), *_check_users(config.authentication.users_file),
+                *_check_providers(config.providers)]
     if problems:
         raise ConfigError([f"{path}: {problem}" for problem in problems])
     return config
@@ -31,3 +34,16 @@ def _check_users(path: str) -> list[str]:
     except ValueError as error:
         return [f"authentication.users_file: {error}"]
     return []
+
+
+def _check_providers(providers: tuple[ProviderSettings, ...]) -> list[str]:
+    problems = []
+    for each in providers:
+        try:
+            if isinstance(each, FileUsers):
+                PasswordFile(each.users_file).load()
+            else:
+                make(each, lambda work, done: None)
+        except ValueError as error:
+            problems.append(str(error))
+    return problems

@@ -20,6 +20,7 @@ class Kind(Enum):
     TEXT = "text"
     PATH = "path"
     TEXTS = "list of texts"
+    PATHS = "list of paths"
     TABLE = "table"
     TABLES = "list of tables"
 

@@ -55,7 +55,7 @@ def written(kind: Kind, value: Any) -> str:
     """A value as one writes it in the file."""
     if kind is Kind.BOOLEAN:
         return "true" if value else "false"
-    if kind is Kind.TEXTS:
+    if kind in (Kind.TEXTS, Kind.PATHS):
         return f"[{', '.join(_quoted(each) for each in value)}]"
     if kind is Kind.TABLE:
         pairs = ", ".join(f"{_quoted(name)} = {_plain(each)}" for name, each in value)

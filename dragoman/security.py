@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from broker.clock import Clock, Timers
 from broker.security.authenticator import Authenticator
@@ -15,7 +13,8 @@ from broker.security.provider import Provider, Run
 from broker.security.turns import Turns
 from broker.security.users import FileProvider, PasswordFile
 from dragoman.config import Config, Listener
-from dragoman.config_providers import FILE, FileUsers
+from dragoman.config_providers import FILE, FileUsers, ProviderSettings
+from dragoman.providers import make
 from dragoman.scheduler import LoopAlarm
 
 
@@ -31,12 +30,11 @@ class Tools:
     secret: bytes  # of which salts for unknown users are made
 
 
-def _file_users(settings: FileUsers, tools: Tools) -> Provider:
-    return FileProvider(tools.compute, _loaded(settings.users_file), guest=False, name=settings.name)
-
-
-MAKERS: dict[str, Callable[[Any, Tools], Provider]] = {"file": _file_users}
-"""By kind of provider (dragoman/config_providers.py has their keys). They raise ValueError."""
+def _made(settings: ProviderSettings, tools: Tools) -> Provider:
+    """Raises: ValueError."""
+    if isinstance(settings, FileUsers):
+        return FileProvider(tools.compute, _loaded(settings.users_file), guest=False, name=settings.name)
+    return make(settings, tools.wait)
 
 
 def tools(compute: Run, wait: Run, clock: Clock, loop: asyncio.AbstractEventLoop) -> Tools:
@@ -56,7 +54,7 @@ class Logins:
                                  guest=settings.guest, name=FILE)
         self.providers: dict[str, Provider] = {FILE: self.file}
         for each in config.providers:
-            self.providers[each.name] = MAKERS[each.kind](each, tools)
+            self.providers[each.name] = _made(each, tools)
         self._settings = settings
         self._tools = tools
         tools.lockout.configure(settings.lockout_failures, settings.lockout_user_failures, settings.lockout_seconds,
