@@ -11,8 +11,9 @@ from broker.entry import Entry
 from broker.message import Message
 from broker.outcome import Outcome
 from broker.queue import Queue
+from broker.routing import UNROUTED, Route
 from broker.totals import published_in_transaction, settled_in_transaction
-from broker.virtualhost import UNROUTED, Route, VirtualHost
+from broker.virtualhost import VirtualHost
 
 
 class Publication:

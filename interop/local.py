@@ -19,8 +19,9 @@ from broker.message import AMQP091, AMQP10, Address, Amendment, Message, Publish
 from broker.outcome import Outcome
 from broker.queue import Queue
 from broker.returns import give_back
+from broker.routing import ROUTED, UNROUTED
 from broker.selector import Selector, SelectorError
-from broker.virtualhost import ROUTED, UNROUTED, VirtualHost
+from broker.virtualhost import VirtualHost
 from interop.ends import ANY, Arrived, Delivery, Done, EndError, From, Source, Target, To
 
 _WITHOUT_ROUTE = (AMQP091, AMQP10)

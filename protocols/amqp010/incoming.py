@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from broker.message import AMQP010, CONVERTERS, Message, address_of
+from broker.routing import REFUSED, ROUTED, UNROUTED
 from broker.transaction import Publication
-from broker.virtualhost import REFUSED, ROUTED, UNROUTED
 from protocols.amqp010.codec import (
     DELIVERY_PROPERTIES,
     MESSAGE_PROPERTIES,

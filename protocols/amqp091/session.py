@@ -16,8 +16,8 @@ from broker.message import AMQP091, AMQP091_JMS, Amendment, Message, Publisher, 
 from broker.outcome import ACCEPT, REJECT, REQUEUE, Outcome
 from broker.queue import Queue
 from broker.returns import give_back
+from broker.routing import REFUSED, UNROUTED, Route
 from broker.transaction import Publication, Transaction
-from broker.virtualhost import REFUSED, UNROUTED, Route
 from protocols.amqp091 import properties
 from protocols.amqp091.codec import Malformed, read_table, short_string, text, u32, u64
 from protocols.amqp091.consumer import BasicConsumer

@@ -8,9 +8,9 @@ from broker.errors import BrokerError, NotFound
 from broker.exchange import Exchange
 from broker.message import AMQP10, Message, Publisher, address_of
 from broker.retained import asks
+from broker.routing import REFUSED, ROUTED, UNROUTED, Route
 from broker.transaction import Publication
 from broker.unsettled import Unsettled
-from broker.virtualhost import REFUSED, ROUTED, UNROUTED, Route
 from protocols.amqp10 import frames as f
 from protocols.amqp10.errors import (
     DECODE_ERROR,

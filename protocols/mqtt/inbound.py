@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from broker.errors import BrokerError
 from broker.message import Message, Publisher
-from broker.virtualhost import REFUSED, ROUTED, UNROUTED
+from broker.routing import REFUSED, ROUTED, UNROUTED
 from protocols.mqtt.codec import PUBACK, PUBCOMP, PUBREC
 from protocols.mqtt.convert import delivery_time
 from protocols.mqtt.errors import (

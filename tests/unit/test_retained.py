@@ -24,9 +24,9 @@ from broker import retained as retained_module
 from broker.errors import AccessRefused
 from broker.message import AMQP091, AMQP10, Message, Publisher, address_of
 from broker.retained import QUEUE
+from broker.routing import ROUTED, UNROUTED
 from broker.topic import TopicTrie
 from broker.transaction import Publication, Transaction
-from broker.virtualhost import ROUTED, UNROUTED
 from protocols.amqp091.frames import BODY, HEADER, frame
 from protocols.amqp10 import convert  # noqa: F401 - registers itself
 from tests.wire10 import encode
