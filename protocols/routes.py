@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from broker.errors import BrokerError
 from broker.message import address_of
+from broker.routing import Route
 from broker.security.access import Access
-from broker.virtualhost import Route, VirtualHost
+from broker.virtualhost import VirtualHost
 
 
 def find_route(host: VirtualHost, access: Access, short_strings: bytes, exchange: str, routing_key: str) -> Route:
