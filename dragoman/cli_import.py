@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from broker.security.passwords import Verifier
-from broker.security.users import PasswordFile
+from broker.security.users import PasswordFile, User
 from dragoman.cli import CONFIG_OPTION
 from dragoman.cli_manage import broker_options
 from dragoman.cli_messages import run
@@ -185,7 +185,7 @@ def _users(path: str | None, config_path: str | None) -> dict[str, Verifier]:
         file.load()
     except (ConfigError, ValueError) as error:
         raise click.ClickException(str(error)) from None
-    return {name: verifier for name in file.names() if (verifier := file.verifier(name)) is not None}
+    return {user.name: user.verifiers[0] for user in file.users()}
 
 
 def finish(plan: Plan, dry_run: bool, host: str | None, names: dict[str, str], users_path: str | None,
@@ -227,11 +227,11 @@ def _save_users(plan: Plan, path: str | None, config_path: str | None, dry_run: 
         if _exists(path):
             file.load()
         for name, verifier in plan.users.items():
-            known = file.verifier(name)
+            known = file.user(name)
             try:
                 if known is None:
-                    file.put(name, verifier)
-                elif known.text != verifier.text:
+                    file.put(User(name, [verifier]))
+                elif verifier.text not in (each.text for each in known.verifiers):
                     raise ValueError("is here already, with another password, and stays as it is")
                 there += 1
             except ValueError as error:

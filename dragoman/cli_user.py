@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import click
 
-from broker.security.passwords import ARGON2, SCHEMES, ScramVerifier
-from broker.security.users import PasswordFile
+from broker.security.passwords import SCHEMES
+from broker.security.users import PasswordFile, User
 from dragoman.cli import CONFIG_OPTION
 from dragoman.config import ConfigError, load
 from dragoman.reasons import reason
@@ -19,14 +19,14 @@ FILE_OPTION = click.option("--file", "-f", "path", metavar="FILE",
 PASSWORD_OPTION = click.option("--password-stdin", "from_stdin", is_flag=True,
                                help="Read the password from standard input instead of asking for it.")
 
-SCHEME_OPTION = click.option("--scheme", type=click.Choice(SCHEMES), help="What the password is kept as: argon2, "
-                             "or as one of SCRAM's, so that clients can log in by that as well as by PLAIN.  "
-                             "[default: argon2, or the one of SCRAM that the user has]")
+SCHEME_OPTION = click.option("--scheme", "schemes", multiple=True, type=click.Choice(SCHEMES), help="What the password "
+                             "is kept as, may be repeated: argon2, or for users who log in by SCRAM or CRAM-MD5 as "
+                             "well as by PLAIN, that.  [default: argon2, or what the user has]")
 
 
 @click.group()
 def user() -> None:
-    """Add, list and remove users.
+    """Add, change, list and remove users.
 
     Passwords are kept as verifiers only. A running broker takes a change when it gets SIGHUP.
 
@@ -42,12 +42,12 @@ def user() -> None:
 @CONFIG_OPTION
 @PASSWORD_OPTION
 @SCHEME_OPTION
-def add(name: str, path: str | None, config_path: str | None, from_stdin: bool, scheme: str | None) -> None:
+def add(name: str, path: str | None, config_path: str | None, from_stdin: bool, schemes: tuple[str, ...]) -> None:
     """Add a user; the file is made when there is none."""
     with _file(path, config_path, new=True) as file:
-        if name in file.names():
-            raise click.ClickException(f"{name} exists already; `dragoman user password` changes the password")
-        file.set(name, _password(from_stdin), scheme or ARGON2)
+        if file.user(name) is not None:
+            raise click.ClickException(f"{name} exists already; `dragoman user passwd` changes the password")
+        file.set(name, _password(from_stdin), *schemes)
         file.save()
     click.echo(f"{name} may log in", err=True)
 
@@ -58,15 +58,50 @@ def add(name: str, path: str | None, config_path: str | None, from_stdin: bool, 
 @CONFIG_OPTION
 @PASSWORD_OPTION
 @SCHEME_OPTION
-def password(name: str, path: str | None, config_path: str | None, from_stdin: bool, scheme: str | None) -> None:
+def passwd(name: str, path: str | None, config_path: str | None, from_stdin: bool, schemes: tuple[str, ...]) -> None:
     """Give a user a new password."""
     with _file(path, config_path) as file:
-        if name not in file.names():
-            raise click.ClickException(f"there is no user {name}; `dragoman user add` makes one")
-        known = file.verifier(name)
-        file.set(name, _password(from_stdin), scheme or (known.scheme if isinstance(known, ScramVerifier) else ARGON2))
+        known = _known(file, name)
+        kept = [verifier.scheme for verifier in known.verifiers if verifier.scheme in SCHEMES]
+        file.set(name, _password(from_stdin), *(schemes or kept))
         file.save()
     click.echo(f"{name} has a new password", err=True)
+
+
+@user.command()
+@click.argument("name")
+@click.argument("tags", nargs=-1)
+@FILE_OPTION
+@CONFIG_OPTION
+def tag(name: str, tags: tuple[str, ...], path: str | None, config_path: str | None) -> None:
+    """Give a user tags.
+
+    These instead of those it has; without any, none.
+
+    They are RabbitMQ's: administrator, monitoring, policymaker, management, impersonator.
+    """
+    with _file(path, config_path) as file:
+        known = _known(file, name)
+        file.put(User(name, known.verifiers, tags, known.groups))
+        file.save()
+    click.echo(f"{name} has {_counted(tags, 'tag')}", err=True)
+
+
+@user.command()
+@click.argument("name")
+@click.argument("groups", nargs=-1)
+@FILE_OPTION
+@CONFIG_OPTION
+def group(name: str, groups: tuple[str, ...], path: str | None, config_path: str | None) -> None:
+    """Put a user into groups of access rules.
+
+    Into these instead of those it is in; without any, into none.
+    """
+    with _file(path, config_path) as file:
+        known = _known(file, name)
+        file.put(User(name, known.verifiers, known.tags, groups))
+        file.save()
+    click.echo(f"{name} is in {_counted(groups, 'group')}", err=True)
 
 
 @user.command()
@@ -82,13 +117,28 @@ def remove(name: str, path: str | None, config_path: str | None) -> None:
 
 
 @user.command("list")
+@click.option("--long", "-l", "long", is_flag=True, help="Show what passwords are kept as, tags and groups, too.")
 @FILE_OPTION
 @CONFIG_OPTION
-def list_users(path: str | None, config_path: str | None) -> None:
+def list_users(long: bool, path: str | None, config_path: str | None) -> None:
     """Print the names of the users, one a line."""
     with _file(path, config_path) as file:
-        for name in file.names():
-            click.echo(name)
+        for each in file.users():
+            words = [",".join(verifier.scheme for verifier in each.verifiers)]
+            words += [f"{key}={','.join(sorted(values))}" for key, values in (("tags", each.tags),
+                                                                              ("groups", each.groups)) if values]
+            click.echo("\t".join([each.name, *words]) if long else each.name)
+
+
+def _known(file: PasswordFile, name: str) -> User:
+    found = file.user(name)
+    if found is None:
+        raise click.ClickException(f"there is no user {name}; `dragoman user add` makes one")
+    return found
+
+
+def _counted(words: tuple[str, ...], what: str) -> str:
+    return f"{what}{'s' if len(words) > 1 else ''} {', '.join(words)}" if words else f"no {what}"
 
 
 @contextmanager

@@ -11,15 +11,17 @@ from __future__ import annotations
 import hmac
 import os
 from collections.abc import Callable, Collection, Sequence
+from typing import TypeVar
 
 from broker.security.identity import Identity, Peer
 from broker.security.lockout import Lockout, source_of
-from broker.security.passwords import SCRAM_HASHES, ScramVerifier
+from broker.security.passwords import SCRAM_HASHES, CramVerifier, ScramVerifier
 from broker.security.provider import Answer, Provider, Refusal
 from broker.security.scram import BINDINGS, PLUS
 from broker.security.turns import Turns
 from broker.security.users import GUEST
 
+V = TypeVar("V")
 CLEAR = frozenset({"PLAIN", "AMQPLAIN", "XOAUTH2", "OAUTHBEARER"})
 """These send the password or token itself."""
 
@@ -77,24 +79,36 @@ class Authenticator:
 
         For the same name that is always of the same salt, so a client cannot tell (RFC 5802, section 9).
         """
-        refusals = []
-        for provider in self.providers:
-            found = provider.scram(scheme, name, peer)
-            if not isinstance(found, Refusal):
-                return found[0], _of(provider, found[1])
-            refusals.append(found)
-            if not found.unknown:
-                break
+        found = self._first(lambda provider: provider.scram(scheme, name, peer))
+        if not isinstance(found, Refusal):
+            return found
         forms = [form for provider in self.providers for form in provider.scram_forms(scheme)] or [(4096, 16)]
         seed = hmac.digest(self._secret, f"{scheme} {name}".encode("utf-8", "surrogatepass"), "sha512")
         iterations, salt_size = forms[int.from_bytes(seed[:8]) % len(forms)]
         salt = hmac.digest(self._secret, seed, "sha512")[:salt_size]
         size = hmac.new(b"", digestmod=SCRAM_HASHES[scheme]).digest_size
-        return ScramVerifier(scheme, iterations, salt, os.urandom(size), os.urandom(size)), self._refusal(refusals)
+        return ScramVerifier(scheme, iterations, salt, os.urandom(size), os.urandom(size)), found
+
+    def cram_md5(self, name: str, peer: Peer) -> tuple[CramVerifier, Identity | Refusal]:
+        """The same for CRAM-MD5."""
+        found = self._first(lambda provider: provider.cram_md5(name, peer))
+        return (CramVerifier(os.urandom(32)), found) if isinstance(found, Refusal) else found
 
     def conclude(self, name: str, result: Identity | Refusal, peer: Peer, answer: Answer) -> None:
         """A mechanism has found out by itself whether a client that says it is `name` may log in."""
         self._conclude(name, result, peer, self._now(), answer)
+
+    def _first(self, question: Callable[[Provider], tuple[V, Identity] | Refusal]) -> tuple[V, Identity] | Refusal:
+        """What the first provider that knows the user says."""
+        refusals = []
+        for provider in self.providers:
+            found = question(provider)
+            if not isinstance(found, Refusal):
+                return found[0], _of(provider, found[1])
+            refusals.append(found)
+            if not found.unknown:
+                break
+        return self._refusal(refusals)
 
     def _ask(self, question: Callable[[Provider, Answer], None], name: str, peer: Peer, answer: Answer) -> None:
         """Ask the providers when the address has its turn, unless it has been locked out until then."""

@@ -1,6 +1,6 @@
 """Verifiers: what is kept of a password so that it can be checked, and cannot be read.
 
-Three kinds, each with a text form that is kept in the password file:
+Four kinds, each with a text form that is kept in the password file:
 
 * argon2id (RFC 9106) as a PHC string, `$argon2id$v=19$m=19456,t=2,p=1$salt$hash`: the best protection of a stolen
   file; serves every mechanism that sends the password itself (PLAIN, AMQPLAIN, MQTT, HTTP).
@@ -9,6 +9,8 @@ Three kinds, each with a text form that is kept in the password file:
 * RABBITMQ-SHA256, RABBITMQ-SHA512, RABBITMQ-MD5, `RABBITMQ-SHA256$hash`, where the hash is what RabbitMQ keeps: base64
   of a salt of 4 bytes and of the digest of salt and password. They come from `dragoman import rabbitmq` only, so that
   users keep their passwords: a stolen file gives weak passwords away quickly.
+* CRAM-MD5, `CRAM-MD5$states`, with the 64 hexadecimal digits that Dovecot keeps (broker/security/md5.py): serves all
+  that send the password, and CRAM-MD5. A thief of it can log in by CRAM-MD5, and finds weak passwords quickly.
 """
 
 from __future__ import annotations
@@ -25,9 +27,12 @@ import unicodedata
 from argon2.exceptions import VerifyMismatchError
 from argon2.low_level import Type, hash_secret, verify_secret
 
+from broker.security.md5 import hmac_states
+
 ARGON2 = "argon2"
 SCRAM_HASHES = {"SCRAM-SHA-1": "sha1", "SCRAM-SHA-256": "sha256", "SCRAM-SHA-512": "sha512"}
-SCHEMES = (ARGON2, *SCRAM_HASHES)
+CRAM_MD5 = "CRAM-MD5"
+SCHEMES = (ARGON2, *SCRAM_HASHES, CRAM_MD5)
 RABBITMQ_HASHES = {"RABBITMQ-SHA256": "sha256", "RABBITMQ-SHA512": "sha512", "RABBITMQ-MD5": "md5"}
 RABBITMQ_SALT = 4  # bytes
 
@@ -48,6 +53,7 @@ _ARGON2_FORM = re.compile(r"\$argon2id\$v=19\$m=(\d{1,9}),t=(\d{1,9}),p=(\d{1,9}
                           re.ASCII)
 _SCRAM_FORM = re.compile(r"(SCRAM-SHA-\d+)\$(\d{1,9}):([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+):([A-Za-z0-9+/=]+)",
                          re.ASCII)
+_CRAM_FORM = re.compile(r"CRAM-MD5\$([0-9a-f]{64})", re.ASCII)
 _RABBITMQ_FORM = re.compile(r"(RABBITMQ-[A-Z0-9]+)\$([A-Za-z0-9+/=]+)", re.ASCII)
 
 
@@ -115,6 +121,19 @@ class RabbitmqVerifier(Verifier):
         return hmac.compare_digest(digest, self.digest)
 
 
+class CramVerifier(Verifier):
+    """The states of HMAC-MD5 that a password makes. It is quick to check."""
+
+    __slots__ = ("states",)
+
+    def __init__(self, states: bytes) -> None:
+        self.states = states
+        super().__init__(CRAM_MD5, f"{CRAM_MD5}${states.hex()}")
+
+    def matches(self, password: bytes) -> bool:
+        return hmac.compare_digest(hmac_states(password), self.states)
+
+
 def new_verifier(password: str, scheme: str = ARGON2) -> Verifier:
     """A verifier with a fresh salt. Raises ValueError for an unknown scheme or a password that cannot be used."""
     if not password or "\0" in password:
@@ -130,6 +149,8 @@ def new_verifier(password: str, scheme: str = ARGON2) -> Verifier:
         salt = os.urandom(16)
         keys = _scram_keys(SCRAM_HASHES[scheme], secret, salt, SCRAM_ITERATIONS)
         return ScramVerifier(scheme, SCRAM_ITERATIONS, salt, *keys)
+    if scheme == CRAM_MD5:
+        return CramVerifier(hmac_states(secret))
     raise ValueError(f"unknown scheme {scheme!r}: use one of {', '.join(SCHEMES)}")
 
 
@@ -144,6 +165,8 @@ def parse_verifier(text: str) -> Verifier:
         return _parse_scram(found)
     if found := _RABBITMQ_FORM.fullmatch(text):
         return _parse_rabbitmq(found)
+    if found := _CRAM_FORM.fullmatch(text):
+        return CramVerifier(bytes.fromhex(found[1]))
     raise ValueError("not a verifier (passwords are never kept in clear): it must be of the form "
                      "$argon2id$v=19$m=...,t=...,p=...$salt$hash or SCRAM-SHA-256$iterations:salt$stored:server")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from broker.security.identity import Identity, Peer
-from broker.security.passwords import ScramVerifier
+from broker.security.passwords import CramVerifier, ScramVerifier
 
 
 class Refusal:
@@ -52,6 +52,10 @@ class Provider:
     def scram(self, scheme: str, name: str, peer: Peer) -> tuple[ScramVerifier, Identity] | Refusal:
         """The verifier of a user, and who it will be if its proof fits. At once: the client waits within SASL."""
         return Refusal("it has no SCRAM verifiers", unknown=True)
+
+    def cram_md5(self, name: str, peer: Peer) -> tuple[CramVerifier, Identity] | Refusal:
+        """The same for CRAM-MD5."""
+        return Refusal("it has no CRAM-MD5 verifiers", unknown=True)
 
     def scram_forms(self, scheme: str) -> list[tuple[int, int]]:
         """Iterations and salt sizes of the verifiers that it has: what is made up for unknown users looks like them."""

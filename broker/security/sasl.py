@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection
 
 from broker.security.authenticator import Authenticator
 from broker.security.bearer import Bearer
+from broker.security.cram_md5 import CramMd5
 from broker.security.given import Anonymous, External
 from broker.security.identity import Identity, Peer
 from broker.security.mechanism import Challenge, Done, Failure, Mechanism, Outcome, Success
@@ -32,6 +33,7 @@ MECHANISMS: dict[str, Callable[[str, Authenticator, Peer], Mechanism]] = {
     "SCRAM-SHA-1": Scram,
     "OAUTHBEARER": Bearer,
     "XOAUTH2": Bearer,
+    "CRAM-MD5": CramMd5,
     "PLAIN": Clear,
     "AMQPLAIN": Clear,
     "ANONYMOUS": Anonymous,

@@ -35,7 +35,7 @@ def peer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
     for mechanism in MECHANISMS:
         file.set(mechanism, "secret", mechanism)
     file.save()
-    for command, given in ("add", ["--scheme", "SCRAM-SHA-256"]), ("password", []):  # which keeps the scheme
+    for command, given in ("add", ["--scheme", "SCRAM-SHA-256"]), ("passwd", []):  # which keeps the scheme
         CliRunner().invoke(user, [command, "other", "--file", str(path), "--password-stdin", *given], "secret\n",
                            catch_exceptions=False)
     with testing.broker(CONFIG.format(users=Path(path))) as broker:

@@ -18,13 +18,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pamqp import encode as pamqp_encode
 
-from broker.security import plain, sasl
+from broker.security import cram_md5, plain, sasl
 from broker.security import scram as scram_module
 from broker.security.authenticator import Authenticator
-from broker.security.identity import NOBODY, Peer
+from broker.security.identity import NOBODY, Identity, Peer
+from broker.security.md5 import hmac_digest, hmac_states
 from broker.security.mechanism import Mechanism
 from broker.security.passwords import parse_verifier
 from broker.security.plain import parse_amqplain, parse_plain
+from broker.security.provider import Answer, Provider, Refusal
 from broker.security.sasl import (
     MECHANISMS,
     RESPONSE_LIMIT,
@@ -233,6 +235,137 @@ def test_plain_and_amqplain_give_back_what_clients_put_in(name: str, password: s
     assert parse_amqplain(AMQPLAIN(name, password).start(None)) == (name, password.encode())
 
 
+# -- CRAM-MD5
+
+
+OLD = PasswordFile("not saved")
+OLD.set("tim", "tanstaaftanstaaf", "CRAM-MD5", "argon2")
+CRAM = FileProvider(POOL.run, OLD)
+
+
+def test_the_exchange_of_rfc_2195(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cram_md5, "_new_challenge", lambda: b"<1896.697170952@postoffice.reston.mci.net>")
+    for initial in (None, b""):
+        peer = client(users=CRAM)
+        assert peer.start("CRAM-MD5", initial) == Challenge(b"<1896.697170952@postoffice.reston.mci.net>")
+        assert peer.step(b"tim b913a602c7eda7a495b4e6e7334d3890") == In("tim")
+
+
+def cram(peer: Client, name: str, password: str) -> Told:
+    challenge = peer.start("CRAM-MD5", None)
+    assert isinstance(challenge, Challenge)
+    return peer.step(f"{name} {hmac.digest(password.encode(), challenge.data, 'md5').hex()}".encode())
+
+
+def test_cram_md5_lets_the_right_password_in_only() -> None:
+    assert cram(client(users=CRAM), "tim", "tanstaaftanstaaf") == In("tim")
+    assert cram(client(users=CRAM), "tim", "tanstaaf") == Failure("wrong password for user 'tim'")
+    assert cram(client(users=CRAM), "joe", "tanstaaftanstaaf") == Failure("there is no user 'joe'")
+    assert cram(client(users=CRAM), "guest", "guest") == Failure("user 'guest' may log in over loopback only")
+    assert client(users=CRAM).start("PLAIN", b"\0tim\0tanstaaftanstaaf") == In("tim")
+    assert client().start("CRAM-MD5", None) == Failure("mechanism 'CRAM-MD5' is not offered")  # nobody there has it
+
+
+def test_cram_md5_never_gives_the_same_challenge_twice() -> None:
+    assert client(users=CRAM).start("CRAM-MD5", None) != client(users=CRAM).start("CRAM-MD5", None)
+
+
+@pytest.mark.parametrize("response", [
+    b"", b"tim", b"tim ", b"tim b913a602c7eda7a495b4e6e7334d389", b" b913a602c7eda7a495b4e6e7334d3890",
+    b"tim\0 b913a602c7eda7a495b4e6e7334d3890", b"tim b913a602c7eda7a495b4e6e7334d389g", b"\xff b913a602c7eda7a4"])
+def test_malformed_cram_md5_fails(response: bytes) -> None:
+    peer = client(users=CRAM)
+    peer.start("CRAM-MD5", None)
+    outcome = peer.step(response)
+    assert isinstance(outcome, Failure) and outcome.reason.startswith("CRAM-MD5: ")
+    assert isinstance(client(users=CRAM).start("CRAM-MD5", b"tim x"), Failure)
+
+
+@given(st.binary(max_size=200), st.binary(max_size=300))
+def test_md5_that_goes_on_is_that_of_the_library(key: bytes, message: bytes) -> None:
+    assert hmac_digest(hmac_states(key), message) == hmac.digest(key, message, "md5")
+
+
+# -- EXTERNAL
+
+
+class Certificates(Provider):
+    """A certificate's bytes are its user's name."""
+
+    def mechanisms(self) -> set[str]:
+        return {"EXTERNAL"}
+
+    def check_certificate(self, wanted: str, peer: Peer, answer: Answer) -> None:
+        name = peer.certificate.decode()
+        answer(Identity(name) if wanted in ("", name) else Refusal("another's"))
+
+
+def external(certificate: bytes) -> Client:
+    authenticator = Authenticator([USERS, Certificates()], ["EXTERNAL"])
+    return Client(SaslServer(authenticator, Peer("192.0.2.1", tls=True, certificate=certificate)))
+
+
+def test_external_is_offered_to_who_has_a_certificate_and_is_who_that_says() -> None:
+    assert external(b"").server.mechanisms == []
+    assert external(b"").start("EXTERNAL", b"") == Failure("mechanism 'EXTERNAL' is not offered")
+    for response in (b"", b"device"):
+        assert external(b"device").start("EXTERNAL", response) == In("device")
+    asked = external(b"device")
+    assert asked.start("EXTERNAL", None) == Challenge(b"")
+    assert asked.step(b"") == In("device")
+    assert external(b"device").start("EXTERNAL", b"root") == Failure("another's")
+    assert isinstance(external(b"device").start("EXTERNAL", b"\xff"), Failure)
+    assert isinstance(external(b"device").start("EXTERNAL", b"device\0"), Failure)
+
+
+# -- several providers
+
+
+class Directory(Provider):
+    """Knows one user with a password, and says so of others, or not."""
+
+    def __init__(self, name: str, user: str, password: bytes) -> None:
+        self.name = name
+        self.user = user
+        self.password = password
+
+    def mechanisms(self) -> set[str]:
+        return {"PLAIN"}
+
+    def check_password(self, name: str, password: bytes, peer: Peer, answer: Answer) -> None:
+        if name != self.user:
+            answer(Refusal(f"no {name} here", unknown=True))
+        else:
+            answer(Identity(name, frozenset({self.name})) if password == self.password else Refusal("wrong"))
+
+
+def test_providers_are_asked_in_order_until_one_knows_the_user() -> None:
+    authenticator = Authenticator([Directory("first", "a", b"1"), Directory("second", "b", b"2"),
+                                   Directory("third", "b", b"3")], ["PLAIN"])
+
+    def login(name: str, password: str) -> Client:
+        made = Client(SaslServer(authenticator, Peer(loopback=True)))
+        made.start("PLAIN", f"\0{name}\0{password}".encode())
+        return made
+
+    found = login("b", "2")
+    assert found.outcomes == [In("b")]
+    assert (found.identity.provider, found.identity.groups, found.identity.mechanism) == ("second", {"second"}, "PLAIN")
+    assert login("b", "3").outcomes == [Failure("wrong")]  # what the second knows, the third is not asked
+    assert login("c", "1").outcomes == [Failure("first: no c here; second: no c here; third: no c here")]
+    assert Client(SaslServer(Authenticator([], ["PLAIN"]), Peer(loopback=True))).server.mechanisms == []
+
+
+def test_clear_passwords_and_tokens_are_not_offered_from_afar_without_tls() -> None:
+    class Tokens(Provider):
+        def mechanisms(self) -> set[str]:
+            return {"XOAUTH2", "OAUTHBEARER", "PLAIN"}
+
+    users = Authenticator([Tokens(), CRAM], ["XOAUTH2", "OAUTHBEARER", "PLAIN", "AMQPLAIN", "CRAM-MD5"])
+    assert users.mechanisms(Peer("192.0.2.1")) == {"CRAM-MD5"}
+    assert users.mechanisms(Peer("192.0.2.1", tls=True)) == users.allowed == users.mechanisms(Peer(loopback=True))
+
+
 # -- ANONYMOUS
 
 
@@ -248,6 +381,49 @@ def test_anonymous_as_guest_keeps_to_guest_s_rule() -> None:
 
 
 # -- SCRAM
+
+
+class Bound(Peer):
+    """A TLS connection that can be bound to."""
+
+    data = {"tls-exporter": b"this connection", "tls-server-end-point": b"this certificate"}
+
+    def channel_binding(self, kind: str) -> bytes:
+        return self.data.get(kind, b"")
+
+
+def bound(data: dict[str, bytes] | None = None) -> Client:
+    peer = Bound("192.0.2.1", tls=True)
+    if data is not None:
+        peer.data = data
+    return Client(SaslServer(Authenticator([USERS], ["SCRAM-SHA-256"]), peer, success_extra=True))
+
+
+@pytest.mark.parametrize("kind, data", list(Bound.data.items()))
+def test_channel_binding_covers_the_tls_connection(kind: str, data: bytes) -> None:
+    assert bound().server.mechanisms == ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"]
+    outcome, signature = scram(bound(), "SCRAM-SHA-256-PLUS", "shop", PASSWORD, header=f"p={kind},,", binding=data)
+    assert outcome == In("shop", signature)
+    for stolen in (b"", b"another connection"):  # between whom and us somebody sits
+        assert scram(bound(), "SCRAM-SHA-256-PLUS", "shop", PASSWORD, header=f"p={kind},,", binding=stolen)[
+            0] == Failure(FOREIGN.replace("256:", "256-PLUS:"))
+    assert scram(bound(), "SCRAM-SHA-256-PLUS", "shop", "wrong", header=f"p={kind},,", binding=data)[
+        0] == Failure("wrong password for user 'shop'")
+
+
+@pytest.mark.parametrize("mechanism, header", [
+    ("SCRAM-SHA-256", "p=tls-exporter,,"), ("SCRAM-SHA-256-PLUS", "n,,"), ("SCRAM-SHA-256-PLUS", "y,,"),
+    ("SCRAM-SHA-256-PLUS", "p=tls-unique,,"), ("SCRAM-SHA-256-PLUS", "p=other,,"),
+    ("SCRAM-SHA-256", "y,,")])  # it did not see that -PLUS is offered: the list was changed (RFC 5802, section 6)
+def test_channel_binding_that_does_not_fit_fails(mechanism: str, header: str) -> None:
+    outcome = bound().start(mechanism, f"{header}n=shop,r=abc".encode())
+    assert isinstance(outcome, Failure) and outcome.reason.startswith(f"{mechanism}: ")
+
+
+def test_without_channel_binding_there_is_no_plus_and_y_is_fine() -> None:
+    assert bound({}).server.mechanisms == ["SCRAM-SHA-256"]
+    assert isinstance(scram(bound({}), "SCRAM-SHA-256", "shop", PASSWORD, header="y,,")[0], In)
+    assert isinstance(scram(bound(), "SCRAM-SHA-256", "shop", PASSWORD, header="n,,")[0], In)
 
 
 @pytest.mark.parametrize("mechanism, verifier, first, nonce, server_first, final, server_final", [
@@ -295,19 +471,19 @@ def rfc_verifier(mechanism: str, hash_name: str, salt: str) -> str:
 
 
 def scram(peer: Client, mechanism: str, name: str, password: str, *, header: str = "n,,", said: str = "",
-          edit: Callable[[bytes], bytes] = lambda final: final) -> tuple[Told, bytes]:
+          binding: bytes = b"", edit: Callable[[bytes], bytes] = lambda final: final) -> tuple[Told, bytes]:
     """A SCRAM client: the outcome of its final message, and the server's signature that it expects.
 
     In its final message it claims to have `said` the header.
     """
-    hash_name = mechanism.removeprefix("SCRAM-").replace("-", "").lower()
+    hash_name = mechanism.removeprefix("SCRAM-").removesuffix("-PLUS").replace("-", "").lower()
     bare = f"n={name.replace('=', '=3D').replace(',', '=2C')},r={base64.b64encode(os.urandom(9)).decode()}"
     challenge = peer.start(mechanism, (header + bare).encode())
     assert isinstance(challenge, Challenge)
     nonce, salt, iterations = (part[2:] for part in challenge.data.decode().split(","))
     salted = hashlib.pbkdf2_hmac(hash_name, password.encode(), base64.b64decode(salt), int(iterations))
     client_key = hmac.digest(salted, b"Client Key", hash_name)
-    without_proof = f"c={base64.b64encode((said or header).encode()).decode()},r={nonce}"
+    without_proof = f"c={base64.b64encode((said or header).encode() + binding).decode()},r={nonce}"
     signed = f"{bare},{challenge.data.decode()},{without_proof}".encode()
     signature = hmac.digest(hashlib.new(hash_name, client_key).digest(), signed, hash_name)
     proof = base64.b64encode(bytes(a ^ b for a, b in zip(client_key, signature, strict=True)))

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from broker.security import users as users_module
 from broker.security.authenticator import Authenticator
 from broker.security.identity import Identity, Peer
-from broker.security.passwords import ScramVerifier, parse_verifier
+from broker.security.passwords import ScramVerifier, Verifier, parse_verifier
 from broker.security.provider import Answer, Refusal
-from broker.security.users import FileProvider, PasswordFile
+from broker.security.users import FileProvider, PasswordFile, User
 
 # A cheap verifier of "pencil", for tests that make many checks; by the package scramp 1.5.0.
 PENCIL = ("SCRAM-SHA-256$4096:MDEyMzQ1Njc4OWFiY2RlZg==$nQpbZ77WudtqufPwikHXGRt6g2QJ4zns8bZLw273DRM="
@@ -72,6 +72,13 @@ def verdict(result: Identity | Refusal, name: str) -> tuple[bool, str]:
     return True, ""
 
 
+def first(file: PasswordFile, name: str) -> Verifier:
+    """What a password that is sent is checked against."""
+    user = file.user(name)
+    assert user is not None
+    return user.verifiers[0]
+
+
 # -- the file
 
 
@@ -86,7 +93,7 @@ def test_a_new_file_is_private_and_reads_back(tmp_path: Path) -> None:
     again = PasswordFile(str(path))
     again.load()
     assert again.names() == ["shop", "b\u00e4r"]
-    shop, bear = again.verifier("shop"), again.verifier("b\u00e4r")
+    shop, bear = first(again, "shop"), first(again, "b\u00e4r")
     assert shop and shop.matches(b"secret") and not shop.matches(b"other")
     assert isinstance(bear, ScramVerifier) and bear.matches(b"other")
     assert os.listdir(tmp_path) == ["users"]
@@ -99,7 +106,7 @@ def test_comments_order_and_blank_lines_are_kept(tmp_path: Path) -> None:
     file.set("shop", "new")
     file.set("d", "new")
     file.save()
-    shop, d = file.verifier("shop"), file.verifier("d")
+    shop, d = first(file, "shop"), first(file, "d")
     assert shop and d
     assert Path(file.path).read_text() == (f"# the shop\nshop:{shop.text}\n\n  # others\nc:{PENCIL}\nd:{d.text}\n")
     file.save()  # our own change is nobody else's
@@ -200,6 +207,41 @@ def test_any_content_loads_or_is_a_value_error(tmp_path_factory: pytest.TempPath
         PasswordFile(str(path)).load()
     except ValueError as error:
         assert str(error).startswith(f"{path}:")
+
+
+def test_a_user_may_have_several_verifiers_tags_and_groups(tmp_path: Path) -> None:
+    file = passwords(tmp_path, f"# ours\nshop owner:{PENCIL} CRAM-MD5${'0' * 64} tags=management,monitoring groups=x\n")
+    user = file.user("shop owner")
+    assert user is not None and [each.scheme for each in user.verifiers] == ["SCRAM-SHA-256", "CRAM-MD5"]
+    assert (user.tags, user.groups) == ({"management", "monitoring"}, {"x"})
+    assert user.find(ScramVerifier, "SCRAM-SHA-1") is None
+    assert file.schemes() == {"SCRAM-SHA-256", "CRAM-MD5"}
+    file.set("shop owner", "new", "argon2", "SCRAM-SHA-1")
+    file.put(User("other", file.user("shop owner").verifiers, tags=["administrator"]))  # type: ignore[union-attr]
+    file.save()
+    again = PasswordFile(file.path)
+    again.load()
+    kept = again.user("shop owner")
+    assert kept is not None and [each.scheme for each in kept.verifiers] == ["argon2", "SCRAM-SHA-1"]
+    assert (kept.tags, kept.groups) == ({"management", "monitoring"}, {"x"})
+    told: list[Identity | Refusal] = []
+    FileProvider(Pool().run, again).check_password("shop owner", b"new", Peer(), told.append)
+    assert isinstance(told[0], Identity) and told[0].tags == kept.tags and told[0].groups == {"x"}
+
+
+@pytest.mark.parametrize("rest, says", [
+    (f"{PENCIL} {PENCIL}", "two verifiers of one scheme"), (f"{PENCIL} tags=a tags=b", "twice"),
+    (f"{PENCIL}  tags=a", "not a verifier"), (f"{PENCIL} tags=", "an empty tag"), (f"{PENCIL} groups=a,,b", "an empty"),
+    ("tags=a", "not a verifier"), ("", "not a verifier"), (f"{PENCIL} other=a", "not a verifier")])
+def test_a_line_that_is_wrong_is_said_to_be(tmp_path: Path, rest: str, says: str) -> None:
+    with pytest.raises(ValueError, match=f"users:1: {says}|users:1: .*{says}"):
+        passwords(tmp_path, f"shop:{rest}\n")
+
+
+@pytest.mark.parametrize("word", ["", "a b", "a,b", "a\n"])
+def test_tags_that_the_file_cannot_hold_are_refused(word: str) -> None:
+    with pytest.raises(ValueError, match="cannot be a tag or group"):
+        PasswordFile("never saved").put(User("shop", [parse_verifier(PENCIL)], tags=[word]))
 
 
 # -- who is let in
@@ -375,7 +417,7 @@ def test_scram_gives_a_real_verifier_or_one_that_looks_the_same(tmp_path: Path) 
     kept, brother, other = (Authenticator([users], (), secret=secret) for secret in (b"kept", b"kept", b""))
     assert users.mechanisms() == {"PLAIN", "AMQPLAIN", "SCRAM-SHA-256"}
     verifier, identity = kept.scram("SCRAM-SHA-256", "shop", Peer())
-    assert verifier is file.verifier("shop") and isinstance(identity, Identity) and identity.user == "shop"
+    assert verifier is first(file, "shop") and isinstance(identity, Identity) and identity.user == "shop"
     for name, says in (("nobody", "there is no user"), ("argon", "has no SCRAM-SHA-256 verifier"),
                        ("guest", "loopback")):
         fake, refusal = kept.scram("SCRAM-SHA-256", name, Peer())
