@@ -24,10 +24,11 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
 from tests import peers
+from tests.authority import Authority, pem
 from tests.conformance.mqtt_tools import Device, Mqtt
 from tests.conformance.pika_tools import parameters
 from tests.conformance.support import LARGE_BODY, Names, Proxy, Target, amqp_connection
-from tests.protocol.test_tls import issue
+from tests.tls_kit import issue
 
 PEER = os.environ.get("DRAGOMAN_PEER", "")
 
@@ -194,7 +195,11 @@ certificate = "{certificate}"
 def start_mqtt(folder: Path) -> Iterator[tuple[Mqtt, Any]]:
     """A broker of MQTT with a listener for AMQP as well, one for MQTT, and one for MQTT over TLS; and its handle,
     whose `restart` keeps what is persistent: ours is killed for that, Mosquitto is asked to end."""
-    certificate = issue("localhost").write(folder / "certificate.pem")
+    certificate = folder / "certificate.pem"
+    authority = Authority("an authority")
+    issue(authority, certificate, "localhost")
+    with certificate.open("ab") as file:  # so that clients can trust what is in it
+        file.write(pem(authority.certificate))
     if PEER == "mosquitto":
         # Its limit for what is in flight counts what comes again after a broken connection twice, and drops it.
         with peers.mosquitto(folder, certificate, "max_inflight_messages 1000") as peer:

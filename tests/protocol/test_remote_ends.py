@@ -19,8 +19,9 @@ from broker.outcome import ACCEPT, REJECT, RELEASE, REQUEUE
 from dragoman import testing
 from interop.ends import EndError, From, Options, Remote, To
 from interop.remotes import remote
-from tests.protocol.test_tls import issue
+from tests.authority import Authority
 from tests.remote_kit import OPTIONS, Proxy, Sent, Taken, lost, opened, run, text_message
+from tests.tls_kit import issue
 from tests.wire import Channel, Peer
 
 DIALECTS = pytest.mark.parametrize("dialect", [AMQP091, AMQP010, AMQP10], ids=["0-9-1", "0-10", "1.0"])
@@ -362,10 +363,10 @@ def test_a_session_of_0_10_outlives_its_connection(peer: Peer, ch: Channel, queu
 @contextmanager
 def certified(folder: Path) -> Iterator[testing.Broker]:
     """A broker that takes no client without a certificate."""
-    authority = issue("an authority")
-    authority.write(folder / "ca.pem")
-    issue("the broker", authority).write(folder / "server.pem")
-    issue("gateway", authority).write(folder / "client.pem")
+    authority = Authority("an authority")
+    authority.save(folder / "ca.pem")
+    issue(authority, folder / "server.pem")
+    issue(authority, folder / "client.pem", "gateway")
     config = (f'[[listeners]]\nport = 0\ntls = "always"\n[tls]\ncertificate = "{folder}/server.pem"\n'
               f'client_ca = "{folder}/ca.pem"\n')
     with testing.broker(config) as broker:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
-import ipaddress
 import os
 import signal
 import socket
@@ -13,94 +11,24 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import aio_pika
 import pika
 import pika.exceptions
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives import serialization
 from proton import Message, SSLDomain
 from proton.utils import BlockingConnection
 
 from dragoman import testing
-from tests.wire import HANG, HEADER, Peer, eventually
+from tests.authority import Authority, save
+from tests.tls_kit import Setting, ended, issue, setting
+from tests.wire import HANG, HEADER, eventually
 
 ROOT = Path(__file__).resolve().parents[2]
-LISTENERS = '[[listeners]]\nport = 0\n[[listeners]]\nport = 0\ntls = "always"\n'
 HELLO = b"\x16\x03\x01\x02\x00\x01"  # how a TLS client's first record begins
 LARGE = 10 << 20
-
-
-class Issued(NamedTuple):
-    """A certificate and its private key."""
-
-    certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
-
-    def write(self, path: Path) -> Path:
-        """One PEM file with both."""
-        path.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM)
-                         + self.key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
-                                                  serialization.NoEncryption()))
-        return path
-
-
-def issue(name: str, issuer: Issued | None = None) -> Issued:
-    """A certificate for this machine; without an issuer, one that issues others."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    places = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    builder = x509.CertificateBuilder(issuer.certificate.subject if issuer else subject, subject, key.public_key(),
-                                      x509.random_serial_number(), now - datetime.timedelta(days=1),
-                                      now + datetime.timedelta(days=1))
-    builder = builder.add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
-    builder = builder.add_extension(x509.SubjectAlternativeName(places), critical=False)
-    return Issued(builder.sign(issuer.key if issuer else key, hashes.SHA256()), key)
-
-
-class Setting:
-    """A broker with TLS: its first listener takes both kinds of clients, its second one TLS only."""
-
-    def __init__(self, broker: testing.Broker, folder: Path, authority: Issued) -> None:
-        self.broker = broker
-        self.folder = folder
-        self.authority = authority
-        self.both, self.tls_only = (Peer("127.0.0.1", int(url.rpartition(":")[2])) for url in broker.urls)
-
-    def context(self, certificate: Path | None = None) -> ssl.SSLContext:
-        """A client's, which trusts the authority alone."""
-        made = ssl.create_default_context(cafile=str(self.folder / "ca.pem"))
-        if certificate is not None:
-            made.load_cert_chain(certificate)
-        return made
-
-    def pika(self, peer: Peer, tls: bool = True, certificate: Path | None = None) -> pika.BlockingConnection:
-        options = pika.SSLOptions(self.context(certificate), "localhost") if tls else None
-        return pika.BlockingConnection(pika.ConnectionParameters(*peer, ssl_options=options))
-
-    def dial(self, peer: Peer) -> ssl.SSLSocket:
-        """A socket whose TLS handshake is done."""
-        return self.context().wrap_socket(socket.create_connection(peer, HANG), server_hostname="localhost")
-
-    def logged(self, text: str) -> None:
-        """Wait until the broker logged this."""
-        eventually(lambda: text in self.broker.log())
-
-
-@contextmanager
-def setting(folder: Path, more: str = "") -> Iterator[Setting]:
-    authority = issue("an authority")
-    authority.write(folder / "ca.pem")
-    issue("the broker", authority).write(folder / "server.pem")
-    with testing.broker(f'{LISTENERS}[tls]\ncertificate = "{folder}/server.pem"\n{more}') as broker:
-        yield Setting(broker, folder, authority)
 
 
 @pytest.fixture(scope="module")
@@ -119,14 +47,6 @@ def impatient(tmp_path: Path) -> Iterator[Setting]:
 def demanding(tmp_path: Path) -> Iterator[Setting]:
     with setting(tmp_path, f'client_ca = "{tmp_path}/ca.pem"\n') as made:
         yield made
-
-
-def ended(client: socket.socket) -> bool:
-    """Wait until the broker has closed the connection: whether it did so without a word."""
-    try:
-        return client.recv(4096) == b""
-    except ConnectionResetError:
-        return True
 
 
 @pytest.mark.parametrize("port", ["both", "tls_only"])
@@ -304,8 +224,9 @@ def test_limits_count_clients_that_are_still_shaking_hands(tmp_path: Path) -> No
 
 
 def test_a_client_must_show_its_certificate(demanding: Setting) -> None:
-    certificate = issue("a client", demanding.authority).write(demanding.folder / "client.pem")
-    stranger = issue("a stranger", issue("another authority")).write(demanding.folder / "stranger.pem")
+    certificate, stranger = demanding.folder / "client.pem", demanding.folder / "stranger.pem"
+    issue(demanding.authority, certificate, "a client")
+    issue(Authority("another authority"), stranger, "a stranger")
     for peer in (demanding.both, demanding.tls_only):
         with demanding.pika(peer, certificate=certificate) as connection:
             assert connection.channel().is_open
@@ -316,30 +237,9 @@ def test_a_client_must_show_its_certificate(demanding: Setting) -> None:
     demanding.logged("closed, its TLS handshake failed: certificate verify failed")
 
 
-def test_certificates_are_changed_without_dropping_connections(server: Setting) -> None:
-    def shown() -> int:
-        with server.dial(server.both) as client:
-            return x509.load_der_x509_certificate(client.getpeercert(True) or b"").serial_number
-
-    with server.pika(server.tls_only) as connection:
-        channel = connection.channel()
-        queue = channel.queue_declare("", exclusive=True).method.queue
-        renewed = issue("the broker", server.authority)
-        assert shown() != renewed.certificate.serial_number
-        renewed.write(server.folder / "server.pem")
-        os.kill(server.broker.pid, signal.SIGHUP)
-        eventually(shown, lambda number: number == renewed.certificate.serial_number)
-        (server.folder / "server.pem").write_text("no certificate")
-        os.kill(server.broker.pid, signal.SIGHUP)
-        server.logged("tls.certificate: there is no certificate in PEM form in ")
-        assert shown() == renewed.certificate.serial_number
-        renewed.write(server.folder / "server.pem")
-        channel.basic_publish("", queue, b"still here")
-        assert channel.basic_get(queue, auto_ack=True)[2] == b"still here"
-
-
 def test_tls_is_switched_on_while_the_broker_runs(tmp_path: Path) -> None:
-    pem = issue("the broker", issue("an authority")).write(tmp_path / "server.pem")
+    pem = tmp_path / "server.pem"
+    issue(Authority("an authority"), pem)
     with testing.broker() as broker:
         broker.config_path.write_text(broker.config_path.read_text().replace('certificate = ""',
                                                                              f'certificate = "{pem}"', 1))
@@ -359,12 +259,12 @@ def test_tls_is_switched_on_while_the_broker_runs(tmp_path: Path) -> None:
                               "`openssl pkey` writes it without"),
 ])
 def test_files_that_cannot_be_used(tmp_path: Path, certificate: str, key: str, says: str) -> None:
-    authority = issue("an authority")
+    authority = Authority("an authority")
     (tmp_path / "text").write_text("hello")
-    one = issue("one", authority)
-    one.write(tmp_path / "one.pem")
-    issue("two", authority).write(tmp_path / "two.pem")
-    (tmp_path / "locked.pem").write_bytes(one.key.private_bytes(
+    certificate_one, key_one = authority.issue("one")
+    save(tmp_path / "one.pem", certificate_one, key_one)
+    issue(authority, tmp_path / "two.pem")
+    (tmp_path / "locked.pem").write_bytes(key_one.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"x")))
     lines = [f'certificate = "{tmp_path}/{certificate}"'] + ([f'key = "{tmp_path}/{key}"'] if key else [])
     with pytest.raises(testing.BrokerFailed) as failed, testing.broker("\n".join(["[tls]", *lines])):

@@ -12,8 +12,9 @@ from broker.message import AMQP091, AMQP10, MQTT
 from interop.ends import EndError, From, Options, To
 from interop.remotes import remote
 from tests import peers
-from tests.protocol.test_tls import issue
+from tests.authority import Authority
 from tests.remote_kit import Sent, Taken, opened, run, text_message
+from tests.tls_kit import issue
 
 PLUGINS = ["rabbitmq_amqp1_0", "rabbitmq_auth_mechanism_ssl"]
 
@@ -21,11 +22,11 @@ PLUGINS = ["rabbitmq_amqp1_0", "rabbitmq_auth_mechanism_ssl"]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("certificates")
-    authority = issue("an authority")
-    authority.write(made / "ca.pem")
-    issue("a broker", authority).write(made / "server.pem")
-    issue("gateway", authority).write(made / "client.pem")
-    issue("stranger", authority).write(made / "stranger.pem")
+    authority = Authority("an authority")
+    authority.save(made / "ca.pem")
+    issue(authority, made / "server.pem", "a broker")
+    issue(authority, made / "client.pem", "gateway")
+    issue(authority, made / "stranger.pem", "stranger")
     return made
 
 
