@@ -6,12 +6,11 @@ import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
 from dragoman import testing
-from tests.tls_kit import Setting, ended, setting
+from tests.tls_kit import Setting, ended, issue, setting
 from tests.wire import HANG, HEADER, Peer
 
 TLS = b"AMQP\x02\x01\x00\x00"
@@ -24,6 +23,13 @@ SASL_OUTCOME = 0x44
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
     with setting(tmp_path_factory.mktemp("tls"), "[limits]\nhandshake_seconds = 1\n") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def demanding(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
+    folder = tmp_path_factory.mktemp("demanding")
+    with setting(folder, f'client_ca = "{folder}/ca.pem"\n', DEMANDING) as made:
         yield made
 
 
@@ -174,15 +180,21 @@ def test_a_header_that_ends(server: Setting, part: bytes) -> None:
 @pytest.mark.parametrize(("header", "answer"), [(AMQP10, TLS), (SASL, TLS), (HEADER, b""), (b"\x10\x20", b""),
                                                 (b"GET / HTTP/1.1\r\n\r\n", b""), (b"AMQ?", b"")])
 @pytest.mark.parametrize("port", ["both", "tls_only"])
-def test_plain_clients_where_certificates_are_needed(tmp_path: Path, header: bytes, answer: bytes, port: str) -> None:
+def test_plain_clients_where_certificates_are_needed(demanding: Setting, header: bytes, answer: bytes,
+                                                     port: str) -> None:
     """A client of AMQP 1.0 is told that it is TLS it has to begin with; others have no words for that."""
-    with setting(tmp_path, f'client_ca = "{tmp_path}/ca.pem"\n', DEMANDING) as made:
-        with socket.create_connection(getattr(made, port), HANG) as client:
-            client.sendall(header)
-            peer = client.getsockname()[1]
-            assert exactly(client, len(answer)) == answer
-            assert ended(client)
-            made.logged(f"127.0.0.1:{peer}: refused, it does not use TLS")
-        with socket.create_connection(getattr(made, port), HANG) as client:
-            client.sendall(TLS)
-            assert exactly(client, 8) == TLS
+    with socket.create_connection(getattr(demanding, port), HANG) as client:
+        client.sendall(header)
+        peer = client.getsockname()[1]
+        assert exactly(client, len(answer)) == answer
+        assert ended(client)
+        demanding.logged(f"127.0.0.1:{peer}: refused, it does not use TLS")
+
+
+def test_the_header_where_certificates_are_needed(demanding: Setting) -> None:
+    certificate = demanding.folder / "client.pem"
+    issue(demanding.authority, certificate, "a client")
+    with upgrade(demanding, demanding.both, demanding.context(certificate)) as client:
+        log_in(client)
+    with upgrade(demanding, demanding.both) as client, pytest.raises(ssl.SSLError, match="CERTIFICATE_REQUIRED"):
+        client.recv(1)
