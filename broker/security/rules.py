@@ -132,16 +132,6 @@ def topic_fits(pattern: list[str], words: list[str]) -> bool:
     return reached[-1]
 
 
-class Regex(Pattern):
-    """A regular expression that is found somewhere in the text, as RabbitMQ's are."""
-
-    def __init__(self, found: re.Pattern[str]) -> None:
-        self.found = found
-
-    def fits(self, text: str, subject: Subject) -> bool:
-        return self.found.search(text) is not None
-
-
 class OneOf(Pattern):
     """Any of several."""
 
@@ -242,14 +232,14 @@ class From(Condition):
 
 
 class FromHost(Condition):
-    """The client's host is called so. Patterns are regular expressions of whole names, in lower case."""
+    """The client's host is called so, in lower case."""
 
-    def __init__(self, patterns: list[re.Pattern[str]]) -> None:
+    def __init__(self, patterns: list[Pattern]) -> None:
         self.patterns = patterns
 
     def holds(self, subject: Subject, question: Question) -> bool:
         host = subject.host.lower()
-        return bool(host) and any(pattern.fullmatch(host) is not None for pattern in self.patterns)
+        return bool(host) and any(pattern.fits(host, subject) for pattern in self.patterns)
 
 
 def plain_address(text: str) -> Any:
@@ -264,13 +254,15 @@ def plain_address(text: str) -> Any:
 class Rule:
     """A line of a file of access rules, or a part of what a row of permissions means."""
 
-    __slots__ = ("allow", "log", "who", "action", "object", "conditions", "file", "line", "text", "blames")
+    __slots__ = ("allow", "log", "who", "is_group", "action", "object", "conditions", "file", "line", "text", "blames")
 
     def __init__(self, allow: bool, who: str, action: str, object: str, conditions: list[Condition] | None = None, *,
-                 log: bool = False, file: str = "", line: int = 0, text: str = "", blames: str = "") -> None:
+                 is_group: bool = False, log: bool = False, file: str = "", line: int = 0, text: str = "",
+                 blames: str = "") -> None:
         self.allow = allow
         self.log = log
         self.who = who  # a user, a group or ALL
+        self.is_group = is_group  # and never a user of that name
         self.action = action
         self.object = object
         self.conditions = conditions or []
@@ -284,7 +276,7 @@ class Rule:
 
     def concerns(self, subject: Subject) -> bool:
         """Whether it is about somebody."""
-        return self.who == ALL or self.who in subject.names or self.who in subject.groups
+        return self.who == ALL or self.who in subject.groups or not self.is_group and self.who in subject.names
 
     def fits(self, subject: Subject, question: Question) -> bool:
         if not self.concerns(subject):
