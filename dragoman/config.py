@@ -30,7 +30,7 @@ from dragoman.config_gateway import (
 from dragoman.config_keys import Key, Kind, keys
 from dragoman.config_keys import key as _key
 from dragoman.config_providers import FILE, PROVIDER_KINDS, FileUsers, ProviderSettings, provider_problems
-from dragoman.config_security import Authentication, Limits
+from dragoman.config_security import Access, Authentication, Limits
 from dragoman.config_tls import Certificate, Tls, tls_problems
 
 
@@ -185,6 +185,7 @@ class Config:
     tls: Tls = Tls()
     store: StoreSettings = StoreSettings()
     authentication: Authentication = Authentication()
+    access: Access = Access()
     limits: Limits = Limits()
     amqp091: Amqp091 = Amqp091()
     amqp010: Amqp010 = Amqp010()
@@ -195,9 +196,10 @@ class Config:
     log: Log = Log()
 
 
-SECTIONS: dict[str, type] = {"tls": Tls, "store": StoreSettings, "authentication": Authentication, "limits": Limits,
-                             "amqp091": Amqp091, "amqp010": Amqp010, "amqp10": Amqp10, "mqtt": Mqtt,
-                             "management": Management, "gateway": GatewaySettings, "log": Log}
+SECTIONS: dict[str, type] = {"tls": Tls, "store": StoreSettings, "authentication": Authentication,
+                             "access": Access, "limits": Limits, "amqp091": Amqp091, "amqp010": Amqp010,
+                             "amqp10": Amqp10, "mqtt": Mqtt, "management": Management,
+                             "gateway": GatewaySettings, "log": Log}
 LISTENERS = "listeners"
 PROVIDERS = "providers"
 AUTO_CREATE = "auto_create"
@@ -367,6 +369,10 @@ class _Reader:
             if not isinstance(given, dict) or not all(isinstance(each, (str, int, float)) for each in given.values()):
                 raise ValueError(f"is {given!r}; it must be a table of texts, numbers, true and false")
             return tuple(given.items())
+        if key.kind is Kind.PATH_TABLE:
+            if not isinstance(given, dict) or not all(isinstance(each, str) and each for each in given.values()):
+                raise ValueError(f"is {given!r}; it must be a table of texts")
+            return tuple((name, os.path.join(self.folder, path)) for name, path in given.items())
         if key.kind is Kind.TABLES:
             if not isinstance(given, list) or not all(isinstance(each, dict) for each in given):
                 raise ValueError(f"is {given!r}; it must be a list of tables")
@@ -432,6 +438,8 @@ def _contradictions(config: Config) -> list[str]:
         found.append(f'mqtt.virtual_host is "{config.mqtt.virtual_host}", which is not one of virtual_hosts')
     if not config.authentication.mechanisms and not all(listener.anonymous for listener in config.listeners):
         found.append("authentication.mechanisms is empty, and not all listeners are anonymous: nobody could log in")
+    found += [f'access.host_acl_files has "{name}" in it, which is not one of virtual_hosts'
+              for name, _ in config.access.host_acl_files if name not in config.virtual_hosts]
     if not config.authentication.anonymous_user:
         found.append("authentication.anonymous_user is empty")
     found += provider_problems(config.providers)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from broker.security.users import PasswordFile
+from dragoman.access import Sources
 from dragoman.config import Config, ConfigError, load
 from dragoman.config_providers import FileUsers, ProviderSettings
+from dragoman.config_security import Access
 from dragoman.providers import make
 from dragoman.tls import Certificates
 
@@ -13,7 +15,7 @@ def load_and_check(path: str | None) -> Config:
     """Read a configuration (without a path, the defaults). Raises ConfigError with everything that is wrong."""
     config = load(path)
     problems = [*_check_tls(config), *_check_users(config.authentication.users_file),
-                *_check_providers(config.providers)]
+                *_check_providers(config.providers), *_check_access(config.access)]
     if problems:
         raise ConfigError([f"{path}: {problem}" for problem in problems])
     return config
@@ -47,3 +49,11 @@ def _check_providers(providers: tuple[ProviderSettings, ...]) -> list[str]:
         except ValueError as error:
             problems.append(str(error))
     return problems
+
+
+def _check_access(access: Access) -> list[str]:
+    try:
+        Sources(access)
+    except ValueError as error:
+        return [f"access: {error}"]
+    return []

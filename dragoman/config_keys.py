@@ -22,6 +22,7 @@ class Kind(Enum):
     TEXTS = "list of texts"
     PATHS = "list of paths"
     TABLE = "table"
+    PATH_TABLE = "table of paths"
     TABLES = "list of tables"
 
 

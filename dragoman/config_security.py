@@ -36,6 +36,25 @@ class Authentication:
 
 
 @dataclass(frozen=True, slots=True)
+class Access:
+    """Who may do what, once logged in. Where there are both access rules and permissions, both must allow it; where
+    there is neither, everybody may do everything. All files are read again on SIGHUP."""
+
+    acl_file: str = _key("", Kind.PATH, "Access rules in the grammar of qpidd's or Broker-J's ACL files.")
+    host_acl_files: tuple[tuple[str, str], ...] = _key((), Kind.PATH_TABLE, "The same for single virtual hosts, by "
+                                                       "their names: `{ orders = \"orders.acl\" }`. They decide "
+                                                       "before `acl_file`.")
+    group_file: str = _key("", Kind.PATH, "Groups of users, in lines as Broker-J has them: `staff.users=alice,bob`.")
+    permissions_file: str = _key("", Kind.PATH, "RabbitMQ's permissions, written by `dragoman permission`.")
+    scope_prefix: str = _key("", Kind.TEXT, "How the scopes of OAuth 2 tokens begin that are permissions, such as "
+                             "`dragoman.` in `dragoman.read:*/orders`. Who has logged in with a token may do what its "
+                             "scopes say. Empty: scopes are no permissions.")
+    realms: tuple[str, ...] = _key(("QPID",), Kind.TEXTS, "`bob@REALM` and `bob` are the same user, for these realms. "
+                                   "The first is that of users without one, where rules have one.")
+    impersonators: tuple[str, ...] = _key((), Kind.TEXTS, "Users who may send messages whose user-id is another's.")
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What clients may use of this machine."""
 

@@ -57,7 +57,7 @@ def written(kind: Kind, value: Any) -> str:
         return "true" if value else "false"
     if kind in (Kind.TEXTS, Kind.PATHS):
         return f"[{', '.join(_quoted(each) for each in value)}]"
-    if kind is Kind.TABLE:
+    if kind in (Kind.TABLE, Kind.PATH_TABLE):
         pairs = ", ".join(f"{_quoted(name)} = {_plain(each)}" for name, each in value)
         return f"{{ {pairs} }}" if pairs else "{}"
     if kind is Kind.TABLES:

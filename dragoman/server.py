@@ -18,6 +18,7 @@ from broker.errors import LimitReached
 from broker.security.passwords import SCRAM_HASHES
 from broker.security.sasl import SaslServer
 from dragoman import __version__
+from dragoman.access import FileRules, Sources
 from dragoman.config import Config, ConfigError, gateway_part, listeners_after, needing_restart
 from dragoman.config_gateway import Bridge, Link
 from dragoman.config_tls import tls_problems
@@ -98,6 +99,7 @@ class Server(Watcher):
             for name in config.virtual_hosts:
                 self.broker.add_host(name)
             self._allow_auto_creation(config)
+            self.access = self.broker.policy = FileRules(self.broker, config.access)
             for _ in self.broker.recover():
                 await asyncio.sleep(0)
             for host in self.broker.hosts.values():
@@ -157,6 +159,10 @@ class Server(Watcher):
             parts.append("anybody, without a name, where a listener says anonymous")
         return ", ".join(parts) or "nobody: set authentication.users_file"
 
+    def rights(self) -> str:
+        """What they may do, for people."""
+        return self.access.sources.described()
+
     def reload(self, config: Config) -> list[str]:
         """Take up a new configuration as far as that goes; give the keys that wait for a restart.
 
@@ -170,12 +176,13 @@ class Server(Watcher):
         problems = tls_problems(config.tls, config.certificates, config.listeners)
         if problems:  # with the listeners as they stay until then
             raise ValueError("; ".join(problems))
-        certificates, logins = Certificates(config), Logins(config, self._tools)
+        certificates, logins, rights = Certificates(config), Logins(config, self._tools), Sources(config.access)
         self.certificates = certificates
         for listening, listener in zip(self.listening, config.listeners, strict=True):
             listening.listener = listener
         self._logins.close()
         self._logins = logins
+        self.access.take(rights)
         self.config = config
         self._allow_auto_creation(config)
         if self.gateway is not None:

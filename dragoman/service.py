@@ -120,6 +120,7 @@ class _Service:
         _log.info("messages are kept in %s",
                   os.path.abspath(kept.path) if kept.kind == "lmdb" else "memory only: a stop forgets them")
         _log.info("may log in: %s", self.server.users())
+        _log.info("may do: %s", self.server.rights())
         plain = [url for url in urls if url.startswith("amqp:")]
         if plain and self.config.authentication.guest and logs.is_text(self.config.log):
             to = plain[0].replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")

@@ -102,6 +102,11 @@ class Policy:
         """The rights of a connection's identity in a virtual host."""
         return ALL
 
+    def reload(self) -> None:
+        """Read the rules again; connections that are open follow them, too. Raises ValueError, with what is wrong with
+        them; then those that were stay."""
+        raise ValueError("there are no access rules")
+
     def exchange_deleted(self) -> None:
         """What is known of an exchange holds no more: another one may get its name."""
 

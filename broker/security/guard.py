@@ -282,7 +282,7 @@ def refusal(question: Question, decision: Decision, user: str, host_name: str) -
     kind, name, blames = question.object, values.get("name", ""), ""
     if decision.rule is not None:
         blames = decision.rule.blames
-    if kind == "virtualhost" or kind == "connection":
+    if kind == "virtualhost" or (kind == "connection" and question.action == "create"):
         return f"access to vhost '{host_name}' refused for user '{user}'"
     what = f"{kind} '{name}' in vhost '{host_name}'"
     if kind not in ("queue", "exchange"):

@@ -69,7 +69,8 @@ class Question:
         self.others = others or []
 
     def __str__(self) -> str:
-        values = [f"{name}={written(value)}" for name, value in self.values.items() if value not in ("", None)]
+        values = [f"{name}={written(value)}" for name, value in self.values.items()
+                  if value not in ("", None, False, -1)]
         return " ".join((self.action, self.object, *values))
 
 
@@ -177,6 +178,10 @@ def simple_pattern(text: str, topic: bool) -> Pattern:
 class Condition:
     """What must be so for a rule to fit."""
 
+    def needs_key(self) -> bool:
+        """Whether it is about the routing key, which is not always known yet."""
+        return False
+
     def holds(self, subject: Subject, question: Question) -> bool:
         raise NotImplementedError
 
@@ -189,6 +194,9 @@ class Property(Condition):
         self.name = name
         self.pattern = pattern
         self.negated = negated
+
+    def needs_key(self) -> bool:
+        return self.name == "routingkey"
 
     def holds(self, subject: Subject, question: Question) -> bool:
         value = question.values.get(self.name)
@@ -294,7 +302,7 @@ class Rule:
         if self.object != question.object and (self.object != ALL or question.explicit):
             return False
         for condition in self.conditions:
-            if question.keyless and isinstance(condition, Property) and condition.name == "routingkey":
+            if question.keyless and condition.needs_key():
                 if not self.allow:
                     return False
             elif not condition.holds(subject, question):

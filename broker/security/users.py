@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import codecs
 import hmac
 import os
-import tempfile
 from collections.abc import Collection, Sequence
 from typing import TypeVar
 
+from broker.security.files import Stamp, read_file, replace_file
 from broker.security.identity import Identity, Peer
 from broker.security.passwords import (
     ARGON2,
@@ -73,14 +72,12 @@ class PasswordFile:
         self._users: dict[str, User] = {}
         self._forms: dict[str, list[tuple[int, int]]] | None = None
         self._schemes: set[str] | None = None
-        self._stamp: tuple[int, int, int] | None = None  # of the file as read or written last
+        self._stamp: Stamp | None = None  # of the file as read or written last
 
     def load(self) -> None:
         """Read the file (again). Raises ValueError with file, line and what to do, and then changes nothing."""
         try:
-            with open(self.path, "rb") as file:
-                stamp = _stamp(os.fstat(file.fileno()))
-                content = file.read().removeprefix(codecs.BOM_UTF8)
+            content, stamp = read_file(self.path)
         except FileNotFoundError:
             raise ValueError(f"{self.path}: there is no such password file: create it (an empty one lets nobody in) "
                              "or correct its path in the configuration") from None
@@ -166,34 +163,7 @@ class PasswordFile:
 
         Raises ValueError when somebody else changed the file since it was read, and OSError.
         """
-        target = os.path.realpath(self.path)
-        try:
-            before = os.stat(target)
-        except FileNotFoundError:
-            before = None
-        if (before and _stamp(before)) != self._stamp:
-            raise ValueError(f"{self.path}: the file was changed since it was read: load it and make the change again")
-        folder = os.path.dirname(target)
-        handle, temporary = tempfile.mkstemp(prefix=".", suffix=".new", dir=folder)  # with mode 0600
-        try:
-            with open(handle, "w", encoding="utf-8", newline="\n") as file:
-                if before is not None:  # an administrator's change must not take the file away from the broker
-                    os.fchown(handle, before.st_uid, before.st_gid)
-                    os.fchmod(handle, 0o600 | before.st_mode & 0o040)
-                file.writelines(line + "\n" for _, line in self._lines)
-                file.flush()
-                os.fsync(handle)
-                stamp = _stamp(os.fstat(handle))
-            os.replace(temporary, target)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-        self._stamp = stamp
-        directory = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        self._stamp = replace_file(self.path, [line for _, line in self._lines], self._stamp)
 
 
 class FileProvider(Provider):
@@ -355,7 +325,3 @@ def _parse_line(raw: bytes) -> User | None:
     if not all(word.isprintable() and word for values in lists.values() for word in values):
         raise ValueError("an empty tag or group, or one that does not print: correct the list")
     return User(name, verifiers, lists.get("tags", ()), lists.get("groups", ()))
-
-
-def _stamp(stat: os.stat_result) -> tuple[int, int, int]:
-    return stat.st_ino, stat.st_mtime_ns, stat.st_size

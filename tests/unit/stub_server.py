@@ -46,6 +46,9 @@ class Server:
             self.failure = "the disk is gone"
             asyncio.get_running_loop().call_later(0.1, self.failed.set)
 
+    def rights(self) -> str:
+        return "everything"
+
     def users(self) -> str:
         return "nobody"
 

@@ -178,6 +178,8 @@ def values_of(name: str, key: Key) -> st.SearchStrategy[Any]:
         return st.lists(choice, min_size=1, max_size=3, unique=True).map(tuple)
     if key.kind in (Kind.TEXT, Kind.PATH):
         return st.sampled_from(key.choices) if key.choices else TEXTS.filter(lambda text: text != "")
+    if key.kind in (Kind.PATHS, Kind.PATH_TABLE):
+        return st.just(())
     return st.integers(key.minimum, key.maximum or 1 << 40)
 
 
@@ -232,7 +234,8 @@ def test_every_key_says_what_it_is() -> None:
         assert keys(of)
         for name, key, default in keys(of):
             assert key.help.endswith(".") and len(key.help) > 10, name
-            assert isinstance(default, tuple if key.kind is Kind.TEXTS else bool if key.kind is Kind.BOOLEAN
+            assert isinstance(default, tuple if key.kind in (Kind.TEXTS, Kind.PATHS, Kind.PATH_TABLE)
+                              else bool if key.kind is Kind.BOOLEAN
                               else str if key.kind in (Kind.TEXT, Kind.PATH) else int), name
 
 
@@ -254,3 +257,13 @@ def test_show_says_what_differs_from_the_defaults() -> None:
 def test_the_documentation_is_that_of_the_code() -> None:
     page = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
     assert page.partition(MARK)[2].strip() == reference().strip(), "`make docs` writes it anew"
+
+
+def test_a_table_of_paths() -> None:
+    made = parse('[access]\nhost_acl_files = { "/" = "all.acl" }', folder="/etc")
+    assert made.access.host_acl_files == (("/", "/etc/all.acl"),)
+    assert parse(show(made), folder="/etc").access == made.access
+    for wrong, problem in (('"all.acl"', "must be a table of texts"), ("{ a = 1 }", "must be a table of texts"),
+                           ('{ a = "a.acl" }', "not one of virtual_hosts")):
+        with pytest.raises(ConfigError, match=problem):
+            parse(f"[access]\nhost_acl_files = {wrong}")

@@ -223,7 +223,8 @@ def test_configurations_and_links(page: Path) -> None:
             and "`[[listeners]]`" not in line and "One section for each" not in line] == []
     for command in re.findall(r"`dragoman (\w+(?: \w+)?)", text):
         assert command.split()[0] in ("serve", "config", "send", "receive", "store", "user", "queue", "exchange",
-                                          "binding", "stat", "events", "import", "export", "gateway"), command
+                                          "binding", "stat", "events", "import", "export", "gateway",
+                                      "permission", "acl"), command
 
 
 def test_the_readme_leads_to_every_page() -> None:

@@ -1,0 +1,34 @@
+"""Files of groups, as Broker-J has them: a line a group, `staff.users=alice,bob`; blank lines, comments with `#`."""
+
+from __future__ import annotations
+
+_SUFFIX = ".users"
+
+
+def load_groups(path: str) -> dict[str, frozenset[str]]:
+    """The groups of each user. Raises ValueError, with file and line."""
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            lines = file.read().split("\n")
+    except OSError as error:
+        raise ValueError(f"{path}: the groups cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: is not UTF-8 text, at byte {error.start}") from None
+    found: dict[str, set[str]] = {}
+    seen = set()
+    for number, line in enumerate(lines, 1):
+        line = line.strip()
+        if not line or line.startswith(("#", "!")):
+            continue
+        key, equals, users = line.partition("=")
+        key = key.strip()
+        if not equals or not key.endswith(_SUFFIX) or key == _SUFFIX:
+            raise ValueError(f"{path}:{number}: a group is written: NAME.users=USER,USER")
+        group = key.removesuffix(_SUFFIX)
+        if group in seen:
+            raise ValueError(f"{path}:{number}: there is a group {group!r} already")
+        seen.add(group)
+        for user in users.split(","):
+            if user.strip():
+                found.setdefault(user.strip(), set()).add(group)
+    return {user: frozenset(groups) for user, groups in found.items()}

@@ -1,0 +1,98 @@
+"""What the configuration says of who may do what, made into the broker's policy."""
+
+from __future__ import annotations
+
+import logging
+
+from broker.broker import Broker
+from broker.security import qpid_acl
+from broker.security.groups import load_groups
+from broker.security.guard import Judge, Rules
+from broker.security.permissions import PermissionFile, PermissionJudge
+from broker.security.qpid_acl import AclFile, AclJudge, Quota
+from dragoman.config_security import Access
+
+logger = logging.getLogger(__name__)
+
+
+class Sources:
+    """The files of access rules and permissions, as they are now. `quotas` are for whoever enforces limits."""
+
+    def __init__(self, settings: Access) -> None:
+        """Raises: ValueError, with file and line."""
+        self.settings = settings
+        self.acl = qpid_acl.load(settings.acl_file) if settings.acl_file else None
+        self.hosts = {name: qpid_acl.load(path) for name, path in settings.host_acl_files}
+        self.groups = load_groups(settings.group_file) if settings.group_file else {}
+        for file in self.files:
+            for rule in file.rules:  # a group's rights are not those of a user who is called like it
+                rule.is_group = rule.is_group or any(rule.who in groups for groups in self.groups.values())
+        self.permissions: PermissionFile | None = None
+        if settings.permissions_file or settings.scope_prefix:
+            self.permissions = PermissionFile(settings.permissions_file)
+            if settings.permissions_file:
+                self.permissions.load()
+
+    @property
+    def files(self) -> list[AclFile]:
+        return [*([self.acl] if self.acl is not None else []), *self.hosts.values()]
+
+    @property
+    def quotas(self) -> list[Quota]:
+        return self.acl.quotas if self.acl is not None else []
+
+    def groups_of(self) -> dict[str, frozenset[str]]:
+        """The groups of each user, of all files."""
+        found = dict(self.groups)
+        for file in self.files:
+            for user, groups in file.groups_of().items():
+                found[user] = found.get(user, frozenset()) | groups
+        return found
+
+    def rules(self, broker: Broker | None) -> Rules:
+        settings = self.settings
+        judges: list[Judge] = []
+        if self.files:
+            judges.append(AclJudge(self.acl, self.hosts))
+        if self.permissions is not None:
+            judges.append(PermissionJudge(self.permissions, settings.realms, settings.scope_prefix))
+        return Rules(broker, judges, groups=self.groups_of(), realms=list(settings.realms),
+                     impersonators=frozenset(settings.impersonators))
+
+    def described(self) -> str:
+        """For the line that a broker starts with."""
+        parts = [f"the {file.dialect} rules of {file.name}" for file in self.files]
+        if self.settings.permissions_file:
+            parts.append(f"the permissions of {self.settings.permissions_file}")
+        if self.settings.scope_prefix:
+            parts.append(f"tokens' scopes {self.settings.scope_prefix}...")
+        if not parts:
+            return "everything, to whoever has logged in: there are no access rules"
+        return "what is allowed by " + ", and by ".join(parts)
+
+
+class FileRules(Rules):
+    """The rules of the configured files; they can be read again at any time."""
+
+    def __init__(self, broker: Broker, settings: Access) -> None:
+        """Raises: ValueError."""
+        super().__init__(broker, [])
+        self.sources = Sources(settings)
+        self.take(self.sources)
+
+    def take(self, sources: Sources) -> None:
+        """Have what is in files that were read."""
+        self.sources = sources
+        self.change(sources.rules(self.broker))
+        for file in sources.files:
+            for note in file.notes:
+                logger.warning("%s", note)
+
+    def reload(self) -> None:
+        try:
+            sources = Sources(self.sources.settings)
+        except ValueError as error:
+            logger.error("access rules are not reloaded: %s", error)
+            raise
+        self.take(sources)
+        logger.info("access rules are read again: may do: %s", sources.described())
