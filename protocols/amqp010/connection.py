@@ -10,7 +10,7 @@ import logging
 from typing import Any, Final
 
 from broker.broker import Broker
-from broker.errors import BrokerError
+from broker.errors import AccessRefused, BrokerError
 from broker.management import ManagedSession
 from broker.message import AMQP010, AMQP010_JMS
 from broker.queue import Queue
@@ -404,6 +404,9 @@ class Connection(FrontEnd):
             raise ConnectionError010(INVALID_PATH, f"there is no virtual host '{wanted}'")
         try:
             self.outlet.admit(self, host.name)
+        except AccessRefused:
+            raise ConnectionError010(CONNECTION_FORCED, f"access to vhost '{host.name}' refused for user "
+                                                        f"'{self.user}'") from None
         except BrokerError as error:
             raise ConnectionError010(CONNECTION_FORCED, f"access to vhost '{host.name}' refused: {error}") from None
         self._host = host

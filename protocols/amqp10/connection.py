@@ -10,7 +10,7 @@ import logging
 from typing import Any, Final
 
 from broker.broker import Broker
-from broker.errors import BrokerError, LimitReached
+from broker.errors import AccessRefused, BrokerError, LimitReached
 from broker.management import ManagedSession
 from broker.security.sasl import Challenge, Failure, Outcome, SaslServer, Success
 from broker.virtualhost import VirtualHost
@@ -446,6 +446,9 @@ class Connection(FrontEnd):
                                 CONNECTION)
         try:
             self.outlet.admit(self, host.name)
+        except AccessRefused:
+            raise ProtocolError(UNAUTHORIZED, f"access to vhost '{host.name}' refused for user '{self.user}'",
+                                CONNECTION) from None
         except BrokerError as error:
             raise ProtocolError(LIMIT_EXCEEDED if isinstance(error, LimitReached) else UNAUTHORIZED,
                                 f"access to vhost '{host.name}' refused: {error}", CONNECTION) from None

@@ -32,6 +32,7 @@ from protocols.qmf.methods import MethodError, call
 from protocols.qmf.objects import OBJECTS, Facts, Objects, find, kind_and_key
 from protocols.qmf.schema import PACKAGE
 from protocols.qmf.values import plain_text
+from protocols.routes import key_of
 
 logger = logging.getLogger(__name__)
 
@@ -152,6 +153,9 @@ class Agent(Observer):
         if view.reply_to is None:
             logger.debug("a request to the management agent of vhost '%s' has no reply-to", self.host.name)
             return
+        access = self._access(request)
+        if not self._may_hear(request, view.reply_to, access):
+            return
         if view.app_id != "qmf2":
             if view.kind == BYTES:
                 for reply in binary.answers(b"".join(view.body), self.facts.uuid):
@@ -160,9 +164,9 @@ class Agent(Observer):
         opcode = view.headers.get("qmf.opcode")
         try:
             if opcode == "_query_request":
-                yield from self._query(view, self._access(request))
+                yield from self._query(view, access)
             elif opcode == "_method_request":
-                self._call(view, request.actor, self._access(request))
+                self._call(view, request.actor, access)
             elif opcode == "_agent_locate_request":
                 self._reply(view, "_agent_locate_response", {"_values": self._attributes()}, {})
             else:
@@ -178,6 +182,26 @@ class Agent(Observer):
         if request.actor is not None:
             return request.actor.access
         return self.host.broker.policy.access(ManagedConnection(), self.host.name)
+
+    def _may_hear(self, request: Request, reply_to: str, access: Access) -> bool:
+        """Whether answers may go where a request wants them: lest somebody have us send what he may not send himself.
+        An exclusive queue of his own and the exchanges of QMF are for that."""
+        node = find_node(self.host, reply_to, [])
+        if node is None or node.exchange in (self.direct, self.topic):
+            return True
+        queue = node.queue
+        if queue is not None and queue.owner is not None and request.actor is not None \
+                and getattr(queue.owner, "connection", queue.owner) is request.actor:
+            return True
+        exchange, key = ("", queue.name) if queue is not None else (node.exchange.name, node.key or "") \
+            if node.exchange is not None else ("", "")
+        try:
+            access.publish(key_of(exchange, key), exchange, key)
+        except AccessRefused as error:
+            logger.warning("a request to the management agent of vhost '%s' is not answered at '%s': %s",
+                           self.host.name, reply_to, error)
+            return False
+        return True
 
     def _query(self, view: View, access: Access) -> Iterator[None]:
         """Raises: MethodError, AccessRefused."""

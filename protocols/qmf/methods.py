@@ -257,14 +257,14 @@ _LEVELS = {"trace": logging.DEBUG, "debug": logging.DEBUG, "info": logging.INFO,
 
 
 def _get_log_level(host: VirtualHost, facts: Facts, given: _Given) -> Done:
-    _of_broker(given, "access", "logLevel")
+    given.access.manage("access", "broker", BROKER_KEY, {"property": "logLevel"})
     level = logging.getLogger().getEffectiveLevel()
     return {"level": f"{logging.getLevelName(level).lower()}+"}, False
 
 
 def _set_log_level(host: VirtualHost, facts: Facts, given: _Given) -> Done:
     """The level of all that is logged; qpidd's selections of categories are not known here."""
-    _of_broker(given, "update", "logLevel")
+    given.access.manage("update", "broker", BROKER_KEY, {"property": "logLevel"})
     text = given.text("level")
     level = _LEVELS.get(text.strip().removesuffix("+"))
     if level is None:
@@ -276,11 +276,11 @@ def _set_log_level(host: VirtualHost, facts: Facts, given: _Given) -> Done:
 def _never(result: str, what: str) -> dict[str, Callable[[VirtualHost, Facts, _Given], Done]]:
     """Getting and setting of what is always off here."""
     def read(host: VirtualHost, facts: Facts, given: _Given) -> Done:
-        _of_broker(given, "access", result)
+        given.access.manage("access", "broker", BROKER_KEY, {"property": result})
         return {result: False}, False
 
     def write(host: VirtualHost, facts: Facts, given: _Given) -> Done:
-        _of_broker(given, "update", result)
+        given.access.manage("update", "broker", BROKER_KEY, {"property": result})
         if given.flag(result):
             raise MethodError(NOT_IMPLEMENTED, f"{what} are not implemented")
         return {}, False
@@ -289,11 +289,6 @@ def _never(result: str, what: str) -> dict[str, Callable[[VirtualHost, Facts, _G
 
 _STAMPS = _never("receive", "timestamps in messages received")
 _HIRES = _never("logHires", "high resolution timestamps")
-
-
-def _of_broker(given: _Given, action: str, what: str) -> None:
-    """To see or to change what is of the broker as a whole. Raises: AccessRefused."""
-    given.access.manage(action, "broker", BROKER_KEY, {"property": what})
 
 
 def _move(host: VirtualHost, facts: Facts, given: _Given) -> None:
