@@ -253,7 +253,7 @@ class Server(Watcher):
             sasl = SaslServer(logins, origin, success_extra=True)
             return amqp10.Connection(self.broker, self._settings10, self._containers, sasl, transport, transport.peer,
                                      header)
-        sasl = SaslServer(logins, origin)
+        sasl = SaslServer(logins, origin, failure_extra=header == HEADER010)
         if header == HEADER010:
             return amqp010.Connection(self.broker, self._settings010, self._sessions, sasl, transport, transport.peer)
         return Connection(self.broker, self._settings, sasl, transport, transport.peer, PROTOCOL_HEADERS[header])

@@ -3,16 +3,14 @@
     OAUTHBEARER    n,a=alice,^Ahost=...^Aauth=Bearer TOKEN^A^A
     XOAUTH2        user=alice^Aauth=Bearer TOKEN^A^A
 
-A client that is refused is first sent why, as JSON (RFC 7628, section 3.2.2), answers with ^A or nothing, and then
-learns that it has failed. What it is told is the same whatever is wrong with the token.
+A client that is refused is first sent JSON about it (RFC 7628, section 3.2.2), answers with ^A or nothing, and then
+learns that it has failed. What it is sent is the same whatever is wrong with the token.
 """
 
 from __future__ import annotations
 
 import re
 
-from broker.security.authenticator import Authenticator
-from broker.security.identity import Identity, Peer
 from broker.security.mechanism import Challenge, Done, Failure, Mechanism, Success, saslname, text
 from broker.security.provider import Refusal
 
@@ -23,18 +21,11 @@ _REFUSED = {"OAUTHBEARER": b'{"status":"invalid_token"}', "XOAUTH2": b'{"status"
 
 
 class Bearer(Mechanism):
-    """One response with the token, and one more when that is refused."""
+    """One response, with the token."""
 
-    __slots__ = ("_reason",)
-
-    def __init__(self, name: str, authenticator: Authenticator, peer: Peer) -> None:
-        super().__init__(name, authenticator, peer)
-        self._reason = ""  # once it is refused
+    __slots__ = ()
 
     def respond(self, response: bytes | None, done: Done) -> None:
-        if self._reason:
-            done(Failure(self._reason))  # whatever it says to that
-            return
         if response is None:
             done(Challenge(b""))
             return
@@ -43,14 +34,8 @@ class Bearer(Mechanism):
         except ValueError as error:
             done(Failure(str(error)))
             return
-
-        def decided(result: Identity | Refusal) -> None:
-            if isinstance(result, Refusal):
-                self._reason = result.reason
-                done(Challenge(_REFUSED[self.name]))
-            else:
-                done(Success(result))
-        self.authenticator.check_token(user, token, self.peer, decided)
+        self.authenticator.check_token(user, token, self.peer, lambda result: done(
+            Failure(result.reason, _REFUSED[self.name]) if isinstance(result, Refusal) else Success(result)))
 
 
 def parse_bearer(message: str, mechanism: str) -> tuple[str, str]:

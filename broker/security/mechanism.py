@@ -49,9 +49,10 @@ class Success:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Refuse the client; log the reason."""
+    """Refuse the client; log the reason. `extra` is what the mechanism has the client told by a last challenge."""
 
     reason: str
+    extra: bytes = b""
 
 
 Outcome = Challenge | Success | Failure

@@ -49,24 +49,26 @@ class SaslServer:
 
     `also` are mechanisms that may be used here although the listener does not offer them. `success_extra` says that
     the dialect's success can carry data (AMQP 1.0's can); else such data goes as one more challenge, answered by an
-    empty response.
+    empty response. `failure_extra`: where a mechanism has something to say to a client that it refuses, that goes as a
+    challenge before the failure; clients of 0-9-1 wait for ever after one.
     """
 
-    __slots__ = ("mechanisms", "_authenticator", "_peer", "_success_extra", "_mechanism", "_busy", "_over", "_steps",
-                 "_held")
+    __slots__ = ("mechanisms", "_authenticator", "_peer", "_success_extra", "_failure_extra", "_mechanism", "_busy",
+                 "_over", "_steps", "_held")
 
     def __init__(self, authenticator: Authenticator, peer: Peer, *, also: Collection[str] = (),
-                 success_extra: bool = False) -> None:
+                 success_extra: bool = False, failure_extra: bool = True) -> None:
         offered = authenticator.mechanisms(peer, also)
         self.mechanisms = [name for name in MECHANISMS if name in offered]
         self._authenticator = authenticator
         self._peer = peer
         self._success_extra = success_extra
+        self._failure_extra = failure_extra
         self._mechanism: Mechanism | None = None
         self._busy = False  # an outcome is due
         self._over = False
         self._steps = 0
-        self._held: Success | None = None  # what follows the empty response to its `extra`
+        self._held: Success | Failure | None = None  # what follows the response to its `extra`
 
     def start(self, mechanism: str, response: bytes | None, done: Done) -> None:
         """The client chose a mechanism; `response` is None if it sent no initial response, b"" if an empty one."""
@@ -89,7 +91,7 @@ class SaslServer:
             self._fail(f"a response of more than {RESPONSE_LIMIT} bytes or more than {STEP_LIMIT} responses", done)
         elif self._held is not None:
             held = self._held
-            if response:
+            if response and isinstance(held, Success):
                 self._fail("data after the end of SASL", done)
             else:
                 self._over = True
@@ -110,6 +112,9 @@ class SaslServer:
             self._busy = False
             if isinstance(outcome, Success):
                 outcome = self._signed(outcome, mechanism.name)
+            elif isinstance(outcome, Failure) and outcome.extra and self._failure_extra:
+                self._held = Failure(outcome.reason)
+                outcome = Challenge(outcome.extra)
             self._over = not isinstance(outcome, Challenge)
             done(outcome)
 

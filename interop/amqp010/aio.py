@@ -209,8 +209,10 @@ class Connection:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if transport is not None:
+        if transport is not None and transport.get_write_buffer_size():
             transport.close()
+        elif transport is not None:
+            transport.abort()  # to close waits for the other side's end of TLS, and a loop may stop before that
 
     def _open_core(self) -> connection.Connection:
         if self._core is not None and self._core.state == connection.OPEN:

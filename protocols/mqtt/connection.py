@@ -203,6 +203,8 @@ class Connection(Wire):
             if "PLAIN" not in self.sasl.mechanisms:
                 raise MqttError(BAD_CREDENTIALS, "a password is not what clients may log in with here")
             self._log_in("PLAIN", b"\0".join((b"", connect.user.encode(), connect.password)))
+        elif "EXTERNAL" in self.sasl.mechanisms:  # TLS has shown who it is
+            self._log_in("EXTERNAL", b"")
         elif "ANONYMOUS" in self.sasl.mechanisms:
             self._log_in("ANONYMOUS", b"")
         else:
