@@ -46,6 +46,7 @@ class Transport(Outlet, asyncio.Protocol):
         self.dirty = False
         self.held = False  # the front-end wants no more input
         self.flooded_since = 0  # ms since the epoch
+        self._expired = False  # and it was told so
         self._first = read  # what it began with, until it is known what it speaks
 
     # What asyncio calls.
@@ -171,6 +172,11 @@ class Transport(Outlet, asyncio.Protocol):
             logger.warning("%s: closed, the client sends but does not read", self.peer)
             socket.abort()
         elif front_end is not None:
+            expires = front_end.identity.expires
+            if expires and now >= expires and not self._expired:
+                self._expired = True
+                logger.warning("%s: closed, the token of user %s has expired", self.peer, front_end.user)
+                front_end.expire("the credentials have expired")
             front_end.tick(now)
             if front_end.finished and front_end.clogged:
                 socket.abort()  # it was told why, and does not read it

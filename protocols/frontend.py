@@ -87,6 +87,10 @@ class FrontEnd(ManagedConnection):
         """The broker is stopping: say good-bye in the dialect's way."""
         raise NotImplementedError
 
+    def expire(self, text: str) -> None:
+        """What the client has logged in with does not hold any longer: say good-bye."""
+        self.shut_down(text)
+
     def close_by_order(self, text: str) -> None:
         self.shut_down(text)
 

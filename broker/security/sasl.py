@@ -16,9 +16,9 @@ from broker.security.bearer import Bearer
 from broker.security.cram_md5 import CramMd5
 from broker.security.given import Anonymous, External
 from broker.security.identity import Identity, Peer
-from broker.security.mechanism import Challenge, Done, Failure, Mechanism, Outcome, Success
+from broker.security.mechanism import Challenge, Done, Failure, Mechanism, Outcome, Success, finish
 from broker.security.plain import Clear
-from broker.security.provider import shown
+from broker.security.provider import Refusal, shown
 from broker.security.scram import Scram
 
 __all__ = ["MECHANISMS", "Challenge", "Done", "Failure", "Outcome", "SaslServer", "Success"]
@@ -39,6 +39,8 @@ MECHANISMS: dict[str, Callable[[str, Authenticator, Peer], Mechanism]] = {
     "ANONYMOUS": Anonymous,
 }
 """All that there are, best first: the order in which they are offered. A class may serve several."""
+
+TOKENS = frozenset({"OAUTHBEARER", "XOAUTH2"})
 
 RESPONSE_LIMIT = 16384  # bytes of one response
 STEP_LIMIT = 8  # responses after the first
@@ -99,6 +101,22 @@ class SaslServer:
         else:
             self._take(self._mechanism, response, done)
 
+    def renew(self, identity: Identity, secret: bytes, done: Done) -> None:
+        """A client that has logged in shows a new token, which must be of the same user. What does not expire needs
+        none, and stays."""
+        def decided(result: Identity | Refusal) -> None:
+            if isinstance(result, Identity) and result.user != identity.user:
+                result = Refusal(f"it is that of user {shown(result.user)}")
+            done(finish(result if isinstance(result, Refusal) else _by(result, identity.mechanism)))
+
+        if not identity.expires:
+            done(Success(identity))
+        elif identity.mechanism in TOKENS:
+            token = secret.decode("utf-8", "replace")
+            self._authenticator.check_token(identity.user, token, self._peer, decided)
+        else:
+            self._authenticator.check_password(identity.user, secret, self._peer, decided)
+
     def close(self) -> None:
         """The connection is gone: no outcome is told any more."""
         self._over = True
@@ -122,9 +140,7 @@ class SaslServer:
 
     def _signed(self, outcome: Success, mechanism: str) -> Outcome:
         """A success with the mechanism's name in it; or the challenge that goes before it."""
-        known = outcome.identity
-        identity = Identity(known.user, known.groups, tags=known.tags, mechanism=mechanism, provider=known.provider,
-                            expires=known.expires, scopes=known.scopes)
+        identity = _by(outcome.identity, mechanism)
         if outcome.extra and not self._success_extra:
             self._held = Success(identity)
             return Challenge(outcome.extra)
@@ -133,3 +149,8 @@ class SaslServer:
     def _fail(self, reason: str, done: Done) -> None:
         self._over = True
         done(Failure(reason))
+
+
+def _by(known: Identity, mechanism: str) -> Identity:
+    return Identity(known.user, known.groups, tags=known.tags, mechanism=mechanism, provider=known.provider,
+                    expires=known.expires, scopes=known.scopes)

@@ -414,7 +414,7 @@ class Connection(FrontEnd):
         elif method.name == "connection.open" and self.state == _OPEN:
             self._open(m)
         elif method.name == "connection.update-secret" and self.state == _RUNNING:
-            self._send("connection.update-secret-ok")
+            self.sasl.renew(self.identity, m["new-secret"], self._renewed)
         else:
             raise ProtocolError(504 if self.state == _RUNNING else 503, "unexpected method in connection state "
                                 + ("running" if self.state == _RUNNING else "starting"))
@@ -457,6 +457,18 @@ class Connection(FrontEnd):
                 self._close_by = self.broker.clock.now + 10_000
             else:
                 self._finish()
+
+    def _renewed(self, outcome: Outcome) -> None:
+        """The client has shown a new token: what it may do is as that says, from now on."""
+        if self.state != _RUNNING:
+            return
+        if isinstance(outcome, Success):
+            self.identity = outcome.identity
+            self.access = self.broker.policy.access(self, self.host_name)
+            self._send("connection.update-secret-ok")
+        elif isinstance(outcome, Failure):
+            logger.warning("%s: the new secret is refused: %s", self.peer, outcome.reason)
+            self.close_with(ProtocolError(403, "the new secret was refused"), 10, 70)
 
     def _tune_ok(self, m: dict[str, Any]) -> None:
         settings = self.settings

@@ -520,6 +520,9 @@ class Connection(FrontEnd):
         elif self.state != _CLOSING:
             self._finish()
 
+    def expire(self, text: str) -> None:
+        self.close_with(ProtocolError(UNAUTHORIZED, text, CONNECTION))
+
     def lost(self) -> None:
         if self.state == _RUNNING:
             logger.info("%s: the client hung up without closing the connection", self.peer)

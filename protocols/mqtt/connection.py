@@ -41,6 +41,7 @@ from protocols.mqtt.errors import (
     BAD_METHOD,
     CONTINUE_AUTHENTICATION,
     KEEP_ALIVE_TIMEOUT,
+    MAXIMUM_CONNECT_TIME,
     NOT_AUTHORIZED,
     QUOTA_EXCEEDED,
     RE_AUTHENTICATE,
@@ -268,6 +269,8 @@ class Connection(Wire):
                 elif outcome.user != self.user:
                     raise MqttError(NOT_AUTHORIZED, "the client logs in anew as another user")
                 else:
+                    self.identity = outcome.identity  # whose rights may be others now
+                    self.access = self.broker.policy.access(self, self.host_name)
                     self._say_auth(SUCCESS, outcome.extra)
             elif isinstance(outcome, Failure):
                 self.broker.management.refused(self, outcome.reason)
@@ -373,6 +376,10 @@ class Connection(Wire):
     def shut_down(self, text: str) -> None:
         if self.state != CLOSED:
             self._say_close(SHUTTING_DOWN, text)
+
+    def expire(self, text: str) -> None:
+        if self.state != CLOSED:
+            self._say_close(MAXIMUM_CONNECT_TIME, text)
 
     def close_by_order(self, text: str) -> None:
         if self.state != CLOSED:
