@@ -80,7 +80,7 @@ class Certificates(Provider):
 
         def checked(found: object | BaseException) -> None:
             answer(found if isinstance(found, Identity | Refusal) else
-                   Refusal(f"the certificate cannot be used: {type(found).__name__}: {found}"))
+                   Refusal(f"the certificate cannot be used: {type(found).__name__}: {found}", trouble=True))
         self._run(lambda: self._judge(wanted, peer.certificate), checked)  # lists may have to be read again
 
     def _judge(self, wanted: str, data: bytes) -> Identity | Refusal:

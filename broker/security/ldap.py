@@ -103,7 +103,7 @@ class Ldap(Provider):
         elif digest in self._waiting:
             self._waiting[digest].append(answer)
         elif len(self._waiting) >= WAITING_LIMIT:
-            answer(Refusal("too many logins wait for the directory"))
+            answer(Refusal("too many logins wait for the directory", trouble=True))
         else:
             self._waiting[digest] = [answer]
             self._run(lambda: self._look_up(name, password), lambda found: self._found(digest, found))
@@ -116,7 +116,7 @@ class Ldap(Provider):
         if isinstance(found, Identity | Refusal):
             outcome = found
         else:
-            outcome = Refusal(f"the directory could not be asked: {type(found).__name__}: {found}")
+            outcome = Refusal(f"the directory could not be asked: {type(found).__name__}: {found}", trouble=True)
         self._known.pop(digest, None)
         if isinstance(outcome, Identity) and self._settings.cache_seconds:
             self._known[digest] = (self._clock() + self._settings.cache_seconds, outcome)
@@ -142,7 +142,7 @@ class Ldap(Provider):
                 return outcome
             user, groups = outcome
             return Identity(user, groups, provider=self.name)
-        return Refusal(f"the directory cannot be reached: {'; '.join(reasons) or 'tried a moment ago'}")
+        return Refusal(f"the directory cannot be reached: {'; '.join(reasons) or 'tried a moment ago'}", trouble=True)
 
 
 class _Unable(Exception):

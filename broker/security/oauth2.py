@@ -89,14 +89,14 @@ class OAuth2(Provider):
 
     def _check(self, text: str, name: str, peer: Peer, answer: Answer) -> None:
         if self._waiting >= WAITING_LIMIT:
-            answer(Refusal("too many tokens wait to be checked"))
+            answer(Refusal("too many tokens wait to be checked", trouble=True))
             return
         self._waiting += 1
 
         def checked(found: object | BaseException) -> None:
             self._waiting -= 1
             if not isinstance(found, Identity | Refusal):
-                found = Refusal(f"the token could not be checked: {type(found).__name__}: {found}")
+                found = Refusal(f"the token could not be checked: {type(found).__name__}: {found}", trouble=True)
             if isinstance(found, Identity) and name not in ("", found.user):
                 found = Refusal(f"the client asks to be {shown(name)} with the token of {shown(found.user)}")
             answer(found)
@@ -116,7 +116,7 @@ class OAuth2(Provider):
                 return Refusal(f"the token cannot be used: {error}", unknown=True)
             return self._verify(token, self._keys, peer)
         except Unreachable as error:
-            return Refusal(f"the token cannot be checked now: {error}")
+            return Refusal(f"the token cannot be checked now: {error}", trouble=True)
 
     def _verify(self, token: Token, keys: Keys, peer: Peer) -> Identity | Refusal:
         """Raises Unreachable."""

@@ -165,6 +165,7 @@ def test_a_server_that_is_down_refuses_and_says_so_once(directory: Slapd, folder
         clock.now += seconds
         answer = refusal(by_password(asked, "alice", b"wonderland"))
         assert not answer.unknown  # the next provider must not let in the directory's users
+        assert answer.trouble  # nor must its users be locked out
         assert answer.reason.startswith("the directory cannot be reached")
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert "nobody can log in by it for now" in caplog.text

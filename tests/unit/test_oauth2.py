@@ -254,6 +254,7 @@ def test_an_issuer_that_is_down(issuer: Issuer, caplog: pytest.LogCaptureFixture
     for _ in range(2):
         answer = refusal(by_token(asked, issuer.token()))
         assert not answer.unknown
+        assert answer.trouble  # so that nobody is locked out for it
     assert "status 500" in caplog.text
     assert issuer.counts["/jwks"] == 1
     issuer.status = 200
