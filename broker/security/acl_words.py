@@ -73,4 +73,4 @@ def check_pair(action: str, object: str) -> None:
     if object not in OBJECTS and object != ALL:
         raise ValueError(f"{object!r} is not an object; there are all, {', '.join(OBJECTS)}")
     if object != ALL and action != ALL and action not in OBJECTS[object]:
-        raise ValueError(f"nobody can {action} a {object}; there are all, {', '.join(OBJECTS[object])}")
+        raise ValueError(f"there is no {action} {object}; of {object} there are all, {', '.join(OBJECTS[object])}")

@@ -54,8 +54,8 @@ class Permission:
     read: str
     line: int = 0
 
-    def words(self) -> list[str]:
-        return ["permission", self.user, self.host, self.configure, self.write, self.read]
+    def written(self) -> str:
+        return shlex.join(("permission", self.user, self.host, self.configure, self.write, self.read))
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ class TopicPermission:
     read: str
     line: int = 0
 
-    def words(self) -> list[str]:
-        return ["topic", self.user, self.host, self.exchange, self.write, self.read]
+    def written(self) -> str:
+        return shlex.join(("topic", self.user, self.host, self.exchange, self.write, self.read))
 
 
 class PermissionFile:
@@ -127,19 +127,19 @@ class PermissionFile:
         for each in (permission.configure, permission.write, permission.read):
             _expression(each)
         self.permissions[permission.user, permission.host] = permission
-        self._put(("permission", permission.user, permission.host), permission.words())
+        self._put(("permission", permission.user, permission.host), permission.written())
 
     def set_topic(self, topic: TopicPermission) -> None:
         """Raises ValueError for what is no regular expression."""
         for each in (topic.write, topic.read):
             _Filled(each)
         self.topics[topic.user, topic.host, topic.exchange] = topic
-        self._put(("topic", topic.user, topic.host, topic.exchange), topic.words())
+        self._put(("topic", topic.user, topic.host, topic.exchange), topic.written())
 
-    def _put(self, key: tuple[str, ...], words: list[str]) -> None:
-        if not all(words[1:3]) or any("\n" in word for word in words):
+    def _put(self, key: tuple[str, ...], written: str) -> None:
+        if not all(key[:3]) or len(written.splitlines()) > 1:
             raise ValueError("users and virtual hosts have names, and nothing has the end of a line in it")
-        line = (key, shlex.join(words))
+        line = (key, written)
         known = [each for each, _ in self._lines]
         if key in known:
             self._lines[known.index(key)] = line
@@ -203,10 +203,10 @@ class PermissionJudge(Judge):
         permission = self._file.permissions.get((user, host))
         if permission is None:
             return RuleSet(f"{self._file.path} (nothing for user {user} in virtual host {host})", [])
-        made = _Rules(self._file.path, permission.line, shlex.join(permission.words()))
+        made = _Rules(self._file.path, permission.line, permission.written())
         for topic in self._file.topics.values():
             if (topic.user, topic.host) == (user, host):
-                own = _Rules(self._file.path, topic.line, shlex.join(topic.words()))
+                own = _Rules(self._file.path, topic.line, topic.written())
                 name: list[Condition] = [Property("name", Literal(topic.exchange)),
                                          Property("type", Literal("topic"))]
                 for action, pattern in (("publish", topic.write), ("bind", topic.read), ("unbind", topic.read)):

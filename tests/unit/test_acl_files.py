@@ -265,7 +265,7 @@ def test_a_group_is_no_user_of_that_name() -> None:
 @pytest.mark.parametrize(("text", "problem"), [
     ("acl allow bob frob queue", "test.acl:1: 'frob' is not an action; there are all, access, "),
     ("\n# c\nacl allow bob create que", "test.acl:3: 'que' is not an object; there are all, virtualhost, "),
-    ("acl allow bob consume exchange", "test.acl:1: nobody can consume a exchange; there are all, create, "),
+    ("acl allow bob consume exchange", "test.acl:1: there is no consume exchange; of exchange there are all, create, "),
     ("acl permit bob all", "'permit' is no permission; there are allow, "),
     ("acl allow bob", "a rule is written: acl allow"),
     ("alc allow bob all", "'alc' begins no line; ACL, GROUP, "),
