@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from broker.selector import Selector, SelectorError
 from dragoman.config_keys import Kind
 from dragoman.config_keys import key as _key
+from interop.care import DEAD_LETTER, REJECT_ANYWAY, STOP
 from interop.link import shown
 from interop.remotes import PORTS
 from interop.rules import RuleError
@@ -104,6 +105,13 @@ class Bridge(BridgeSettings):
                          "addresses here that the requests named.")
     arguments: tuple[tuple[str, Any], ...] = _key(_B.arguments, Kind.TABLE, "Arguments of the queue that is made where "
                                                   "messages are taken from an exchange.")
+    on_refused: str = _key(_B.on_refused, Kind.TEXT, "What becomes of a message that the other side will never take "
+                           "(too large, nowhere to go): `reject` it at its source, which drops it or makes it a dead "
+                           "letter; `stop`: move nothing more and try it again, from minutes to an hour later; "
+                           "`dead-letter`: reject it where it is kept as a dead letter, otherwise stop.",
+                           choices=(DEAD_LETTER, REJECT_ANYWAY, STOP))
+    strict_order: bool = _key(_B.strict_order, Kind.BOOLEAN, "Send one message at a time. Otherwise those that are on "
+                              "their way overtake one that the other side refuses for now.")
     paused: bool = _key(_B.paused, Kind.BOOLEAN, "Do not move anything until it is resumed.")
 
 

@@ -13,6 +13,7 @@ from broker.message import AMQP010
 from broker.selector import SelectorError
 from broker.topology import records_number
 from broker.virtualhost import VirtualHost
+from interop.care import Care
 from interop.ends import EndError, Remote, Source, Target
 from interop.federation import MARK, Federation
 from interop.link import Link
@@ -23,13 +24,21 @@ from interop.replies import Answers, Requests
 from interop.rules import RuleError, Rules
 from interop.rules import read as read_rules
 from interop.settings import AT_MOST_ONCE, EXACTLY_ONCE, PULL, BridgeSettings
-from interop.states import CONNECTING, DOWN, PAUSED, STABLE, STOPPED, UP, WAITING, Backoff, State
+from interop.states import BLOCKED, CONNECTING, DOWN, PAUSED, STABLE, STOPPED, UP, WAITING, Backoff, State
 from interop.trace import Tracer, queue_arguments
 
 logger = logging.getLogger(__name__)
 
 GRACE = 5.0
 """Seconds that a bridge that is stopped waits for confirms."""
+
+FIRST_PATIENCE = 60.0
+LAST_PATIENCE = 3600.0
+"""Seconds until a message that blocks the bridge is tried again, which double from try to try."""
+
+
+class _Blocked(Exception):
+    """A message blocks the bridge; the text says which one and why."""
 
 
 class Bridge:
@@ -44,6 +53,8 @@ class Bridge:
         self._adjusting = asyncio.Lock()
         self.created = self.state.since  # ms since the epoch
         self.figures = Figures()
+        self.care = Care(settings.on_refused, settings.strict_order,
+                         settings.replies or bool(settings.taken().exchange))
         self.mover: Mover | None = None  # while it runs
         self.source: Source | None = None
         self.target: Target | None = None
@@ -52,6 +63,7 @@ class Bridge:
         self.received_rate = 0.0  # messages a second, of late
         self.moved_rate = 0.0
         self._before = (0, 0)  # received and moved when the rates were last looked at
+        self._backoff = Backoff(link.settings.reconnect_min, link.settings.reconnect_max)
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -76,8 +88,10 @@ class Bridge:
         async with self._adjusting:
             if self.paused:
                 await self.stop(PAUSED)
-            else:
-                self.start()
+                return
+            if self.care.blocked:  # it is to be tried again now
+                await self.stop()
+            self.start()
 
     def lag(self) -> int:
         """Messages that are known to wait: in the local queue it takes from, and in its hands."""
@@ -107,7 +121,8 @@ class Bridge:
     # Its life.
 
     async def _run(self) -> None:
-        backoff = Backoff(self.link.settings.reconnect_min, self.link.settings.reconnect_max)
+        backoff = self._backoff
+        patience = Backoff(FIRST_PATIENCE, LAST_PATIENCE)
         loop = asyncio.get_running_loop()
         while True:
             self.state.set(CONNECTING)
@@ -116,9 +131,15 @@ class Bridge:
                 self.state.set(WAITING, "its link is down")
                 remote = await self.link.up()
                 backoff.succeeded()
+            if not self.care.blocked:
+                patience.succeeded()
             began = loop.time()
             try:
                 why = await self._moving(remote)
+            except _Blocked as blocked:
+                self.state.set(BLOCKED, str(blocked))
+                await asyncio.sleep(patience.next())
+                continue
             except (EndError, SelectorError, RuleError) as error:
                 why = str(error)
             except Exception as error:  # a library's own; it must not end the bridge
@@ -131,7 +152,7 @@ class Bridge:
                 await asyncio.sleep(backoff.next())
 
     async def _moving(self, remote: Remote) -> str:
-        """Open both ends and move messages until one of them is lost. Gives why. Raises: EndError."""
+        """Open both ends and move messages until one of them is lost. Gives why. Raises: EndError, _Blocked."""
         source, target = None, None
         try:
             target = self.target = await self._open_target(remote)
@@ -141,16 +162,35 @@ class Bridge:
             settings = self.settings
             mover = self.mover = Mover(source, target, self.figures, self._changes(target),
                                        settings.acknowledge == AT_MOST_ONCE, settings.rate, settings.selector,
-                                       self._now)
+                                       self._now, self.care)
             mover.start()
             if self.federation is not None:
                 self.federation.start(source)
-            self.state.set(UP)
-            done, _ = await asyncio.wait({source.lost, target.lost, remote.lost},
-                                         return_when=asyncio.FIRST_COMPLETED)
-            return next(iter(done)).result()
+            return await self._until_over(remote, source, target, mover)
         finally:
             await self._close(remote, source, target)
+
+    async def _until_over(self, remote: Remote, source: Source, target: Target, mover: Mover) -> str:
+        """Raises: _Blocked."""
+        ends = {source.lost, target.lost, remote.lost, mover.blocked}
+        while self.care.blocked:  # until a message is taken, or none wants to be
+            done, _ = await asyncio.wait(ends, timeout=GRACE, return_when=asyncio.FIRST_COMPLETED)
+            if done:
+                break
+            if self.care.blocked:
+                self.care.blocked = bool(mover.outstanding)
+        else:
+            self.state.set(UP)
+            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if mover.blocked in done:
+            raise _Blocked(mover.blocked.result())
+        why = str(next(iter(done)).result())
+        if target.lost.done() and self.care.broke([each.message for each in mover.cut], remote.lost.done()):
+            self._backoff.succeeded()
+            mover.blame(why)
+            if mover.blocked.done():
+                raise _Blocked(mover.blocked.result())
+        return why
 
     async def _close(self, remote: Remote, source: Source | None, target: Target | None) -> None:
         self.figures.duplicates = self.duplicates()

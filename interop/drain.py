@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from broker.outcome import REJECT, RELEASE, Outcome
+from interop.care import REJECT_ANYWAY, Care
 from interop.ends import Arrived, Delivery, EndError, From, Remote, Source, To
 from interop.mover import Figures, Mover
 
@@ -85,7 +86,7 @@ async def drain(there: Remote, here: Remote, queue: str, drained: Drained, left:
     mover = None
     try:
         source = _Careful(await there.source(From(queue=queue, prefetch=prefetch)), drained)
-        mover = Mover(source, target, figures, [])
+        mover = Mover(source, target, figures, [], care=Care(REJECT_ANYWAY))
         mover.start()
         await _until_empty(source, mover, [source.lost, target.lost, there.lost, here.lost], figures, drained, left,
                            told, (idle, patience))

@@ -72,9 +72,14 @@ class Delivery:
 Arrived = Callable[[Delivery], None]
 """What a source calls with each delivery, in order, on the loop."""
 
-Done = Callable[[str, bool], None]
-"""What a target calls once for each message: with "" when it is safe there, or else why not and whether to try again
-is hopeless (it was rejected, has no queue to go to, is too large)."""
+TRY_AGAIN = 0
+REFUSED = 1
+NOWHERE = 2
+"""What to make of a message that the target has not taken: to try again may help; it will never take it (it was
+rejected, is too large); there is no queue for it to go to."""
+
+Done = Callable[[str, int], None]
+"""What a target calls once for each message: with "" when it is safe there, or else why not and one of the above."""
 
 
 class Source:
@@ -84,9 +89,6 @@ class Source:
     """Of the messages that it gives, or ANY."""
 
     selects: bool = False
-    """Whether the broker there does what `From.selector` says; otherwise the bridge must."""
-
-    selects = False
     """Whether it gives only what fits `From.selector`; otherwise somebody else has to look."""
 
     lost: asyncio.Future[str]
@@ -99,6 +101,10 @@ class Source:
     def settle(self, delivery: Delivery, outcome: Outcome) -> None:
         """Say what became of a delivery; of one whose connection is lost, it is without effect."""
         raise NotImplementedError
+
+    def keeps_rejected(self) -> bool | None:
+        """Whether what is rejected there is kept somewhere, as a dead letter; None: nobody knows."""
+        return None
 
     async def bind(self, keys: Iterable[str]) -> None:
         """Of an exchange: take messages with these keys, too. Raises: EndError, Unsupported."""

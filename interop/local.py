@@ -22,7 +22,7 @@ from broker.returns import give_back
 from broker.routing import ROUTED, UNROUTED
 from broker.selector import Selector, SelectorError
 from broker.virtualhost import VirtualHost
-from interop.ends import ANY, Arrived, Delivery, Done, EndError, From, Source, Target, To
+from interop.ends import ANY, NOWHERE, REFUSED, TRY_AGAIN, Arrived, Delivery, Done, EndError, From, Source, Target, To
 
 _WITHOUT_ROUTE = (AMQP091, AMQP10)
 """Dialects whose native bytes do not say by which route a message came."""
@@ -82,6 +82,13 @@ class LocalSource(Source):
         self.queue.wake(self.reader)
         if outcome.releases():
             self.queue.dispatch()
+
+    def keeps_rejected(self) -> bool | None:
+        settings, host = self.queue.settings, self.host
+        if settings.dead_letter_exchange is not None:
+            return settings.dead_letter_exchange in host.exchanges
+        return settings.alternate is not None and (settings.alternate in host.exchanges
+                                                   or settings.alternate in host.queues)
 
     async def bind(self, keys: Iterable[str]) -> None:
         self._each_key(keys, self.host.bind)
@@ -199,22 +206,22 @@ class LocalTarget(Target, Publisher):
             if route is None:
                 route = self.host.route(address.short_strings, address.exchange, address.routing_key)
         except ValueError as error:
-            done(str(error), True)
+            done(str(error), REFUSED)
             return
         except BrokerError as error:
-            done(str(error), False)  # it may come back
+            done(str(error), TRY_AGAIN)  # it may come back
             return
         identity = identity_of(message) if self.known is not None else ""
         if self.known is not None and identity and self.known.knows(identity):
             self.duplicates += 1
-            self.host.broker.log.commit(partial(done, "", False))  # the first one may not be durable yet
+            self.host.broker.log.commit(partial(done, "", TRY_AGAIN))  # the first one may not be durable yet
             return
         fresh = readdressed(message, route.address, self.clock.now)
         outcome = self.host.publish(route, fresh, None)
         if outcome == UNROUTED:
-            done(f"no queue is there for key '{address.routing_key}' of exchange '{address.exchange}'", True)
+            done(f"no queue is there for key '{address.routing_key}' of exchange '{address.exchange}'", NOWHERE)
         elif outcome != ROUTED:
-            done("a queue is full and refuses messages", False)
+            done("a queue is full and refuses messages", TRY_AGAIN)
         else:
             if self.known is not None and identity:
                 self.known.add(identity)  # in the batch that the message is in
@@ -228,7 +235,7 @@ class LocalTarget(Target, Publisher):
             message.sequence = self._sequence
             self._unconfirmed[self._sequence] = done
         else:
-            done("", False)
+            done("", TRY_AGAIN)
 
     def _address(self, message: Message) -> Address:
         """Raises: ValueError."""
@@ -246,7 +253,7 @@ class LocalTarget(Target, Publisher):
     def confirmed(self, sequence: int) -> None:
         done = self._unconfirmed.pop(sequence, None)
         if done is not None:
-            done("", False)
+            done("", TRY_AGAIN)
 
     def ready(self) -> bool:
         return not self.memory.alarms
@@ -269,7 +276,7 @@ class LocalTarget(Target, Publisher):
             self.lost.set_result("closed")
         waiting, self._unconfirmed = list(self._unconfirmed.values()), {}
         for done in waiting:
-            done("the bridge is stopped", False)
+            done("the bridge is stopped", TRY_AGAIN)
 
 
 _ADDRESSES = 10_000

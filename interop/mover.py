@@ -2,8 +2,8 @@
 
 Order is kept: deliveries are sent in the order in which they came. One that fails for now stops the sending of all
 later ones; when those that are on their way have been told of, all that failed is sent again, in order, after a while
-that grows from try to try. (What had overtaken a failed one by then has done so: targets that refuse single messages
-for a time have no order to keep.)
+that grows from try to try. What was sent behind it has overtaken it by then, if the target took that: so from the
+first refusal on, messages go one at a time for a while, and always where the order is to be strict (`Care`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Any
 from broker.message import Message
 from broker.outcome import ACCEPT, REJECT, RELEASE
 from broker.selector import Selector
-from interop.ends import ANY, Delivery, Source, Target
+from interop.care import Care, described
+from interop.ends import ANY, REFUSED, Delivery, Source, Target
 
 logger = logging.getLogger(__name__)
 
@@ -71,17 +72,18 @@ class _Sent:
         self.delivery = delivery
         self.number = number
 
-    def __call__(self, why: str, hopeless: bool) -> None:
-        self.mover.told(self, why, hopeless)
+    def __call__(self, why: str, reason: int) -> None:
+        self.mover.told(self, why, reason)
 
 
 class Mover:
     """One run of a bridge: `start` it, `stop` it."""
 
     def __init__(self, source: Source, target: Target, figures: Figures, changes: list[Change], settled: bool = False,
-                 rate: int = 0, selector: str = "", now: Callable[[], int] = lambda: 0) -> None:
+                 rate: int = 0, selector: str = "", now: Callable[[], int] = lambda: 0,
+                 care: Care | None = None) -> None:
         """settled: at most once. rate: messages a second, 0 for any. selector: what the source does not select.
-        now: the time, ms since the epoch."""
+        now: the time, ms since the epoch. care: that of the bridge."""
         self.source = source
         self.target = target
         self.figures = figures
@@ -90,12 +92,16 @@ class Mover:
         self.rate = rate
         self.selector = Selector(selector) if selector and not source.selects else None
         self.now = now
+        self.care = care or Care()
         self.loop = asyncio.get_running_loop()
         self.waiting: deque[Delivery] = deque()
         self.outstanding = 0
         self.stopped = False
         self.idle = asyncio.Event()  # nothing is on its way
         self.idle.set()
+        self.blocked: asyncio.Future[str] = self.loop.create_future()
+        """Done when a message is never taken and must not be rejected, with which one and why."""
+        self.cut: list[Delivery] = []  # that were on their way when the target was lost
         self._number = 0
         self._failed: list[_Sent] = []
         self._retry = FIRST_RETRY
@@ -147,7 +153,7 @@ class Mover:
             self._pumping = False
 
     def _may_send(self) -> bool:
-        if self._awaits_room:
+        if self._awaits_room or (self.outstanding and self.care.one_at_a_time()):
             return False
         if not self.target.ready():
             self._awaits_room = True
@@ -172,7 +178,7 @@ class Mover:
         self.pump()
 
     def _send(self, delivery: Delivery) -> None:
-        message: Message | None = None
+        message, wrong = None, ""
         try:
             message = self._changed(delivery)
         except Skipped as skipped:
@@ -183,12 +189,15 @@ class Mover:
             return
         except Exception as error:  # must never happen; one bad message is not to stop the others
             logger.exception("a message cannot be changed as the bridge is to do")
-            self._reject(delivery, f"it cannot be changed: {error}")
-            return
+            wrong = f"it cannot be changed: {error}"
         self._number += 1
         self.outstanding += 1
         self.idle.clear()
-        self.target.send(message, _Sent(self, delivery, self._number))
+        sent = _Sent(self, delivery, self._number)
+        if message is None:
+            self.told(sent, wrong, REFUSED)
+        else:
+            self.target.send(message, sent)
 
     def _changed(self, delivery: Delivery) -> Message:
         """Raises: Skipped."""
@@ -202,8 +211,8 @@ class Mover:
 
     # Out.
 
-    def told(self, sent: _Sent, why: str, hopeless: bool) -> None:
-        """The target has told what became of a message."""
+    def told(self, sent: _Sent, why: str, reason: int) -> None:
+        """The target has told what became of a message; why and reason are those of `Done`."""
         self.outstanding -= 1
         figures = self.figures
         delivery = sent.delivery
@@ -212,31 +221,53 @@ class Mover:
             figures.bytes += delivery.message.size
             figures.delay = max(0, self.now() - delivery.message.arrival)
             self._retry = FIRST_RETRY
+            self.care.taken()
             if not self.settled:
                 self.source.settle(delivery, ACCEPT)
-        elif hopeless:
-            self._reject(delivery, why)
         elif self.settled:
             figures.lost += 1
             figures.last_error = why
+        elif reason:
+            if not self.refuse(delivery, why, reason):
+                self._failed.append(sent)
         else:
             figures.retried += 1
             figures.last_error = why
             self._failed.append(sent)
+            if self.target.lost.done():
+                self.cut.append(delivery)
+            else:
+                self.care.refused()
         if self.outstanding == 0:
             self.idle.set()
-            if self._failed and not self.stopped:
+            if self._failed and not self.stopped and not self.blocked.done():
                 self._try_later()
         if self.waiting:
             self.pump()
 
-    def _reject(self, delivery: Delivery, why: str) -> None:
-        self.figures.last_error = why
-        if self.settled:
-            self.figures.lost += 1
-            return
-        self.figures.rejected += 1
-        self.source.settle(delivery, REJECT)
+    def refuse(self, delivery: Delivery, why: str, reason: int) -> bool:
+        """The target will never take a message: reject it at its source, or be blocked by it. Gives whether it is
+        rejected."""
+        figures = self.figures
+        if self.care.rejects(reason, self.source.keeps_rejected()):
+            if why != self.care.told:  # once, not for each message
+                self.care.told = why
+                logger.warning("%s is rejected at its source: %s", described(delivery.message), why)
+            figures.last_error = why
+            figures.rejected += 1
+            self.source.settle(delivery, REJECT)
+            return True
+        if not self.blocked.done():
+            self.care.block()
+            figures.last_error = f"{described(delivery.message)}: {why}"
+            self.blocked.set_result(figures.last_error)
+        return False
+
+    def blame(self, why: str) -> None:
+        """The target was lost because of the only message that was on its way."""
+        delivery = self.cut[0]
+        if self.refuse(delivery, why, REFUSED):
+            self._failed = [each for each in self._failed if each.delivery is not delivery]
 
     def _try_later(self) -> None:
         if self._timer is not None:

@@ -25,7 +25,20 @@ from interop.amqp010.observer import Observer
 from interop.amqp010.session import Answered, Pending
 from interop.amqp010.session import Delivery as ClientDelivery
 from interop.dial import Place, has_selectors, reason, shortened, within
-from interop.ends import Arrived, Delivery, Done, EndError, From, Options, Remote, Source, Target, To
+from interop.ends import (
+    REFUSED,
+    TRY_AGAIN,
+    Arrived,
+    Delivery,
+    Done,
+    EndError,
+    From,
+    Options,
+    Remote,
+    Source,
+    Target,
+    To,
+)
 from protocols.amqp010 import properties
 from protocols.amqp010.codec import Malformed
 from protocols.amqp010.content import body_pieces, build, header_segment
@@ -186,14 +199,17 @@ class Source010(End, Source):
         self._accepted: list[ClientDelivery] = []
         self._used = 0  # credit that is to be given again
         self._flushing = False
+        self._keeps = False  # what is rejected
 
     async def open(self) -> None:
         await self.begin()
         taken = self.taken
         try:
             if not taken.exchange:
-                if not (await self.call(commands.queue_query(taken.queue))).queue:
+                found = await self.call(commands.queue_query(taken.queue))
+                if not found.queue:
                     raise EndError(f"there is no queue {taken.queue}")
+                self._keeps = bool(found.alternate_exchange) or "x-dead-letter-exchange" in found.arguments
                 return
             if (await self.call(commands.exchange_query(taken.exchange))).not_found:
                 raise EndError(f"there is no exchange {taken.exchange}")
@@ -232,6 +248,9 @@ class Source010(End, Source):
             self.issue(commands.message_release([handle.id], outcome.failed))
             self.session.core.complete([handle])
         self._use()
+
+    def keeps_rejected(self) -> bool | None:
+        return self._keeps
 
     async def bind(self, keys: Iterable[str]) -> None:
         for key in keys:
@@ -308,7 +327,7 @@ class Target010(End, Target):
         super().__init__(remote)
         self.sent = sent
         self._pending: dict[int, Done] = {}  # by number of the transfer
-        self._rejected: dict[int, tuple[str, bool]] = {}
+        self._rejected: dict[int, tuple[str, int]] = {}
         self._callbacks: list[Callable[[], None]] = []
         self._asked = False  # to be told of what is completed
 
@@ -327,7 +346,7 @@ class Target010(End, Target):
 
     def send(self, message: Message, done: Done) -> None:
         if self.lost.done():
-            done(self.lost.result(), False)
+            done(self.lost.result(), TRY_AGAIN)
             return
         header = self._header(message)
         raw = Raw(header, b"".join(body_pieces(message)))
@@ -335,7 +354,7 @@ class Target010(End, Target):
                                              commands.NONE if self.sent.settled else commands.EXPLICIT)
         pending = self.session.core.issue(transfer)
         if self.sent.settled:
-            done("", False)
+            done("", TRY_AGAIN)
         else:
             self._pending[pending.id] = done
         if not self._asked:
@@ -356,9 +375,9 @@ class Target010(End, Target):
         if done is None:
             return False
         if pending.error is not None:
-            done(shortened(str(pending.error)), False)
+            done(shortened(str(pending.error)), TRY_AGAIN)
         else:
-            done(*self._rejected.pop(pending.id, ("", False)))
+            done(*self._rejected.pop(pending.id, ("", TRY_AGAIN)))
         if self._callbacks:
             self.flowing()
         return True
@@ -371,7 +390,7 @@ class Target010(End, Target):
         for number in event.transfers:
             done = self._pending.get(number)
             if done is not None:
-                self._rejected[number] = (text, event.name == "message.reject")
+                self._rejected[number] = (text, REFUSED if event.name == "message.reject" else TRY_AGAIN)
 
     def flowing(self) -> None:
         if self._callbacks and (self.lost.done() or self.ready()):
@@ -383,7 +402,7 @@ class Target010(End, Target):
         super().ended(error)
         pending, self._pending = self._pending, {}
         for done in pending.values():
-            done(self.lost.result(), False)
+            done(self.lost.result(), TRY_AGAIN)
         self.flowing()
 
     def _ask(self) -> None:

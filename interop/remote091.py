@@ -20,7 +20,20 @@ from pika.exceptions import AMQPError, ChannelClosed
 from broker.message import AMQP091, Address, Message
 from broker.outcome import Outcome
 from interop.dial import Place, dial, has_selectors, shortened, within
-from interop.ends import Arrived, Delivery, Done, EndError, From, Options, Remote, Source, Target, To
+from interop.ends import (
+    NOWHERE,
+    TRY_AGAIN,
+    Arrived,
+    Delivery,
+    Done,
+    EndError,
+    From,
+    Options,
+    Remote,
+    Source,
+    Target,
+    To,
+)
 from interop.wire091 import ONE_PIECE, Receiving, Wire
 from protocols.amqp091 import properties
 from protocols.amqp091.codec import Malformed, pack32, short_string
@@ -353,7 +366,7 @@ class Target091(End, Target):
 
     def send(self, message: Message, done: Done) -> None:
         if self.lost.done():
-            done(self.lost.result(), False)
+            done(self.lost.result(), TRY_AGAIN)
             return
         method = self._methods.get(message.address.routing_key)
         if method is None:
@@ -366,7 +379,7 @@ class Target091(End, Target):
         else:
             self.wire.write(b"".join([method, *content_frames(message, channel, self.wire.params.frame_max)]))
         if self.sent.settled:
-            done("", False)
+            done("", TRY_AGAIN)
         else:
             self._number += 1
             self._pending[self._number] = (done, message)
@@ -399,9 +412,9 @@ class Target091(End, Target):
             if found is not None:
                 why = self._returned.pop(each, "") if self._returned else ""
                 if why:
-                    found[0](why, True)
+                    found[0](why, NOWHERE)
                 else:
-                    found[0]("" if accepted else "the remote broker did not take it (basic.nack)", False)
+                    found[0]("" if accepted else "the remote broker did not take it (basic.nack)", TRY_AGAIN)
 
     def returned(self, method: bytes, native: bytes, body: list[bytes] | None, size: int) -> None:
         """Arguments: reply code, reply text, exchange, routing key. It is the oldest of ours that says the same."""
@@ -420,7 +433,7 @@ class Target091(End, Target):
         super().over(why)
         pending, self._pending = self._pending, {}
         for done, _ in pending.values():
-            done(why, False)
+            done(why, TRY_AGAIN)
         self.tell_ready()
 
     def _as_ourselves(self, message: Message) -> Message:

@@ -22,7 +22,22 @@ from proton import Delivery as ProtonDelivery
 from broker.message import AMQP10, CONVERTERS, Message, address_of
 from broker.outcome import Outcome
 from interop.dial import Place, dial, within
-from interop.ends import Arrived, Delivery, Done, EndError, From, Options, Remote, Source, Target, To, Unsupported
+from interop.ends import (
+    NOWHERE,
+    REFUSED,
+    TRY_AGAIN,
+    Arrived,
+    Delivery,
+    Done,
+    EndError,
+    From,
+    Options,
+    Remote,
+    Source,
+    Target,
+    To,
+    Unsupported,
+)
 from interop.wire10 import Party, Wire, said
 from protocols.amqp10.sections import Scan, annotation, message_format
 from protocols.values10 import Malformed, text
@@ -339,7 +354,7 @@ class Target10(End, Target):
 
     def send(self, message: Message, done: Done) -> None:
         if self.lost.done():
-            done(self.lost.result(), False)
+            done(self.lost.result(), TRY_AGAIN)
         elif self._backlog or self.link.credit <= 0:
             self._backlog.append((message, done))
         else:
@@ -364,7 +379,7 @@ class Target10(End, Target):
         done = self._pending.pop(delivery.tag, None)
         if done is not None:
             if state == ProtonDelivery.ACCEPTED:
-                done("", False)
+                done("", TRY_AGAIN)
             else:
                 done(*self._refusal(delivery))
         delivery.settle()
@@ -374,9 +389,9 @@ class Target10(End, Target):
         pending, self._pending = self._pending, {}
         backlog, self._backlog = self._backlog, deque()
         for done in pending.values():
-            done(why, False)
+            done(why, TRY_AGAIN)
         for _, done in backlog:
-            done(why, False)
+            done(why, TRY_AGAIN)
         self._tell()
 
     def _tell(self) -> None:
@@ -386,6 +401,11 @@ class Target10(End, Target):
 
     def _send(self, message: Message, done: Done) -> None:
         data = self._bytes(message)
+        size = len(data) + (sum(map(len, message.body or ())) if data is message.native else 0)
+        if 0 < self.link.remote_max_message_size < size:
+            done(f"it has {size} bytes, and the remote broker takes no more than {self.link.remote_max_message_size}",
+                 REFUSED)
+            return
         self._number += 1
         tag = str(self._number)
         delivery = self.link.delivery(tag)
@@ -396,7 +416,7 @@ class Target10(End, Target):
         self.link.advance()
         if self.sent.settled:
             delivery.settle()
-            done("", False)
+            done("", TRY_AGAIN)
         else:
             self._pending[tag] = done
         self.wire.schedule()
@@ -423,18 +443,20 @@ class Target10(End, Target):
         made = CONVERTERS[AMQP10].encode(view, message)
         return made.native + b"".join(made.body or ())
 
-    def _refusal(self, delivery: ProtonDelivery) -> tuple[str, bool]:
+    def _refusal(self, delivery: ProtonDelivery) -> tuple[str, int]:
         state = delivery.remote_state
         if state == ProtonDelivery.REJECTED:
             condition = delivery.remote.condition
             why = said(condition, "the remote broker rejected it")
-            return why, condition is None or condition.name not in FULL
+            return why, REFUSED if condition is None or condition.name not in FULL else TRY_AGAIN
         if state == ProtonDelivery.RELEASED:
             unroutable = "RabbitMQ" in self.wire.product  # that is how it says so
-            return f"the remote broker {'has no queue for' if unroutable else 'released'} it", unroutable
+            return (f"the remote broker {'has no queue for' if unroutable else 'released'} it",
+                    NOWHERE if unroutable else TRY_AGAIN)
         if state == ProtonDelivery.MODIFIED:
-            return "the remote broker released it (modified)", delivery.remote.undeliverable
-        return "the remote broker settled it without an outcome", False
+            return ("the remote broker released it (modified)",
+                    REFUSED if delivery.remote.undeliverable else TRY_AGAIN)
+        return "the remote broker settled it without an outcome", TRY_AGAIN
 
 
 def queue_address(product: str, name: str) -> str:

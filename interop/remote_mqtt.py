@@ -25,7 +25,21 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from broker.message import MQTT, Address, Message, address_of
 from broker.outcome import Outcome
 from interop.dial import Place, dial_socket, shortened
-from interop.ends import Arrived, Delivery, Done, EndError, From, Options, Remote, Source, Target, To, Unsupported
+from interop.ends import (
+    REFUSED,
+    TRY_AGAIN,
+    Arrived,
+    Delivery,
+    Done,
+    EndError,
+    From,
+    Options,
+    Remote,
+    Source,
+    Target,
+    To,
+    Unsupported,
+)
 from protocols.mqtt import content
 from protocols.topics import EXCHANGE, fits, key_of, topic_of
 
@@ -41,17 +55,24 @@ ROUTES = 10_000
 NOBODY = content.identity(b"", b"")
 FOREVER = 0xFFFFFFFF
 
+_PACKET_HEAD = 9
+"""Bytes of a PUBLISH beside topic, properties and payload, at most: type, length, those of the topic, packet id."""
+
+_NEVER = (0x90, 0x99)
+"""Reason codes of those that are never taken: topic name invalid, payload format invalid."""
+
 
 class Block(Properties):
     """Properties that are sent in the bytes that they have."""
+
+    block: bytes
 
     def __init__(self, block: bytes) -> None:
         super().__init__(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         object.__setattr__(self, "block", block)
 
     def pack(self) -> bytes:
-        block: bytes = object.__getattribute__(self, "block")
-        return block
+        return self.block
 
 
 class Client(aiomqtt.Client):
@@ -62,6 +83,7 @@ class Client(aiomqtt.Client):
         self.version5 = options.mqtt >= 5
         self.told = ""  # why the other side ended it
         self.most = MOST_UNCONFIRMED
+        self.largest = 0  # bytes of a packet that the other side takes; 0 when it does not say
         self.on_arrived: Callable[[Any], None] = lambda message: None
         self.on_confirmed: Callable[[int, Any], None] = lambda number, reason: None
         properties = None
@@ -137,6 +159,7 @@ class Client(aiomqtt.Client):
         maximum = getattr(properties, "ReceiveMaximum", None)
         if maximum:
             self.most = min(MOST_UNCONFIRMED, maximum)
+        self.largest = getattr(properties, "MaximumPacketSize", 0)
         super()._on_connect(client, userdata, flags, reason_code, properties)
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
@@ -371,7 +394,7 @@ class TargetMqtt(Target):
 
     def send(self, message: Message, done: Done) -> None:
         if self.lost.done():
-            done(self.lost.result(), False)
+            done(self.lost.result(), TRY_AGAIN)
             return
         native = message.native
         at = content.properties_at(native)
@@ -379,17 +402,26 @@ class TargetMqtt(Target):
         properties = Block(native[at:content.block_end(native, at)]) if self.client.version5 else None
         qos = 0 if self.sent.settled else max(1, content.qos(native))
         try:
-            number = self.client.send(self._topic(message), payload, qos, content.retained(native), properties)
+            topic = self._topic(message)
+            if self._is_too_large(topic, payload, properties):
+                done(f"it is more than a packet of {self.client.largest} bytes, and the remote broker takes no more",
+                     REFUSED)
+                return
+            number = self.client.send(topic, payload, qos, content.retained(native), properties)
         except ValueError as error:
-            done(shortened(f"it cannot be sent over MQTT: {error}"), True)
+            done(shortened(f"it cannot be sent over MQTT: {error}"), REFUSED)
             return
         if not number:
-            done("the connection is not open", False)
+            done("the connection is not open", TRY_AGAIN)
         elif not qos:
-            done("", False)
+            done("", TRY_AGAIN)
         else:
             self._pending[number] = done
             self.remote.numbers[number] = self
+
+    def _is_too_large(self, topic: str, payload: bytes, properties: Block | None) -> bool:
+        size = _PACKET_HEAD + len(topic.encode()) + len(payload)
+        return 0 < self.client.largest < size + (len(properties.block) if properties is not None else 1)
 
     def ready(self) -> bool:
         return not self.lost.done() and len(self.remote.numbers) < self.client.most
@@ -406,8 +438,10 @@ class TargetMqtt(Target):
     def confirmed(self, number: int, reason: Any) -> None:
         done = self._pending.pop(number, None)
         if done is not None:
-            failed = reason is not None and reason.is_failure
-            done(f"the remote broker did not take it: {reason}" if failed else "", False)
+            if reason is None or not reason.is_failure:
+                done("", TRY_AGAIN)
+            else:
+                done(f"the remote broker did not take it: {reason}", REFUSED if reason.value in _NEVER else TRY_AGAIN)
 
     def over(self, why: str) -> None:
         if self in self.remote.ends:
@@ -417,7 +451,7 @@ class TargetMqtt(Target):
         pending, self._pending = self._pending, {}
         for number, done in pending.items():
             self.remote.numbers.pop(number, None)
-            done(why, False)
+            done(why, TRY_AGAIN)
         self.tell_ready()
 
     async def close(self) -> None:

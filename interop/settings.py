@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from broker.message import AMQP010, AMQP091, AMQP10, MQTT
+from interop.care import DEAD_LETTER
 from interop.ends import From, To
 
 PULL = "pull"
@@ -81,6 +82,8 @@ class BridgeSettings:
     reply_seconds: int = 300  # how long a request waits for its answer
     replies: bool = False  # what it takes are such answers
     arguments: tuple[tuple[str, Any], ...] = ()  # of the queue that is made where it takes from an exchange
+    on_refused: str = DEAD_LETTER  # what becomes of messages that the other side never takes
+    strict_order: bool = False  # one at a time, so that none can overtake another that is refused
     paused: bool = False
 
     def taken(self) -> From:

@@ -12,6 +12,7 @@ CONNECTING = "connecting"
 WAITING = "waiting"
 PAUSED = "paused"
 STOPPED = "stopped"
+BLOCKED = "blocked by message"
 
 STABLE = 10.0
 """Seconds after which something that was up has proved itself: the next wait is a short one again."""
@@ -29,11 +30,11 @@ class State:
         self.last_error = ""
 
     def set(self, name: str, text: str = "") -> None:
-        """CONNECTING is no news after DOWN: what is down tries all the time. WAITING is for something else that tells
-        itself what it is up to."""
-        if name == DOWN and text:
+        """CONNECTING is no news after DOWN or BLOCKED: what is down tries all the time. WAITING is for something else
+        that tells itself what it is up to."""
+        if name in (DOWN, BLOCKED) and text:
             self.last_error = text
-        if name == self.name or (name == CONNECTING and self.name == DOWN):
+        if name == self.name or (name == CONNECTING and self.name in (DOWN, BLOCKED)):
             if text != self.text:
                 self.logger.debug("%s is still %s: %s", self.what, self.name, text)
             self.text = text or self.text
@@ -42,7 +43,7 @@ class State:
         self.since = _now()
         self.text = text
         if name not in (CONNECTING, WAITING):
-            level = logging.WARNING if name == DOWN else logging.INFO
+            level = logging.WARNING if name in (DOWN, BLOCKED) else logging.INFO
             self.logger.log(level, "%s is %s%s", self.what, name, f": {text}" if text else "")
 
 

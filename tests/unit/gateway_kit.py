@@ -85,6 +85,10 @@ class FakeSource(Source):
         self.bound: list[str] = []
         self.unbound: list[str] = []
         self.closed = False
+        self.kept: bool | None = True  # what is rejected
+
+    def keeps_rejected(self) -> bool | None:
+        return self.kept
 
     def start(self, arrived: Arrived) -> None:
         self.arrived = arrived
