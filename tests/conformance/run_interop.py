@@ -4,7 +4,7 @@ Eclipse Paho and HiveMQ's client (Java).
 
     python tests/conformance/run_interop.py [node] [java] [jms] [jms_cross] [rabbitmq10] [go] [rhea] [matrix]
                                               [qpid_python] [qpid_tools] [go10] [jms0x] [gateway]
-                                              [mqttjs] [mosquitto_clients] [paho_java]
+                                              [mqttjs] [mosquitto_clients] [paho_java] [logins]
                                               [gateway] [gateway_docs] [migration]
 
 starts a broker, and for each suite copies its sources to build/interop/, installs there what they need, and runs them
@@ -102,6 +102,12 @@ SUITES = (
            "-DoutputDirectory=lib"),
           ("javac", "-encoding", "UTF-8", "-cp", "lib/*", "-d", "classes", "Bridge.java"),
           (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "crossing.py"), count_pytest),
+    Suite("logins", "Qpid JMS and RabbitMQ's Java client, by each mechanism", ("java", "javac", "mvn"),
+          ("mvn", "-q", "-B", f"-Dmaven.repo.local={BUILD / 'maven'}", "dependency:copy-dependencies",
+           "-DoutputDirectory=lib"),
+          ("javac", "-encoding", "UTF-8", "-cp", "lib/*", "-d", "classes", "Login.java"),
+          (sys.executable, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider", "-c", str(ROOT / "setup.cfg"),
+           "--rootdir", str(ROOT), str(HERE / "logins" / "logins.py")), count_pytest),
     Suite("rabbitmq10", "com.rabbitmq.client:amqp-client", ("java", "javac", "mvn"),
           ("mvn", "-q", "-B", f"-Dmaven.repo.local={BUILD / 'maven'}", "dependency:copy-dependencies",
            "-DoutputDirectory=lib"),
