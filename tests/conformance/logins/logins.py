@@ -1,6 +1,6 @@
 """Java's clients log in by each mechanism that they have: Qpid JMS (AMQP 1.0) and RabbitMQ's client (0-9-1).
 
-Run by `python tests/conformance/run_interop.py logins`, which compiles Login.java. The broker is one of this suite's own.
+Run by `python tests/conformance/run_interop.py logins`, which compiles Login.java. It starts a broker of its own.
 """
 
 from __future__ import annotations
