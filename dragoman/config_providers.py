@@ -76,8 +76,8 @@ class OAuth2Users:
     groups_claim: str = _key("groups", Kind.TEXT, "The claim with the user's groups; `realm_access.roles` is `roles` "
                              "within `realm_access`.")
     scopes_claims: tuple[str, ...] = _key(("scope", "scp"), Kind.TEXTS, "Claims with the token's scopes.")
-    resource_server_id: str = _key("", Kind.TEXT, "Scopes count that begin with this and a dot, as "
-                                   "`ID.read:VHOST/NAME`; `ID.tag:administrator` gives a tag. Empty: all scopes do.")
+    resource_server_id: str = _key("", Kind.TEXT, "Who we are in scopes that give tags: `ID.tag:administrator`. Empty: "
+                                   "`tag:administrator` does. What scopes allow is for `access.scope_prefix` to say.")
     introspection_url: str = _key("", Kind.TEXT, "Where the issuer's server is asked about tokens (RFC 7662): about "
                                   "all, or, when there are keys, those that are no JSON Web Tokens.")
     client_id: str = _key("", Kind.TEXT, "Who we are to that server.")

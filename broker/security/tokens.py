@@ -47,7 +47,7 @@ class Claims:
     user: tuple[str, ...] = ("sub",)  # the first that is there is the user
     groups: str = "groups"
     scopes: tuple[str, ...] = ("scope", "scp")
-    resource: str = ""  # scopes that do not begin with this and a dot are somebody else's
+    resource: str = ""  # who we are in scopes that give tags: RESOURCE.tag:TAG
     leeway: int = 30  # seconds by which clocks may differ
 
 
@@ -128,9 +128,8 @@ def judge(claims: dict[str, Any], wanted: Claims, now: float, peer: Peer, provid
     user = next((found for found in (claim(claims, path) for path in wanted.user) if found is not None), None)
     if not isinstance(user, str) or not user or len(user) > NAME_LIMIT or not user.isprintable():
         return Refusal(f"the token has no {' or '.join(wanted.user)} that is a name")
-    prefix = f"{wanted.resource}." if wanted.resource else ""
-    scopes = {each for path in wanted.scopes for each in _words(claim(claims, path)) if each.startswith(prefix)}
-    tag = f"{prefix}tag:"
+    scopes = {each for path in wanted.scopes for each in _words(claim(claims, path))}
+    tag = f"{wanted.resource}.tag:" if wanted.resource else "tag:"
     tags = {each.removeprefix(tag) for each in scopes if each.startswith(tag)}
     groups = frozenset(_texts(claim(claims, wanted.groups)))
     if len(groups) > VALUES_LIMIT or len(scopes) > VALUES_LIMIT:
