@@ -7,17 +7,18 @@ import json
 import re
 import ssl
 from collections import Counter
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import click
 
-from broker.security.passwords import Verifier
+from broker.security.permissions import Permission, PermissionFile, TopicPermission
 from broker.security.users import PasswordFile, User
 from dragoman.cli import CONFIG_OPTION
 from dragoman.cli_manage import broker_options
 from dragoman.cli_messages import run
-from dragoman.config import ConfigError, load
+from dragoman.config import Config, ConfigError, load
 from dragoman.importing import carry_out, gather, only, show
 from dragoman.reasons import reason
 from interop.migration import qmf
@@ -37,6 +38,9 @@ MAP_OPTION = click.option("--map", "maps", multiple=True, metavar="THERE=HERE", 
 HOST_OPTION = click.option("--virtual-host", "host", metavar="NAME", help="Only what is in this virtual host there.")
 USERS_OPTION = click.option("--users-file", "users_path", metavar="FILE", help="Password file that gets the users; "
                             "default: authentication.users_file of --config. None at all: users are left out.")
+
+PERMISSIONS_OPTION = click.option("--permissions-file", "permissions_path", metavar="FILE", help="File of permissions; "
+                                  "default: access.permissions_file of --config. None at all: no permissions.")
 
 
 @click.group("import")
@@ -60,23 +64,24 @@ def import_group() -> None:
 @HOST_OPTION
 @MAP_OPTION
 @USERS_OPTION
+@PERMISSIONS_OPTION
 @CONFIG_OPTION
 @broker_options
 def import_rabbitmq(file: str, dry_run: bool, host: str | None, maps: tuple[str, ...], users_path: str | None,
-                    config_path: str | None, url: str, ca: str | None) -> None:
+                    permissions_path: str | None, config_path: str | None, url: str, ca: str | None) -> None:
     """Take over RabbitMQ's definitions.
 
     FILE is what `rabbitmqctl export_definitions FILE` writes, or the management API's /api/definitions; - is standard
-    input. Users keep their passwords; queues, exchanges and bindings are made in the broker at --url, as the user of
-    that URL, in virtual hosts of the same names. Policies become arguments of the queues and exchanges that they match
-    now. What cannot be taken over is listed, with the reason.
+    input. Users keep their passwords, tags and permissions; queues, exchanges and bindings are made in the broker at
+    --url, as the user of that URL, in virtual hosts of the same names. Policies become arguments of the queues and
+    exchanges that they match now. What cannot be taken over is listed, with the reason.
     """
     names = _names(maps)
     try:
         plan = read_definitions(_json(file))
     except BadDefinitions as error:
         raise click.ClickException(f"{file}: these are no definitions of RabbitMQ: {error}") from None
-    finish(plan, dry_run, host, names, users_path, config_path, url, ca)
+    finish(plan, dry_run, host, names, users_path, config_path, url, ca, permissions_path)
 
 
 @import_group.command("qpidd")
@@ -147,10 +152,11 @@ def export_group() -> None:
               "provides there, such as x-consistent-hash; may be given several times.")
 @click.option("--users-file", "users_path", metavar="FILE", help="Password file with the users; default: "
               "authentication.users_file of --config. None at all: no users.")
+@PERMISSIONS_OPTION
 @CONFIG_OPTION
 @broker_options
 def export_rabbitmq(file: str, hosts: tuple[str, ...], kinds: tuple[str, ...], users_path: str | None,
-                    config_path: str | None, url: str, ca: str | None) -> None:
+                    permissions_path: str | None, config_path: str | None, url: str, ca: str | None) -> None:
     """Write definitions that RabbitMQ imports (3.10 or newer).
 
     FILE gets them; - is standard output. Options of Qpid's kind go under RabbitMQ's names, arguments that were policies
@@ -159,13 +165,16 @@ def export_rabbitmq(file: str, hosts: tuple[str, ...], kinds: tuple[str, ...], u
     Exit codes: 0 all was written, 1 failed, 2 wrong command line, 3 something was left out.
     """
     plan = Plan()
-    users = _users(users_path, config_path)
+    users = {user.name: user for user in _users(users_path, config_path)}
+    permissions = _permissions(permissions_path, config_path)
 
     async def work() -> int:
         await gather(plan, url, ca, hosts)
         return 0
     run(work())
-    document = json.dumps(definitions(plan, users, kinds), indent=2, default=str) + "\n"
+    document = json.dumps(definitions(
+        plan, {name: user.verifiers[0] for name, user in users.items()}, kinds,
+        {name: sorted(user.tags) for name, user in users.items()}, permissions), indent=2, default=str) + "\n"
     try:
         with click.open_file(file, "w", encoding="utf-8") as output:
             output.write(document)
@@ -176,26 +185,40 @@ def export_rabbitmq(file: str, hosts: tuple[str, ...], kinds: tuple[str, ...], u
     raise click.exceptions.Exit(INCOMPLETE if plan.left_out else 0)
 
 
-def _users(path: str | None, config_path: str | None) -> dict[str, Verifier]:
+def _users(path: str | None, config_path: str | None) -> list[User]:
+    path = path or _config(config_path).authentication.users_file
+    if not path:
+        return []
+    file = PasswordFile(path)
     try:
-        path = path or load(config_path).authentication.users_file
-        if not path:
-            return {}
-        file = PasswordFile(path)
         file.load()
-    except (ConfigError, ValueError) as error:
+    except ValueError as error:
         raise click.ClickException(str(error)) from None
-    return {user.name: user.verifiers[0] for user in file.users()}
+    return list(file.users())
+
+
+def _permissions(path: str | None, config_path: str | None) -> list[Permission | TopicPermission] | None:
+    path = path or _config(config_path).access.permissions_file
+    if not path:
+        return None
+    file = PermissionFile(path)
+    try:
+        file.load()
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    return file.rows()
 
 
 def finish(plan: Plan, dry_run: bool, host: str | None, names: dict[str, str], users_path: str | None,
-           config_path: str | None, url: str, ca: str | None) -> None:
+           config_path: str | None, url: str, ca: str | None, permissions_path: str | None = None) -> None:
     """Carry a plan out, say what became of it, and exit."""
     if host is not None:
         if host not in plan.hosts:
             raise click.UsageError(f"--virtual-host {host}: there are {', '.join(plan.hosts) or 'none'}")
         plan = only(plan, host)
     counts = Counter(User=_save_users(plan, users_path, config_path, dry_run))
+    if plan.permissions:
+        _save_permissions(plan, permissions_path, config_path, names, dry_run, counts)
     if dry_run:
         counts += Counter(Host=len(plan.hosts), Exchange=len(plan.exchanges), Queue=len(plan.queues),
                           Binding=len(plan.bindings))
@@ -212,10 +235,7 @@ def _save_users(plan: Plan, path: str | None, config_path: str | None, dry_run: 
     """Add the users to the password file; those that it has stay as they are. Gives how many are there now."""
     if not plan.users:
         return 0
-    try:
-        path = path or load(config_path).authentication.users_file
-    except ConfigError as error:
-        raise click.ClickException(str(error)) from None
+    path = path or _config(config_path).authentication.users_file
     if not path:
         for name in plan.users:
             plan.leave_out(f"user {name}", "there is no password file: name one with --users-file, or as "
@@ -230,7 +250,7 @@ def _save_users(plan: Plan, path: str | None, config_path: str | None, dry_run: 
             known = file.user(name)
             try:
                 if known is None:
-                    file.put(User(name, [verifier]))
+                    file.put(User(name, [verifier], plan.tags.get(name, ())))
                 elif verifier.text not in (each.text for each in known.verifiers):
                     raise ValueError("is here already, with another password, and stays as it is")
                 there += 1
@@ -245,6 +265,50 @@ def _save_users(plan: Plan, path: str | None, config_path: str | None, dry_run: 
     if there and not dry_run:
         click.echo(f"users are in {path}; a running broker takes them when it gets SIGHUP", err=True)
     return there
+
+
+def _save_permissions(plan: Plan, path: str | None, config_path: str | None, names: dict[str, str],
+                      dry_run: bool, counts: Counter[str]) -> None:
+    """Add the permissions to their file; those that it has stay as they are. Counts how many are there now."""
+    path = path or _config(config_path).access.permissions_file
+    if not path:
+        allowed = {(each.user, each.host) for each in plan.permissions}
+        barred = any((user, host) not in allowed for user in plan.users for host in plan.hosts)
+        if barred or not all(each.everything() for each in plan.permissions):
+            plan.leave_out("permissions", "without a file for them, every user may do everything: name one with "
+                           "--permissions-file, and as access.permissions_file in the configuration")
+        return
+    file = PermissionFile(path)
+    there = 0
+    try:
+        if _exists(path):
+            file.load()
+        for each in plan.permissions:
+            row = replace(each, host=names.get(each.host, each.host))
+            known = file.known(row)
+            if known is None:
+                file.put(row)
+            elif replace(known, line=0) != row:
+                plan.leave_out(f"{row.kind} of user {row.user} in virtual host {row.host}", "there are others here "
+                               f"already, which stay as they are: {known.written()}")
+                continue
+            there += 1
+        if not dry_run:
+            file.save()
+    except OSError as error:
+        raise click.ClickException(f"{path}: {error.strerror or reason(error)}") from None
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    if there and not dry_run:
+        click.echo(f"permissions are in {path}; a running broker takes them when it gets SIGHUP", err=True)
+    counts["Permission"] = there
+
+
+def _config(path: str | None) -> Config:
+    try:
+        return load(path)
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from None
 
 
 def _exists(path: str) -> bool:

@@ -104,8 +104,7 @@ def clear_topic(user: str, exchange: str, host: str, path: str | None, config_pa
 def list_permissions(host: str | None, user: str | None, path: str | None, config_path: str | None) -> None:
     """Print the permissions, one a line, as they stand in the file."""
     with _file(path, config_path) as file:
-        found: list[Permission | TopicPermission] = [*file.permissions.values(), *file.topics.values()]
-        for each in found:
+        for each in file.rows():
             if host in (None, each.host) and user in (None, each.user):
                 click.echo(each.written())
 

@@ -130,7 +130,8 @@ def only(plan: Plan, host: str) -> Plan:
     return replace(plan, hosts=[each for each in plan.hosts if each == host],
                    exchanges=[each for each in plan.exchanges if each.host == host],
                    queues=[each for each in plan.queues if each.host == host],
-                   bindings=[each for each in plan.bindings if each.host == host])
+                   bindings=[each for each in plan.bindings if each.host == host],
+                   permissions=[each for each in plan.permissions if each.host == host])
 
 
 def show(plan: Plan, counts: Counter[str], did: str, echo: Callable[[str], None] = click.echo) -> None:
@@ -146,4 +147,5 @@ def show(plan: Plan, counts: Counter[str], did: str, echo: Callable[[str], None]
     words = (("Host", "virtual hosts"), ("User", "users"), ("Exchange", "exchanges"), ("Queue", "queues"),
              ("Binding", "bindings"))
     total = ", ".join(f"{counts[kind]} {word}" for kind, word in words)
+    total += f", {counts['Permission']} permissions" if "Permission" in counts else ""
     echo(f"{did} {total}; {len(plan.left_out)} left out")

@@ -54,6 +54,13 @@ class Permission:
     read: str
     line: int = 0
 
+    @property
+    def kind(self) -> str:
+        return "permissions"
+
+    def everything(self) -> bool:
+        return (self.configure, self.write, self.read) == (".*", ".*", ".*")
+
     def written(self) -> str:
         return shlex.join(("permission", self.user, self.host, self.configure, self.write, self.read))
 
@@ -68,6 +75,13 @@ class TopicPermission:
     write: str
     read: str
     line: int = 0
+
+    @property
+    def kind(self) -> str:
+        return "topic permissions"
+
+    def everything(self) -> bool:
+        return (self.write, self.read) == (".*", ".*")
 
     def written(self) -> str:
         return shlex.join(("topic", self.user, self.host, self.exchange, self.write, self.read))
@@ -135,6 +149,22 @@ class PermissionFile:
             _Filled(each)
         self.topics[topic.user, topic.host, topic.exchange] = topic
         self._put(("topic", topic.user, topic.host, topic.exchange), topic.written())
+
+    def put(self, row: Permission | TopicPermission) -> None:
+        """Raises ValueError for what is no regular expression."""
+        if isinstance(row, Permission):
+            self.set(row)
+        else:
+            self.set_topic(row)
+
+    def known(self, row: Permission | TopicPermission) -> Permission | TopicPermission | None:
+        """What the file has in its place."""
+        if isinstance(row, Permission):
+            return self.permissions.get((row.user, row.host))
+        return self.topics.get((row.user, row.host, row.exchange))
+
+    def rows(self) -> list[Permission | TopicPermission]:
+        return [*self.permissions.values(), *self.topics.values()]
 
     def _put(self, key: tuple[str, ...], written: str) -> None:
         if not all(key[:3]) or len(written.splitlines()) > 1:

@@ -10,6 +10,7 @@ from broker.arguments import EXCHANGE_NAMES, given
 from broker.errors import BrokerError
 from broker.queue_settings import check_properties, queue_settings
 from broker.security.passwords import Verifier
+from broker.security.permissions import Permission, TopicPermission
 from broker.virtualhost import EXCHANGE_KINDS
 
 PREDECLARED = {"": "direct", "amq.direct": "direct", "amq.topic": "topic", "amq.fanout": "fanout",
@@ -77,6 +78,8 @@ class Plan:
 
     hosts: list[str] = field(default_factory=list)
     users: dict[str, Verifier] = field(default_factory=dict)
+    tags: dict[str, list[str]] = field(default_factory=dict)  # by user
+    permissions: list[Permission | TopicPermission] = field(default_factory=list)
     exchanges: list[Exchange] = field(default_factory=list)
     queues: list[Queue] = field(default_factory=list)
     bindings: list[Binding] = field(default_factory=list)

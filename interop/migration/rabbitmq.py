@@ -13,6 +13,7 @@ from typing import Any
 
 from broker.arguments import EXCHANGE_NAMES, QUEUE_NAMES
 from broker.security.passwords import RABBITMQ_HASHES, Verifier, new_verifier, parse_verifier
+from broker.security.permissions import Permission, PermissionFile, TopicPermission
 from interop.migration.links import propose_shovel, propose_upstream
 from interop.migration.plan import PREDECLARED, Binding, Exchange, Plan, Queue
 from interop.migration.policies import apply_policies
@@ -40,7 +41,6 @@ _NO_EFFECT = {
 """Arguments of queues that RabbitMQ knows and we have no use for."""
 
 _LIBRARY = "rabbit_password_hashing_"
-_EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}
 
 
 class BadDefinitions(Exception):
@@ -134,10 +134,8 @@ def _users(plan: Plan, document: Part) -> None:
             continue
         plan.users[name] = verifier
         tags = part.get("tags")
-        tags = [each.strip() for each in tags.split(",")] if isinstance(tags, str) else tags or []
-        if any(tags):
-            plan.remark(f"user {name}", f"its tags ({', '.join(map(str, tags))}) say what it may do in RabbitMQ's "
-                                        "management; they are not kept")
+        tags = tags.split(",") if isinstance(tags, str) else tags or []
+        plan.tags[name] = [str(tag).strip() for tag in tags if str(tag).strip()]
         if part.get("limits"):
             plan.leave_out(f"limits of user {name}", "limits.connections_per_user is for all users")
 
@@ -162,22 +160,22 @@ def _verifier(part: Part, default: str) -> Verifier:
 
 
 def _permissions(plan: Plan, document: Part) -> None:
-    """There are no permissions yet: every user may do everything, which is what `.*` three times says."""
     for part in document.get("permissions", []):
-        if any(part.get(name) != everything for name, everything in _EVERYTHING.items()):
-            said = " ".join(f"{name} {part.get(name)!r}" for name in _EVERYTHING)
-            plan.leave_out(f"permissions of user {part.get('user')} in virtual host {part.get('vhost')}",
-                           f"{said}: there are no permissions yet, the user may do everything")
+        _permission(plan, Permission(part["user"], _text(part, "vhost"), _text(part, "configure"),
+                                     _text(part, "write"), _text(part, "read")))
     for part in document.get("topic_permissions", []):
-        plan.leave_out(f"topic permissions of user {part.get('user')} in virtual host {part.get('vhost')}",
-                       f"exchange {part.get('exchange')}, write {part.get('write')!r} read {part.get('read')!r}: there "
-                       "are no permissions yet")
-    allowed = {(part.get("user"), part.get("vhost")) for part in document.get("permissions", [])}
-    for user in plan.users:
-        barred = [host for host in plan.hosts if (user, host) not in allowed]
-        if barred:
-            plan.leave_out(f"user {user}", f"may not use virtual host {', '.join(barred)} there; there are no "
-                                           "permissions yet, so here it may")
+        _permission(plan, TopicPermission(_text(part, "user"), _text(part, "vhost"), _text(part, "exchange"),
+                                          _text(part, "write"), _text(part, "read")))
+
+
+def _permission(plan: Plan, found: Permission | TopicPermission) -> None:
+    try:
+        PermissionFile("").put(found)
+    except ValueError as error:
+        plan.leave_out(f"{found.kind} of user {found.user} in virtual host {found.host}",
+                       f"{error}: set others with `dragoman permission`")
+    else:
+        plan.permissions.append(found)
 
 
 # Exchanges and queues.

@@ -15,6 +15,7 @@ from broker.errors import BrokerError
 from broker.option import FLAG, IGNORED, Option
 from broker.queue_settings import queue_settings
 from broker.security.passwords import RABBITMQ_HASHES, RabbitmqVerifier, Verifier
+from broker.security.permissions import Permission, TopicPermission
 from interop.migration.plan import PREDECLARED, Exchange, Plan, Queue
 
 VERSION = "3.10.0"
@@ -29,32 +30,41 @@ _NOT_QUORUM = ("x-max-priority", "x-queue-mode")
 _WORDS = {value: word for word, value in OVERFLOW.items() if word in ("drop-head", "reject-publish",
                                                                       "reject-publish-dlx")}
 _OWN_QUEUES = ("mqtt-session:", "mqtt-share:")
-_ALWAYS = {"configure": ".*", "write": ".*", "read": ".*"}
 
 Policies = dict[tuple[str, str, str], tuple[dict[str, Any], list[str]]]
 """By virtual host, kind of thing and definition as text: the definition, and the names of what it is for."""
 
 
-def definitions(plan: Plan, users: dict[str, Verifier], more_kinds: Collection[str] = ()) -> dict[str, Any]:
+def definitions(plan: Plan, users: dict[str, Verifier], more_kinds: Collection[str] = (),
+                tags: dict[str, list[str]] | None = None,
+                permissions: list[Permission | TopicPermission] | None = None) -> dict[str, Any]:
     """The definitions, for JSON. What is left out is added to the plan's notes.
 
-    more_kinds: types of exchanges that a plugin there provides.
+    more_kinds: types of exchanges that a plugin there provides. tags: of users. permissions: None when there are no
+    permissions here, so that every user may do everything.
     """
+    if permissions is None:
+        permissions = [Permission(name, host, ".*", ".*", ".*") for name in users for host in plan.hosts]
+    permissions = [each for each in permissions if each.user in users and each.host in plan.hosts]
+
     policies: Policies = {}
     exchanges = [_exchange(plan, each, policies) for each in plan.exchanges if _has_kind(plan, each, more_kinds)]
     queues = [_queue(plan, each, policies) for each in plan.queues if _is_queue(plan, each)]
     return {
         "rabbit_version": VERSION, "rabbitmq_version": VERSION,
-        "users": [_user(plan, name, verifier) for name, verifier in users.items()],
+        "users": [_user(plan, name, verifier, (tags or {}).get(name, [])) for name, verifier in users.items()],
         "vhosts": [{"name": host} for host in plan.hosts],
-        "permissions": [{"user": name, "vhost": host, **_ALWAYS} for name in users for host in plan.hosts],
-        "topic_permissions": [], "parameters": [], "global_parameters": [],
+        "permissions": [{"user": each.user, "vhost": each.host, "configure": each.configure, "write": each.write,
+                         "read": each.read} for each in permissions if isinstance(each, Permission)],
+        "topic_permissions": [{"user": each.user, "vhost": each.host, "exchange": each.exchange, "write": each.write,
+                               "read": each.read} for each in permissions if isinstance(each, TopicPermission)],
+        "parameters": [], "global_parameters": [],
         "policies": [_policy(number, *key[:2], *value) for number, (key, value) in enumerate(policies.items(), 1)],
         "exchanges": exchanges, "queues": queues, "bindings": _bindings(plan, exchanges, queues)}
 
 
-def _user(plan: Plan, name: str, verifier: Verifier) -> dict[str, Any]:
-    user = {"name": name, "password_hash": "", "hashing_algorithm": "rabbit_password_hashing_sha256", "tags": []}
+def _user(plan: Plan, name: str, verifier: Verifier, tags: list[str]) -> dict[str, Any]:
+    user = {"name": name, "password_hash": "", "hashing_algorithm": "rabbit_password_hashing_sha256", "tags": tags}
     if isinstance(verifier, RabbitmqVerifier):
         user["password_hash"] = base64.b64encode(verifier.salt + verifier.digest).decode("ascii")
         user["hashing_algorithm"] = f"rabbit_password_hashing_{RABBITMQ_HASHES[verifier.scheme]}"

@@ -67,6 +67,13 @@ def test_there_and_back() -> None:
         name: each.text for name, each in plan.users.items()}
 
 
+def test_permissions_and_tags_there_and_back() -> None:
+    plan = read_definitions(json.loads(DEFINITIONS.read_text()))
+    again = read_definitions(definitions(plan, plan.users, (), plan.tags, plan.permissions))
+    assert set(again.permissions) == {each for each in plan.permissions if each.user in plan.users}
+    assert again.tags == {name: plan.tags[name] for name in plan.users} and again.tags["guest"] == ["administrator"]
+
+
 def test_export(tmp_path: Path) -> None:
     users = tmp_path / "users"
     kept = "RABBITMQ-SHA256$kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR"

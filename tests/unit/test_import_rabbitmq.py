@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from broker.security.passwords import parse_verifier
+from broker.security.permissions import Permission, TopicPermission
 from dragoman import testing
 from dragoman.config import parse
 from interop.migration.plan import Plan
@@ -118,9 +119,10 @@ def test_nothing_is_skipped_in_silence(document: Any) -> None:
     assert len(plan.bindings) + len(left) == len(document["bindings"])
     assert reasons(plan, "queue log") == ["it is a stream, and there are none here"] * 2
     assert "leaves internal exchanges out" in reasons(plan, "exchange inner")[0]
-    assert "the user may do everything" in reasons(plan, "permissions of user shop in virtual host shop")[0]
-    assert not reasons(plan, "permissions of user guest")
-    assert reasons(plan, "topic permissions of user shop") and reasons(plan, "vhost-limits")
+    assert {(each.user, each.host) for each in plan.permissions if isinstance(each, Permission)} == {
+        ("guest", "shop"), ("shop", "/"), ("guest", "/"), ("shop", "shop")}
+    assert TopicPermission("shop", "shop", "amq.topic", "^a", "^b") in plan.permissions
+    assert plan.tags["guest"] == ["administrator"] and reasons(plan, "vhost-limits")
     assert len(plan.proposed) == 2
     assert reasons(read_definitions({"queues": [], "surprises": []}), "surprises")
 
@@ -222,6 +224,26 @@ def test_import(broker: testing.Broker, tmp_path: Path) -> None:
             channel.queue_declare("orders", passive=True)
             assert channel.queue_declare("dead", passive=True).method.message_count == 1
         connection.close()
+
+
+def test_permissions_and_tags_are_taken_over(broker: testing.Broker, tmp_path: Path) -> None:
+    users, permissions = tmp_path / "users", tmp_path / "permissions"
+    without = imported(broker, str(DEFINITIONS), "--users-file", str(users), "--dry-run", code=3)
+    assert "permissions: without a file for them, every user may do everything" in without
+    said = ("--users-file", str(users), "--permissions-file", str(permissions), "--map", "shop=sales")
+    assert "5 permissions; " in imported(broker, str(DEFINITIONS), *said, code=3)
+    assert "tags=administrator" in users.read_text()
+    assert "permission shop sales '^shop\\.' '^shop\\.' '.*'\n" in permissions.read_text()
+    assert "topic shop sales amq.topic '^a' '^b'\n" in permissions.read_text()
+    permissions.write_text("permission shop sales a b c\n")
+    printed = imported(broker, str(DEFINITIONS), *said, code=3)
+    assert "permissions of user shop in virtual host sales: there are others here already" in printed
+    assert permissions.read_text().startswith("permission shop sales a b c\n")
+
+
+def test_a_permission_that_cannot_be_is_left_out() -> None:
+    plan = read_definitions({"permissions": [{"user": "u", "vhost": "/", "configure": "(?<=a)b"}]})
+    assert plan.permissions == [] and "only plain" in reasons(plan, "permissions of user u in virtual host /")[0]
 
 
 def connected(url: str) -> Any:
