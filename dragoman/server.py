@@ -49,9 +49,6 @@ from store.memory import MemoryStore
 
 logger = logging.getLogger(__name__)
 
-IMPERSONATOR = "impersonator"
-"""The tag of users who may send messages with the user-id of others."""
-
 
 class Server(Watcher):
     """A broker that listens. `start` it, wait for `failed` or a reason of your own, `stop` it."""
@@ -281,7 +278,6 @@ class Server(Watcher):
                         and transport.front_end.user == connection.user)
             if count >= most:
                 raise LimitReached(f"user '{connection.user}' has {most} connections, which is the limit")
-        connection.impersonates = IMPERSONATOR in connection.identity.tags
         connection.access = self.broker.policy.access(connection, host_name)
         connection.access.enter()
 

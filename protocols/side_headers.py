@@ -6,7 +6,7 @@ listed in `_KEPT`; whoever sends such a header himself, in another form than our
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from broker.values import Array, Byte, Described, Int, Odd, Short, ULong, same
 from broker.view import View
@@ -61,8 +61,23 @@ _NONE: frozenset[str] = frozenset()
 _NESTED = (list, dict, Described, Array, Odd)
 """Application properties of 1.0 have no such values."""
 
+USER_KEY: Final = b"\x09x-user-id"
+"""The header with a user-id that has no place of its own, as dialects before 1.0 write a key."""
+
 
 # To the model.
+
+
+def disowned(data: bytes, at: int, end: int, texts: bytes) -> bytes:
+    """Headers (of a message, from `at` to `end`) in which nobody claims to be another user: what a reader of another
+    dialect would take for the user-id gets another key, `X-user-id`. texts: codes of types that are not taken so."""
+    while True:
+        found = data.find(USER_KEY, at, end)
+        if found < 0:
+            return data
+        at = found + len(USER_KEY)
+        if at < end and data[at] not in texts:
+            data = data[:found + 1] + b"X" + data[found + 2:]
 
 
 def read_text(view: View, field: str, name: str, data: bytes) -> None:

@@ -44,9 +44,11 @@ class Doors(Policy):
         self.armed = False
         self.shut: Callable[[str, tuple[Any, ...]], bool] = lambda door, arguments: False
         self.asked: list[str] = []
+        self.impersonates = False
         self.nobody = True  # somebody without a name may do everything
 
     def access(self, connection: ManagedConnection, host_name: str) -> Access:
+        connection.impersonates = self.impersonates
         return Gate(self, not connection.user and not self.nobody)
 
     def ask(self, door: str, arguments: tuple[Any, ...]) -> None:

@@ -115,8 +115,8 @@ class Guarded(Access):
         address = connection.peer.rpartition(":")[0].strip("[]")
         self.subject = self.policy.subject(identity, address, connection.peer_name, self.host_name,
                                            connection.container())
-        connection.impersonates = identity.user in self.policy.impersonators or judge(
-            self.courts, self.subject, Question("impersonate", "user", {}, explicit=True)).allowed
+        connection.impersonates = "impersonator" in identity.tags or identity.user in self.policy.impersonators \
+            or judge(self.courts, self.subject, Question("impersonate", "user", {}, explicit=True)).allowed
 
     # Doors.
 

@@ -36,6 +36,7 @@ from protocols.amqp010.frames import (
     LAST_SEGMENT,
 )
 from protocols.routes import find_route
+from protocols.side_headers import USER_KEY, disowned
 
 if TYPE_CHECKING:
     from protocols.amqp010.session import Session
@@ -57,6 +58,9 @@ _KNOWN: Final = 1000
 
 _MEDIUM: Final = 4
 """The priority of a message that has none."""
+
+_TEXTS: Final = b"\x84\x85\x86\x94\x95\x96"
+"""Codes of types of text."""
 
 _EPOCH_MS: Final = 100_000_000_000
 """A datetime above this is in ms, as Qpid's Java client writes it, and not in seconds."""
@@ -249,12 +253,14 @@ class Assembly:
                                properties.routing_key)
         address = route.address
         connection.access.publish(address.short_strings, address.exchange, address.routing_key)
+        has_extensions = rest.find(b"x-") >= 0  # not `in`, which asks first whether this is a number
+        if has_extensions and rest.find(USER_KEY) >= 0 and not connection.impersonates:
+            rest = disowned(rest, 0, len(rest), _TEXTS)
         native, body = build(properties.encoded + rest, pieces, size)
         message = Message(address, AMQP010, native, body, size, properties.durable, properties.priority,
                           properties.expiry, now)
         explicit = transfer.explicit
-        # Not `in`, which asks first whether this is a number, at the price of an exception.
-        postponed = rest.find(NOT_BEFORE) >= 0 and CONVERTERS[AMQP010].delivery_time(message) > now
+        postponed = has_extensions and rest.find(NOT_BEFORE) >= 0 and CONVERTERS[AMQP010].delivery_time(message) > now
         if session.transaction is not None:
             session.transaction.publish(Publication(route, message, None, False, postponed))
         else:

@@ -176,7 +176,9 @@ def _fill(view: View, values: dict[int, Any]) -> None:
     view.message_id = headers.get("x-message-id", values.get(p.MESSAGE_ID))
     view.correlation_id = headers.get("x-correlation-id", values.get(p.CORRELATION_ID))
     user = values.get(p.USER_ID)
-    view.user_id = headers.get("x-user-id") if user is None else user.encode("utf-8", "surrogateescape")
+    kept = headers.get("x-user-id")
+    view.user_id = user.encode("utf-8", "surrogateescape") if user is not None else kept \
+        if isinstance(kept, bytes) else None
     view.to = headers.get("x-amqp-to")
     view.subject = headers.get("qpid.subject", values.get(p.TYPE))
     view.reply_to = values.get(p.REPLY_TO)

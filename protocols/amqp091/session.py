@@ -25,6 +25,7 @@ from protocols.amqp091.convert import PROPERTIES_AT, content_frames, expiry, hea
 from protocols.amqp091.errors import ProtocolError
 from protocols.amqp091.frames import BODY, END
 from protocols.routes import find_route, key_of
+from protocols.side_headers import USER_KEY, disowned
 
 if TYPE_CHECKING:
     from protocols.amqp091.connection import Connection
@@ -223,6 +224,9 @@ class Channel(Publisher):
                 raise ProtocolError(502, str(error)) from None
             if found.delivery_mode not in (-1, 1, 2):
                 raise ProtocolError(406, f"invalid message: {{delivery_mode_unknown,{found.delivery_mode}}}")
+            if found.headers_at and native.find(USER_KEY, found.headers_at, found.headers_end) >= 0 \
+                    and not self.connection.impersonates:
+                native = disowned(native, found.headers_at, found.headers_end, b"S")
             message = Message(address, AMQP091, native, body, size, found.delivery_mode == 2, found.priority, 0, now)
             message.origin = self.connection.instance
             if found.expiration is not None:
