@@ -20,6 +20,7 @@ from broker.management import Management
 from broker.memory import AlarmListener, Memory
 from broker.queue import Queue
 from broker.security.access import OPEN
+from broker.security.quotas import Quotas
 from broker.unsettled import Unsettled
 from broker.virtualhost import VirtualHost
 from broker.xa import Branches
@@ -69,6 +70,7 @@ class Broker(LogListener):
         self.management = Management(self)
         self.unsettled = Unsettled(store)
         self.policy = OPEN  # who may do what
+        self.quotas = Quotas(clock)  # and how much
         self.auto_create: list[AutoCreate] = []
         self.branch_timeout = 0  # seconds that a distributed transaction has until it is prepared; 0 for any number
         self.branch_timeout_max = 0  # and the most that a client may ask for

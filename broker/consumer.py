@@ -8,6 +8,7 @@ from mypy_extensions import mypyc_attr
 
 from broker.entry import Entry
 from broker.message import Message
+from broker.security.quotas import UNLIMITED
 from broker.selector import Selector
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class Consumer:
     """
 
     __slots__ = ("queue", "tag", "priority", "exclusive", "settles", "parked", "attached", "choosy",
-                 "browses", "cursor", "selector", "no_local", "since", "delivered")
+                 "browses", "cursor", "selector", "no_local", "since", "delivered", "quota")
 
     def __init__(self, queue: Queue, tag: str, priority: int, exclusive: bool, settles: bool) -> None:
         self.queue = queue
@@ -41,6 +42,7 @@ class Consumer:
         self.since = 0  # a choosy one takes what arrived then or later, ms since the epoch
         self.cursor: Cursor | None = None  # of a choosy one, while it is attached
         self.delivered = 0  # messages
+        self.quota = UNLIMITED  # of whose consumers it is one; to be set before it is attached
 
     def ready(self) -> bool:
         """Whether it can take one more entry now."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from broker.consumer import Consumer
 from broker.errors import AccessRefused
 from broker.search import Cursor
+from broker.security.quotas import CONSUMERS
 
 if TYPE_CHECKING:
     from broker.queue import Queue
@@ -36,9 +37,10 @@ class Consumers:
         return len(self.all)
 
     def add(self, consumer: Consumer) -> None:
-        """Raises: AccessRefused when one has the queue for itself."""
+        """Raises: AccessRefused when one has the queue for itself; LimitReached."""
         if self.all and (consumer.exclusive or self.all[0].exclusive):
             raise AccessRefused(f"{self.queue!r} in exclusive use")
+        consumer.quota.take(CONSUMERS, self.queue.name)
         self.all.append(consumer)
         consumer.attached = True
         if consumer.choosy:
@@ -47,6 +49,7 @@ class Consumers:
 
     def remove(self, consumer: Consumer) -> None:
         consumer.attached = False
+        consumer.quota.give(CONSUMERS)
         self.all.remove(consumer)
         if not self.all:
             self.weighing = False
@@ -77,6 +80,7 @@ class Consumers:
             consumer.parked = True
             consumer.attached = False
             consumer.cursor = None
+            consumer.quota.give(CONSUMERS)
         return consumers
 
     def wake(self, consumer: Consumer) -> None:

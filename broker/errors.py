@@ -26,6 +26,10 @@ class LimitReached(BrokerError):
     """The client, or all together, have as many of this as is allowed."""
 
 
+class RateReached(LimitReached):
+    """The client does this too often; later it may."""
+
+
 class ResourceLocked(BrokerError):
     """The queue belongs to another connection."""
 

@@ -17,6 +17,7 @@ from broker.consumer import Consumer
 from broker.errors import NotFound, PreconditionFailed
 from broker.security.access import ALL
 from broker.security.identity import NOBODY
+from broker.security.quotas import UNLIMITED
 
 if TYPE_CHECKING:
     from broker.broker import Broker
@@ -94,6 +95,7 @@ class ManagedConnection:
         self.user = ""
         self.identity = NOBODY
         self.access = ALL
+        self.quota = UNLIMITED
         self.impersonates = False  # may send messages whose user-id is another's
         self.host_name = ""
         self.mechanism = ""  # of SASL
@@ -205,6 +207,7 @@ class Management:
 
     def closed(self, connection: ManagedConnection) -> None:
         """A connection is over, for whatever reason; to say so twice, or of one that never was opened, is no error."""
+        connection.quota.close()
         if connection in self.connections:
             del self.connections[connection]
             self._past.setdefault((connection.host_name, connection.dialect), Traffic()).add(connection)

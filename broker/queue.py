@@ -30,6 +30,7 @@ from broker.sorted import lane_in_order
 from store.journal import TRANSIENT, StoreDamaged
 
 if TYPE_CHECKING:
+    from broker.security.quotas import Party
     from broker.virtualhost import VirtualHost
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class Queue:
         self.arguments = arguments
         self.settings = settings
         self.owner = owner  # the connection that an exclusive queue belongs to
+        self.party: Party | None = None  # in whose limits it counts
         self.log = host.broker.log
         self.memory = host.broker.memory
         self.clock = host.broker.clock
@@ -534,7 +536,8 @@ class Queue:
             raise ResourceLocked(LOCKED.format(repr(self)))
 
     def add(self, consumer: Consumer) -> None:
-        """Let a consumer take entries from now on. Raises: AccessRefused when one has the queue for itself."""
+        """Let a consumer take entries from now on. Raises: AccessRefused when one has the queue for itself;
+        LimitReached."""
         if self.groups is not None:
             consumer.choosy = True
         if self.settings.exclusivity == "link":

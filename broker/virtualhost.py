@@ -28,6 +28,7 @@ from broker.option import Option
 from broker.queue import LOCKED, Queue
 from broker.queue_settings import QueueSettings, check_properties, check_same_arguments, queue_settings
 from broker.routing import REFUSED, ROUTED, Route, Routing
+from broker.security.quotas import Party
 from broker.totals import Totals
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ class VirtualHost(Routing):
 
         An empty name stands for one that the broker chooses. owner: the connection, for an exclusive queue; reserved:
         the name may be a reserved one. Raises: AccessRefused (reserved name), ResourceLocked, PreconditionFailed,
-        NotImplementedHere.
+        NotImplementedHere, LimitReached.
         """
         if name.startswith("amq.") and not reserved:
             raise AccessRefused(f"queue name '{name}' contains reserved prefix 'amq.*'")
@@ -220,8 +221,11 @@ class VirtualHost(Routing):
         check_properties(arguments, what, durable, exclusive, auto_delete)
         if settings.dead_letter_queue:
             make_dead_letter_queue(self, name, durable and not exclusive)
+        party = Party() if settings.retains else self._party()
+        self.broker.quotas.take_queue(party, name)
         queue = Queue(self, name, self.broker.log.new_id(), durable and not exclusive, exclusive, auto_delete,
                       arguments, settings, owner if exclusive else None)
+        queue.party = party
         self.queues[name] = queue
         self._forget_default_route(name)
         queue.check_access(owner)  # so that it is his, if it is to be anybody's
@@ -229,9 +233,17 @@ class VirtualHost(Routing):
             value = {"id": queue.queue_id, "auto_delete": auto_delete, "arguments": arguments}
             if queue.claim is not None and queue.claim.name():
                 value["holder"] = queue.claim.name()
+            if party.user:
+                value["user"] = party.user
             topology.save(self.broker.store, topology.key(topology.QUEUE, self.name, name), value)
         self.broker.management.queue_declared(queue, True)
         return queue, queue.durable
+
+    def _party(self) -> Party:
+        """In whose limits what is made now counts: those of the client whose input is being dealt with."""
+        actor = self.broker.management.actor
+        party = None if actor is None else actor.quota.party
+        return Party(host=self.name) if party is None or party.host != self.name else party
 
     def free_name(self, prefix: str) -> str:
         """A name for a queue that nobody can guess."""
@@ -261,6 +273,8 @@ class VirtualHost(Routing):
             return False
         retained.check_open(queue)
         del self.queues[queue.name]
+        if queue.party is not None:
+            self.broker.quotas.give_queue(queue.party)
         self.totals.retire(queue)
         inherited = queue.settings.alternate is not None and queue.ready > 0
         if queue.durable and not inherited:
@@ -378,6 +392,9 @@ class VirtualHost(Routing):
         self.queues[saved.name] = queue
         if queue.settings.retains:
             self.retained = retained.lane_of(queue)
+        else:
+            queue.party = Party(user=saved.value.get("user", ""), host=self.name)
+            self.broker.quotas.has_queue(queue.party)
         return queue
 
     def recover_binding(self, saved: topology.Saved) -> None:

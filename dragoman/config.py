@@ -29,8 +29,9 @@ from dragoman.config_gateway import (
 )
 from dragoman.config_keys import Key, Kind, keys
 from dragoman.config_keys import key as _key
+from dragoman.config_limits import LimitFor, Limits, limit_problems
 from dragoman.config_providers import FILE, PROVIDER_KINDS, FileUsers, ProviderSettings, provider_problems
-from dragoman.config_security import Access, Authentication, Limits
+from dragoman.config_security import Access, Authentication
 from dragoman.config_tls import Certificate, Tls, tls_problems
 
 
@@ -53,6 +54,10 @@ class Listener:
     providers: tuple[str, ...] = _key((), Kind.TEXTS, "Names of the providers that are asked who may log in, in this "
                                       "order. Empty: all, `file` (what `[authentication]` says) first, then those of "
                                       "`[[providers]]` in their order.")
+
+    def name(self) -> str:
+        """What limits call it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +180,7 @@ class Config:
     listeners: tuple[Listener, ...] = (Listener(),)
     certificates: tuple[Certificate, ...] = ()
     auto_create: tuple[AutoCreate, ...] = ()
+    limit: tuple[LimitFor, ...] = ()
     link: tuple[Link, ...] = ()
     bridge: tuple[Bridge, ...] = ()
     providers: tuple[ProviderSettings, ...] = ()
@@ -204,7 +210,9 @@ LISTENERS = "listeners"
 PROVIDERS = "providers"
 AUTO_CREATE = "auto_create"
 CERTIFICATES = "certificates"
-LISTS: dict[str, type] = {LISTENERS: Listener, CERTIFICATES: Certificate, AUTO_CREATE: AutoCreate, **GATEWAY_SECTIONS}
+LIMIT = "limit"
+LISTS: dict[str, type] = {LISTENERS: Listener, CERTIFICATES: Certificate, AUTO_CREATE: AutoCreate, LIMIT: LimitFor,
+                          **GATEWAY_SECTIONS}
 """Sections that there may be any number of."""
 
 
@@ -446,6 +454,7 @@ def _contradictions(config: Config) -> list[str]:
     known = [FILE, *(provider.name for provider in config.providers)]
     found += [f'listeners[{index}].providers has "{name}" in it, which is none of providers'
               for index, listener in enumerate(config.listeners) for name in listener.providers if name not in known]
+    found += limit_problems(config.limit, {listener.name() for listener in config.listeners}, config.virtual_hosts)
     found += gateway_problems(config.link, config.bridge)
     found += [f'bridge {bridge.name}: virtual_host is "{bridge.virtual_host}", which is none of virtual_hosts'
               for bridge in config.bridge if bridge.virtual_host not in ("", *config.virtual_hosts)]

@@ -52,20 +52,3 @@ class Access:
     realms: tuple[str, ...] = _key(("QPID",), Kind.TEXTS, "`bob@REALM` and `bob` are the same user, for these realms. "
                                    "The first is that of users without one, where rules have one.")
     impersonators: tuple[str, ...] = _key((), Kind.TEXTS, "Users who may send messages whose user-id is another's.")
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What clients may use of this machine."""
-
-    connections: int = _key(65536, Kind.NUMBER, "Connections in all.", minimum=1)
-    connections_per_user: int = _key(0, Kind.NUMBER, "Connections of one user; 0 for no limit.")
-    handshake_seconds: int = _key(10, Kind.SECONDS, "How long a client may take from connecting to having opened "
-                                  "its virtual host.", minimum=1)
-    memory: int = _key(0, Kind.SIZE, "Memory above which publishers are held back; 0 for 40 % of what the machine or "
-                       "control group has.")
-    disk_free: int = _key(64 << 20, Kind.SIZE, "Free disk space below which publishers are held back.")
-    message_size: int = _key(512 << 20, Kind.SIZE, "The largest message.", minimum=1)
-    queue_memory_messages: int = _key(10000, Kind.NUMBER, "Messages of one queue kept in memory; the rest stays in the "
-                                      "store until its turn.", minimum=1)
-    queue_memory_bytes: int = _key(32 << 20, Kind.SIZE, "The same, by size.", minimum=1)

@@ -10,9 +10,12 @@ import asyncio
 import contextlib
 import errno
 import logging
+import os
 import socket
+from functools import partial
 from typing import TYPE_CHECKING
 
+from dragoman.arrivals import Arrival, Repeated
 from dragoman.config import Listener
 from dragoman.config_tls import refuses_plain
 from dragoman.reasons import reason
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _BACKLOG = 1024
+_TURNS = 4
+"""Of the loop: so many it takes until a connection whose end has come is over."""
+
 _TLS_HANDSHAKE = b"\x16"
 """The first byte of TLS: a record of type handshake (RFC 8446, section 5.1)."""
 
@@ -41,6 +47,7 @@ class Listening:
         self.servers: list[asyncio.AbstractServer] = []
         self.tasks: set[asyncio.Task[None]] = set()
         self.addresses: list[tuple[str, int, str]] = []
+        self._no_files = Repeated()
 
     async def start(self) -> None:
         """Raises: OSError."""
@@ -82,62 +89,112 @@ class Listening:
                 return
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    logger.error("no client can connect for now: %s", error.strerror)
+                    self._no_files.log(self.server.clock.now, "a client is turned away: %s", error.strerror)
+                    if self._turn_away(listening):
+                        continue
                     self.server.loop.remove_reader(listening)
                     self.server.loop.call_later(1, self._accept_again, listening)
                 return
-            peer = f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
-            if len(self.tasks) >= self.server.config.limits.connections:  # of those there is no transport yet
-                logger.warning("%s: refused, %d clients are about to begin", peer, len(self.tasks))
-                client.close()
-                continue
             client.setblocking(False)
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            task = self.server.loop.create_task(self._begin(client, peer))
-            self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
+            self._arrive(client, address[0], address[1], _TURNS)
+
+    def _arrive(self, client: socket.socket, host: str, port: int, turns: int) -> None:
+        """Somebody has connected, in the place of somebody, perhaps, who is about to be found gone."""
+        arrivals = self.server.arrivals
+        if turns and arrivals.full():
+            self.server.loop.call_soon(self._arrive, client, host, port, turns - 1)
+            return
+        peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        arrival = arrivals.come(host, peer, self.listener.name(), client.close)
+        if arrival is None:
+            client.close()
+            return
+        _keep_alive(client, self.server.config.limits.tcp_keepalive_seconds)
+        if self.server.certificates.context(self.listener) is None:
+            self._start(client, arrival, b"")
+        else:
+            arrival.drop = partial(self._stop_waiting, client)
+            self.server.loop.add_reader(client, self._first_byte, client, arrival)
+
+    def _turn_away(self, listening: socket.socket) -> bool:
+        """There are no more file descriptors: close the next client by means of the one in reserve, so that it knows,
+        and does not keep us awake. Gives whether there was one."""
+        if self.server.reserve is None:
+            return False
+        os.close(self.server.reserve)
+        self.server.reserve = None
+        try:
+            listening.accept()[0].close()
+        except OSError:
+            return False
+        finally:
+            with contextlib.suppress(OSError):
+                self.server.reserve = os.open(os.devnull, os.O_RDONLY)
+        return True
+
+    def _first_byte(self, client: socket.socket, arrival: Arrival) -> None:
+        """The client has sent something: TLS, or a protocol's header."""
+        self.server.loop.remove_reader(client)
+        try:
+            first = client.recv(1, socket.MSG_PEEK)
+        except OSError:
+            first = b""
+        if first:
+            self._start(client, arrival, first)
+        else:
+            self.server.arrivals.gone(arrival)
+            client.close()
+
+    def _stop_waiting(self, client: socket.socket) -> None:
+        self.server.loop.remove_reader(client)
+        client.close()
+
+    def _start(self, client: socket.socket, arrival: Arrival, first: bytes) -> None:
+        task = self.server.loop.create_task(self._begin(client, arrival, first))
+        arrival.drop = task.cancel
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
     def _accept_again(self, listening: socket.socket) -> None:
         if listening.fileno() >= 0:
             self.server.loop.add_reader(listening, self._accept, listening)
 
-    async def _begin(self, client: socket.socket, peer: str) -> None:
-        """Find out whether the client speaks TLS, and hand it to its transport."""
+    async def _begin(self, client: socket.socket, arrival: Arrival, first: bytes) -> None:
+        """Find out whether the client speaks TLS, and hand it to its transport. first: the byte that it began with, if
+        that matters."""
         loop = self.server.loop
         listener = self.listener
         context = self.server.certificates.context(listener)
-        patience = self.server.config.limits.handshake_seconds
-        deadline, ends = self.server.clock.now + patience * 1000, loop.time() + patience
+        patience = arrival.quota.handshake_seconds
+        ends = loop.time() + patience - (self.server.clock.now - arrival.since) / 1000
+        transport = None
         try:
             read = b""
             if context is not None:
-                async with asyncio.timeout_at(ends):
-                    tls, read = await self._begins_tls(client)
+                tls, read = await self._begins_tls(client, first)
                 if not tls:
                     context = None
             if context is None and refuses_plain(self.server.config.tls, listener):
-                logger.warning("%s: refused, it does not use TLS", peer)
+                logger.warning("%s: refused, it does not use TLS", arrival.peer)
                 await self._refuse(client, read)
-                return
-            CLIENT.set(client)
-            await loop.connect_accepted_socket(
-                lambda: Transport(self.server, listener, read, deadline), client,
-                ssl=context, **({} if context is None else {"ssl_handshake_timeout": max(ends - loop.time(), 0.001),
-                                                            "ssl_shutdown_timeout": patience}))
-        except TimeoutError:
-            logger.warning("%s: closed, it was silent for %d s", peer, patience)
-            client.close()
+            else:
+                CLIENT.set(client)
+                _, transport = await loop.connect_accepted_socket(
+                    lambda: Transport(self.server, listener, arrival, read), client,
+                    ssl=context, **({} if context is None else {"ssl_handshake_timeout": max(ends - loop.time(), 0.001),
+                                                                "ssl_shutdown_timeout": patience}))
         except OSError as error:
             if context is not None:
-                logger.warning("%s: closed, its TLS handshake failed: %s", peer, reason(error))
-            client.close()
+                logger.warning("%s: closed, its TLS handshake failed: %s", arrival.peer, reason(error))
         except asyncio.CancelledError:
+            pass  # it has to go
+        if transport is None:
             client.close()
+            self.server.arrivals.gone(arrival)
 
-    async def _begins_tls(self, client: socket.socket) -> tuple[bool, bytes]:
+    async def _begins_tls(self, client: socket.socket, first: bytes) -> tuple[bool, bytes]:
         """Whether the client wants TLS, which it may begin now; if not, what has been read of what it says."""
         loop = self.server.loop
-        first = await self._peek(client)
         if first == _TLS_HANDSHAKE:
             return True, b""
         read = b""
@@ -158,18 +215,11 @@ class Listening:
             await self.server.loop.sock_sendall(client, TLS10)
         client.close()
 
-    async def _peek(self, client: socket.socket) -> bytes:
-        ready: asyncio.Future[None] = self.server.loop.create_future()
-        self.server.loop.add_reader(client, _settle, ready)
-        try:
-            await ready
-        finally:
-            self.server.loop.remove_reader(client)
-        with contextlib.suppress(BlockingIOError):
-            return client.recv(1, socket.MSG_PEEK)
-        return b""
 
-
-def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+def _keep_alive(client: socket.socket, seconds: int) -> None:
+    """Have the system find out when the other side is gone: ask after so long a silence, and four times in all."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if seconds:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, seconds // 10))
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)

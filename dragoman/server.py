@@ -5,23 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 import uuid
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from broker import topology
 from broker.broker import AutoCreate, Broker, Watcher
 from broker.clock import Clock
-from broker.errors import LimitReached
 from broker.security.passwords import SCRAM_HASHES
 from broker.security.sasl import SaslServer
 from dragoman import __version__
 from dragoman.access import FileRules, Sources
+from dragoman.arrivals import Arrivals
 from dragoman.config import Config, ConfigError, gateway_part, listeners_after, needing_restart
 from dragoman.config_gateway import Bridge, Link
 from dragoman.config_tls import tls_problems
+from dragoman.limits import limits_of, most_connections
 from dragoman.listening import Listening
 from dragoman.resources import free_disk, memory_limit
 from dragoman.scheduler import Checks, LoopAlarm, LoopScheduler
@@ -49,6 +52,9 @@ from store.memory import MemoryStore
 
 logger = logging.getLogger(__name__)
 
+AnySettings = TypeVar("AnySettings", Settings, amqp010.Settings, amqp10.Settings, MqttSettings)
+
+
 
 class Server(Watcher):
     """A broker that listens. `start` it, wait for `failed` or a reason of your own, `stop` it."""
@@ -63,6 +69,9 @@ class Server(Watcher):
         self.failure = ""
         self.listening: list[Listening] = []
         self.transports: dict[Transport, None] = {}
+        self.arrivals = Arrivals(self)
+        self.most_connections = most_connections(config)
+        self.reserve: int | None = os.open(os.devnull, os.O_RDONLY)  # a file descriptor for when there are no more
         self.dirty: list[Transport] = []
         self.stopping = False
         self._gone = asyncio.Event()
@@ -71,6 +80,7 @@ class Server(Watcher):
         self._ticker: asyncio.TimerHandle | None = None
         self._tools = tools(self._checks[0].run, self._checks[1].run, self.clock, self.loop)
         self._logins = Logins(config, self._tools)
+        self._waiting = 0  # bytes of output that clients had not taken at the last tick: they are memory, too
         self._settings = _settings(config)
         self._settings10 = _settings10(config)
         self._settings010 = _settings010(config)
@@ -91,6 +101,7 @@ class Server(Watcher):
                                  config.limits.queue_memory_bytes)
             alarm.clock, alarm.timers = self.clock, self.broker.timers
             self._tools.secret = topology.secret(self.broker.store)
+            self.broker.quotas.replace(limits_of(config), [])
             self.broker.branch_timeout = config.amqp010.xa_seconds
             self.broker.branch_timeout_max = config.amqp010.xa_max_seconds
             for name in config.virtual_hosts:
@@ -182,6 +193,11 @@ class Server(Watcher):
         self.access.take(rights)
         self.config = config
         self._allow_auto_creation(config)
+        self.most_connections = most_connections(config)
+        self.broker.quotas.replace(limits_of(config), [queue.party for host in self.broker.hosts.values()
+                                                       for queue in host.queues.values() if queue.party is not None])
+        for transport in self.transports:
+            transport.limited()
         if self.gateway is not None:
             self.gateway.reconfigure(config.link, config.bridge)
         self.broker.memory.limit = config.limits.memory or memory_limit()
@@ -232,6 +248,9 @@ class Server(Watcher):
             self._logins.close()
             for checks in self._checks:
                 checks.close()
+            if self.reserve is not None:
+                os.close(self.reserve)
+                self.reserve = None
 
     # What transports ask for.
 
@@ -243,43 +262,39 @@ class Server(Watcher):
         logins, origin = self._logins.of(transport.listener), transport.origin
         if header == MQTT:
             return mqtt.Connection(
-                self.broker, self._settings_mqtt, self._mqtt_sessions,
+                self.broker, _framed(self._settings_mqtt, transport), self._mqtt_sessions,
                 lambda: SaslServer(self._logins.of(transport.listener), origin, also=SCRAM_HASHES,
                                    success_extra=True), transport, transport.peer)
         if header in amqp10.PROTOCOL_HEADERS:
             sasl = SaslServer(logins, origin, success_extra=True)
-            return amqp10.Connection(self.broker, self._settings10, self._containers, sasl, transport, transport.peer,
-                                     header)
+            return amqp10.Connection(self.broker, _framed(self._settings10, transport), self._containers, sasl,
+                                     transport, transport.peer, header)
         sasl = SaslServer(logins, origin, failure_extra=header == HEADER010)
         if header == HEADER010:
-            return amqp010.Connection(self.broker, self._settings010, self._sessions, sasl, transport, transport.peer)
-        return Connection(self.broker, self._settings, sasl, transport, transport.peer, PROTOCOL_HEADERS[header])
+            return amqp010.Connection(self.broker, _framed(self._settings010, transport), self._sessions, sasl,
+                                      transport, transport.peer)
+        return Connection(self.broker, _framed(self._settings, transport), sasl, transport, transport.peer,
+                          PROTOCOL_HEADERS[header])
 
     def connected(self, transport: Transport) -> bool:
-        """A client is there. False: there are too many, or we are going."""
-        if self.stopping or len(self.transports) >= self.config.limits.connections:
-            if not self.stopping:
-                logger.warning("%s: refused, there are %d connections", transport.peer, len(self.transports))
+        """A client is there. False: we are going, or it had to make room for others."""
+        if self.stopping or transport.arrival not in self.arrivals.all:
             return False
         self.transports[transport] = None
         return True
 
     def disconnected(self, transport: Transport) -> None:
         self.transports.pop(transport, None)
+        self.arrivals.gone(transport.arrival)
         if self.stopping and not self.transports:
             self._gone.set()
 
-    def admit(self, connection: FrontEnd, host_name: str) -> None:
+    def admit(self, transport: Transport, connection: FrontEnd, host_name: str) -> None:
         """Raises: AccessRefused, LimitReached."""
-        most = self.config.limits.connections_per_user
-        if most:
-            count = sum(1 for transport in self.transports
-                        if transport.front_end is not None and transport.front_end.opened
-                        and transport.front_end.user == connection.user)
-            if count >= most:
-                raise LimitReached(f"user '{connection.user}' has {most} connections, which is the limit")
         connection.access = self.broker.policy.access(connection, host_name)
         connection.access.enter()
+        connection.quota.enter(connection.user, connection.identity.groups, host_name)
+        self.arrivals.opened(transport.arrival)
 
     def flush_soon(self, transport: Transport) -> None:
         """Write the transport's output at the end of this turn."""
@@ -326,8 +341,14 @@ class Server(Watcher):
         self._ticker = self.loop.call_later(1, self._tick)
         self._watch_disk()
         self.certificates.tick(self.clock.now)
+        self.arrivals.tick(self.clock.now)
+        waiting = 0
         for transport in list(self.transports):
             transport.tick(self.clock.now)
+            waiting += transport.waiting()
+        self.broker.memory.add(waiting - self._waiting)
+        self._waiting = waiting
+        self.broker.quotas.tick()
 
     def _watch_disk(self) -> None:
         if self.config.store.kind != "lmdb":
@@ -342,6 +363,17 @@ class Server(Watcher):
             self.broker.memory.set_alarm("disk", f"{free >> 20} MiB of disk are free, {least >> 20} MiB must be")
         else:
             self.broker.memory.clear_alarm("disk")
+
+
+def _framed(settings: AnySettings, transport: Transport) -> AnySettings:
+    """What is proposed to a client whose frames, or packets, may have a limit of their own."""
+    most = transport.quota.frame_size
+    name = "packet_max" if isinstance(settings, MqttSettings) else "frame_max"
+    if not 0 < most < getattr(settings, name):
+        return settings
+    settings = copy(settings)
+    setattr(settings, name, most)
+    return settings
 
 
 def _settings(config: Config) -> Settings:

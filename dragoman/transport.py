@@ -9,44 +9,47 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, cast
 
-from broker.security.identity import Peer
+from broker.security.identity import NOBODY, Peer
+from dragoman.arrivals import Arrival
 from dragoman.config import Listener
 from dragoman.tls import TlsPeer
 from protocols.amqp10.connection import SASL_HEADER as SASL10
 from protocols.detect import MQTT, TLS10, Unknown, protocol_header
-from protocols.frontend import FULL, FrontEnd, Outlet
+from protocols.frontend import FrontEnd, Outlet
 
 if TYPE_CHECKING:
     from dragoman.server import Server
 
 logger = logging.getLogger(__name__)
 
-FLOODED: Final = 8 << 20
-"""Bytes of replies that wait for a client that does not read, above which it is not read either."""
+_LARGE = 4096
 
-PATIENCE: Final = 60_000
-"""How long that may last, ms."""
-
-_LARGE: Final = 4096
+_SHARE = 8
+"""Of the output that may wait for a client, such a part is kept for what is no message."""
 
 
 class Transport(Outlet, asyncio.Protocol):
     """One connection's socket, as asyncio's protocols are."""
 
-    def __init__(self, server: Server, listener: Listener, read: bytes, deadline: int) -> None:
+    def __init__(self, server: Server, listener: Listener, arrival: Arrival, read: bytes) -> None:
         self.server = server
         self.listener = listener
+        self.arrival = arrival
+        arrival.drop = self.abort
+        arrival.logged_in = self.logged_in
+        self.quota = arrival.quota
         self.socket: asyncio.Transport | None = None
         self.front_end: FrontEnd | None = None
         self.peer = "?"
         self.origin = Peer()
-        self.deadline = deadline  # ms since the epoch: when the handshake must be over
         self.dirty = False
         self.held = False  # the front-end wants no more input
         self.flooded_since = 0  # ms since the epoch
-        self._expired = False  # and it was told so
+        self.moved = 0  # bytes that had gone in and out
+        self.moved_at = 0  # ms since the epoch: when there were last more of them
+        self._expired = False  # its credentials are, and it was told so
         self._first = read  # what it began with, until it is known what it speaks
 
     # What asyncio calls.
@@ -57,7 +60,7 @@ class Transport(Outlet, asyncio.Protocol):
         if address:
             self.peer = f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
         self.origin = self._origin(address[0] if address else "")
-        self.socket.set_write_buffer_limits(high=FULL)
+        self.socket.set_write_buffer_limits(high=self.quota.output // _SHARE)
         if not self.server.connected(self):
             self.socket.abort()
         elif self._first:
@@ -65,7 +68,7 @@ class Transport(Outlet, asyncio.Protocol):
 
     def _origin(self, address: str) -> Peer:
         """Where the client comes from, for those who decide on its login."""
-        listener = f"{self.listener.host}:{self.listener.port}"
+        listener = self.listener.name()
         connection = self.socket.get_extra_info("ssl_object") if self.socket is not None else None
         if connection is None:
             return Peer(address, listener, is_loopback(address))
@@ -82,7 +85,7 @@ class Transport(Outlet, asyncio.Protocol):
         management.actor = front_end
         front_end.receive(data)
         management.actor = None
-        if front_end.clogged and front_end.out_size > FLOODED and not self.flooded_since:
+        if front_end.clogged and front_end.out_size > front_end.flooded and not self.flooded_since:
             self.flooded_since = self.server.clock.now
             self._read_or_not()
 
@@ -115,7 +118,7 @@ class Transport(Outlet, asyncio.Protocol):
             self.flooded_since = 0
             self._read_or_not()
         self.want_flush()  # whatever it has, as bytes or as confirms to be written
-        front_end.drained()
+        self._drained(front_end)
 
     # What the front-end calls.
 
@@ -133,9 +136,32 @@ class Transport(Outlet, asyncio.Protocol):
         self._read_or_not()
 
     def admit(self, connection: FrontEnd, host_name: str) -> None:
-        self.server.admit(connection, host_name)
+        self.server.admit(self, connection, host_name)
+        self.limited()
 
     # What the server calls.
+
+    def abort(self) -> None:
+        if self.socket is not None:
+            self.socket.abort()
+
+    def limited(self) -> None:
+        """The limits of this connection are known, or have changed."""
+        quota, front_end = self.quota, self.front_end
+        if front_end is not None:
+            front_end.message_size = quota.message_size
+            front_end.flooded = quota.output
+            front_end.full = quota.output // _SHARE
+        if self.socket is not None:
+            self.socket.set_write_buffer_limits(high=quota.output // _SHARE)
+
+    def waiting(self) -> int:
+        """Bytes of output that the client has not taken."""
+        size = 0 if self.front_end is None else self.front_end.out_size
+        return size if self.socket is None else size + self.socket.get_write_buffer_size()
+
+    def logged_in(self) -> bool:
+        return self.front_end is not None and self.front_end.identity is not NOBODY
 
     def flush(self) -> None:
         """Write what there is, unless the socket is still busy with earlier output."""
@@ -156,7 +182,14 @@ class Transport(Outlet, asyncio.Protocol):
         if front_end.finished:
             socket.close()
         elif not front_end.clogged:
-            front_end.drained()
+            self._drained(front_end)
+
+    def _drained(self, front_end: FrontEnd) -> None:
+        """There is room for output: tell the client's front-end, which may have work that waits for that."""
+        management = self.server.broker.management
+        management.actor = front_end
+        front_end.drained()
+        management.actor = None
 
     def tick(self, now: int) -> None:
         """About once a second."""
@@ -164,13 +197,12 @@ class Transport(Outlet, asyncio.Protocol):
         front_end = self.front_end
         if socket is None:
             return
-        if (front_end is None or not front_end.opened) and now > self.deadline:
-            logger.warning("%s: closed, the handshake took longer than %d s", self.peer,
-                           self.server.config.limits.handshake_seconds)
-            socket.abort()
-        elif self.flooded_since and now - self.flooded_since > PATIENCE:
+        if self.flooded_since and now - self.flooded_since > 1000 * self.server.config.limits.output_seconds:
             logger.warning("%s: closed, the client sends but does not read", self.peer)
             socket.abort()
+        elif front_end is not None and self._is_idle(front_end, now):
+            logger.warning("%s: closed, nothing was sent or received for %d s", self.peer, self.quota.idle_seconds)
+            front_end.close_by_order(f"idle for {self.quota.idle_seconds} s")
         elif front_end is not None:
             expires = front_end.identity.expires
             if expires and now >= expires and not self._expired:
@@ -180,6 +212,14 @@ class Transport(Outlet, asyncio.Protocol):
             front_end.tick(now)
             if front_end.finished and front_end.clogged:
                 socket.abort()  # it was told why, and does not read it
+
+    def _is_idle(self, front_end: FrontEnd, now: int) -> bool:
+        """Whether nothing has gone in either direction for too long."""
+        seconds = self.quota.idle_seconds
+        moved = front_end.bytes_in + front_end.bytes_out
+        if moved != self.moved or not seconds:
+            self.moved, self.moved_at = moved, now
+        return front_end.opened and not front_end.finished and 0 < 1000 * seconds < now - self.moved_at
 
     def _detect(self, data: bytes) -> None:
         self._first += data
@@ -196,9 +236,11 @@ class Transport(Outlet, asyncio.Protocol):
         if header is not None:
             rest = self._first if header == MQTT else self._first[len(header):]
             self._first = b""
-            self.front_end = self.server.front_end(header, self)
+            front_end = self.front_end = self.server.front_end(header, self)
+            front_end.quota = self.quota
+            self.limited()
             if rest:
-                self.front_end.receive(rest)
+                front_end.receive(rest)
 
     def _read_or_not(self) -> None:
         socket = self.socket

@@ -10,10 +10,13 @@ from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
-from broker.management import ManagedConnection
+from broker.management import ManagedConnection, Management
 
 FULL: Final = 1 << 20
-"""Bytes of output that are waiting for a client, above which it is sent no more messages."""
+"""Bytes of output that are waiting for a client, above which it is sent no more messages, unless a limit says less."""
+
+FLOODED: Final = 8 << 20
+"""Bytes of output above which what a client asks for is not looked at, unless a limit says otherwise."""
 
 
 _JMS_CLIENTS = ("Apache Qpid JMS Client", "Qpid Java Client")
@@ -57,12 +60,22 @@ class FrontEnd(ManagedConnection):
         self.out: list[bytes] = []
         self.out_size = 0  # bytes in `out`
         self.clogged = False  # the socket takes no more
+        self.full = FULL  # bytes of output that wait, above which it is sent no more messages
+        self.flooded = FLOODED  # and above which what it asks for is not looked at
+        self.congested = False  # its input waits for room in the output
+        self.message_size = 0  # the largest message that it may send, bytes
         self.finished = False  # write what is left and close
         self.opened = False  # the handshake is over
 
     def receive(self, data: bytes) -> None:
         """Bytes from the client. Never raises for what a client may send."""
         raise NotImplementedError
+
+    def receive_rest(self, management: Management) -> None:
+        """Go on with input that had to wait."""
+        before, management.actor = management.actor, self
+        self.receive(b"")
+        management.actor = before
 
     def take_output(self) -> list[bytes]:
         """All output so far, for the server to write."""

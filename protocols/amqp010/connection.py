@@ -10,10 +10,11 @@ import logging
 from typing import Any, Final
 
 from broker.broker import Broker
-from broker.errors import AccessRefused, BrokerError
+from broker.errors import AccessRefused, BrokerError, LimitReached
 from broker.management import ManagedSession
 from broker.message import AMQP010, AMQP010_JMS
 from broker.queue import Queue
+from broker.security.quotas import CHANNELS
 from broker.security.sasl import Challenge, Failure, Outcome, SaslServer, Success
 from broker.virtualhost import VirtualHost
 from protocols.amqp010.codec import Malformed
@@ -88,6 +89,7 @@ class Connection(FrontEnd):
         super().__init__()
         self.broker = broker
         self.settings = settings
+        self.message_size = settings.message_size
         self.registry = registry
         self.sasl = sasl
         self.outlet = outlet
@@ -305,10 +307,14 @@ class Connection(FrontEnd):
         if there is not None:
             there.end()
         session = self.registry.find(self.host, self.user, name)
+        if session is not None and session.connection is not None and not force:
+            self.control("session.detached", channel, name=name, code=SESSION_BUSY)
+            return
+        try:
+            self.quota.take(CHANNELS)
+        except LimitReached as error:
+            raise ConnectionError010(CONNECTION_FORCED, str(error)) from None
         if session is not None and session.connection is not None:
-            if not force:
-                self.control("session.detached", channel, name=name, code=SESSION_BUSY)
-                return
             session.taken_away()
         if session is None:
             session = Session(self, name)
@@ -320,6 +326,7 @@ class Connection(FrontEnd):
         """The session is no longer attached here."""
         if self.sessions.get(session.channel) is session:
             del self.sessions[session.channel]
+            self.quota.give(CHANNELS)
 
     # Handshake, and the controls of the connection.
 
@@ -407,6 +414,8 @@ class Connection(FrontEnd):
         except AccessRefused:
             raise ConnectionError010(CONNECTION_FORCED, f"access to vhost '{host.name}' refused for user "
                                                         f"'{self.user}'") from None
+        except LimitReached as limit:  # a name of its own: compiled, a variable has one type
+            raise ConnectionError010(CONNECTION_FORCED, str(limit)) from None
         except BrokerError as error:
             raise ConnectionError010(CONNECTION_FORCED, f"access to vhost '{host.name}' refused: {error}") from None
         self._host = host
@@ -471,7 +480,7 @@ class Connection(FrontEnd):
             self.holding = False
             self.last_input = self.broker.clock.now
             self.outlet.resume_reading()
-            self.receive(b"")
+            self.receive_rest(self.broker.management)
 
     def tick(self, now: int) -> None:
         if self.state >= _CLOSING:

@@ -10,6 +10,7 @@ from broker.errors import (
     Forbidden,
     IllegalState,
     InvalidArgument,
+    LimitReached,
     NotAllowed,
     NotFound,
     NotImplementedHere,
@@ -39,6 +40,7 @@ _CODES: dict[type[BrokerError], int] = {
     NotFound: NOT_FOUND, AccessRefused: NOT_ALLOWED, Forbidden: UNAUTHORIZED, ResourceLocked: RESOURCE_LOCKED,
     PreconditionFailed: PRECONDITION_FAILED, CommandInvalid: COMMAND_INVALID, NotAllowed: NOT_ALLOWED,
     NotImplementedHere: NOT_IMPLEMENTED, IllegalState: ILLEGAL_STATE, InvalidArgument: INVALID_ARGUMENT,
+    LimitReached: LIMIT_EXCEEDED,
 }
 
 

@@ -220,8 +220,8 @@ class Assembly:
 
     def _check_size(self, size: int) -> None:
         connection = self.session.connection
-        if connection is not None and size > connection.settings.message_size:
-            raise SessionError(LIMIT_EXCEEDED, f"a message is larger than {connection.settings.message_size} bytes")
+        if connection is not None and size > connection.message_size:
+            raise SessionError(LIMIT_EXCEEDED, f"a message is larger than {connection.message_size} bytes")
 
     def _done(self, pieces: list[bytes], size: int) -> None:
         """All of a message is there."""

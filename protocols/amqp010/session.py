@@ -18,6 +18,7 @@ from broker.message import Message, Publisher
 from broker.queue import Queue
 from broker.returns import give_back
 from broker.security.access import Access
+from broker.security.quotas import CONSUMERS
 from broker.transaction import Transaction
 from protocols.amqp010.codec import RESULTS, write_struct
 from protocols.amqp010.commands import COMMANDS
@@ -91,6 +92,7 @@ class Session(Publisher):
         self.asked = 0  # where we were when the client was last asked
         # Messages.
         self.subscriptions: dict[str, Subscription] = {}
+        self.most = 0  # transfers that may be unsettled; 0 for any number
         self.unsettled: dict[int, Entry] = {}  # acquired, by the id of their transfer
         self.delivered: dict[int, Delivered] = {}  # what the client's completion will give back as credit
         self.browsed: dict[int, Delivered] = {}  # not acquired, and may be yet
@@ -118,6 +120,10 @@ class Session(Publisher):
             self._expiry = None
         self.connection = connection
         self.channel = channel
+        self.most = connection.quota.unsettled
+        for subscription in self.subscriptions.values():
+            subscription.quota = connection.quota
+            subscription.quota.adopt(CONSUMERS, 1)
         self.in_known = False
         self.is_due = False
         self._tell_anew()
@@ -143,6 +149,8 @@ class Session(Publisher):
         """Another connection attaches the session by force."""
         connection = self.connection
         if connection is not None:
+            for _ in self.subscriptions:
+                connection.quota.give(CONSUMERS)
             connection.control("session.detached", self.channel, name=self.name, code=NORMAL)
             connection.forget(self)
         self.connection = None
@@ -467,6 +475,13 @@ class Session(Publisher):
         for subscription in self.subscriptions.values():
             subscription.attached_again()
             subscription.queue.wake(subscription)
+
+    def settled(self, count: int) -> None:
+        """So many transfers are settled: if that was why nothing more was sent, something may be."""
+        if count and 0 < self.most <= len(self.unsettled) + count and self.connection is not None:
+            for subscription in self.subscriptions.values():
+                if subscription.parked:
+                    self.connection.wake_later(subscription)
 
     def tick(self) -> None:
         """About once a second: subscriptions that measure in bytes may have become able to take what is next."""

@@ -20,7 +20,6 @@ from protocols.amqp010.frames import (
     METHODS,
     frame_head,
 )
-from protocols.frontend import FULL
 
 if TYPE_CHECKING:
     from protocols.amqp010.session import Session
@@ -79,6 +78,8 @@ class Subscription(Consumer):
         self.weighs = False  # it has a limit in bytes: what is next must fit
         self.starved = False  # the connection knows that it waits for its socket
         connection = session.connection
+        if connection is not None:
+            self.quota = connection.quota
         self._form = AMQP010 if connection is None else connection.form
         fields = {"destination": destination, "accept_mode": 0 if explicit else 1, "acquire_mode": int(browses)}
         self._content = b"\x04\x01\x01\x00" + write_fields(METHODS["message.transfer"].fields, fields)
@@ -155,7 +156,9 @@ class Subscription(Consumer):
         connection = session.connection
         if self.messages == 0 or self.octets == 0 or connection is None or not session.may_send:
             return False
-        if connection.clogged or connection.out_size > FULL:
+        if 0 < session.most <= len(session.unsettled) and self.settles:
+            return False
+        if connection.clogged or connection.out_size > connection.full:
             if not self.starved:
                 self.starved = True
                 connection.starved.append(self)

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from broker.errors import AccessRefused, NotFound, PreconditionFailed
+from broker.errors import AccessRefused, LimitReached, NotFound, PreconditionFailed
 from broker.exchange import Exchange
 from broker.filters import wanted
 from broker.lifetime import WITH_CONNECTION, WITH_SESSION
@@ -236,7 +236,8 @@ def basic_qos(channel: Channel, m: Arguments) -> None:
     if m["prefetch-size"]:
         raise ProtocolError(540, f"prefetch_size!=0 ({m['prefetch-size']})")
     if m["global"]:
-        channel.limit = m["prefetch-count"]
+        wanted = m["prefetch-count"] or channel.most
+        channel.limit = min(wanted, channel.most) if channel.most else wanted
         channel.wake_all()
     else:
         channel.consumer_limit = m["prefetch-count"]
@@ -257,6 +258,7 @@ def basic_consume(channel: Channel, m: Arguments) -> None:
     else:
         channel.connection.access.consume(name)
         queue = _own_queue(channel, name)
+    channel.connection.quota.check_consumers(len(channel.consumers))
     arguments = m.get("arguments", {})
     wants = wanted(arguments, repr(queue))
     if m["exclusive"] and queue.settings.single_active:
@@ -302,6 +304,8 @@ def basic_get(channel: Channel, m: Arguments) -> None:
     name = _queue_name(channel, m["queue"])
     channel.connection.access.consume(name)
     queue = _own_queue(channel, name)
+    if 0 < channel.most <= channel.outstanding and not m["no-ack"]:
+        raise LimitReached(f"{channel.most} deliveries are unacknowledged, which is the limit")
     entry = queue.get()
     if entry is None:
         channel.reply("basic.get-empty")

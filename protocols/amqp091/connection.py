@@ -10,10 +10,11 @@ import logging
 from typing import Any, Final
 
 from broker.broker import Broker
-from broker.errors import AccessRefused, BrokerError
+from broker.errors import AccessRefused, BrokerError, LimitReached
 from broker.management import ManagedSession
 from broker.message import AMQP091, AMQP091_JMS
 from broker.queue import Queue
+from broker.security.quotas import CHANNELS
 from broker.security.sasl import Challenge, Failure, Outcome, SaslServer, Success
 from broker.virtualhost import VirtualHost
 from protocols.amqp091.codec import Malformed, u16, u32
@@ -60,6 +61,7 @@ class Connection(FrontEnd):
         super().__init__()
         self.broker = broker
         self.settings = settings
+        self.message_size = settings.message_size
         self.sasl = sasl
         self.outlet = outlet
         self.peer = peer
@@ -128,6 +130,11 @@ class Connection(FrontEnd):
         for consumer in starved:
             consumer.starved = False
             consumer.woken()
+        if self.congested and not self.clogged and self.out_size <= self.full:
+            self.congested = False
+            if not self.holding:
+                self.outlet.resume_reading()
+                self.receive_rest(self.broker.management)
 
     def confirms_due(self, channel: Channel) -> None:
         """The channel has something to tell its publisher: with the next output."""
@@ -157,7 +164,7 @@ class Connection(FrontEnd):
         self.last_input = self.broker.clock.now
         at = 0
         if self._need:
-            if self._have + len(data) < self._need or self.holding:
+            if self._have + len(data) < self._need or self.holding or self.congested:
                 self._chunks.append(data)
                 self._have += len(data)
                 return
@@ -216,6 +223,9 @@ class Connection(FrontEnd):
                         channel.begin_publish(data, at + 11, stop)
                     elif number == _ACK:
                         channel.ack(data, at + 11, stop)
+                    elif self.out_size > self.flooded:
+                        self._wait_for_room()
+                        return at
                     else:
                         self._command(channel, number, data, at + 11, stop)
                     at = stop + 1
@@ -305,6 +315,10 @@ class Connection(FrontEnd):
         if len(self.channels) >= self.channel_max:
             raise ProtocolError(530, f"number of channels opened ({len(self.channels)}) has reached the negotiated "
                                      f"channel_max ({self.channel_max})", 0)
+        try:
+            self.quota.take(CHANNELS)
+        except LimitReached as error:
+            raise ProtocolError(530, str(error), 0) from None
         self.channels[number] = Channel(self, number)
         self.write(self.variant.encode("channel.open-ok", number))
 
@@ -493,6 +507,8 @@ class Connection(FrontEnd):
             self.outlet.admit(self, host.name)
         except AccessRefused:
             raise ProtocolError(530, f"access to vhost '{host.name}' refused for user '{self.user}'") from None
+        except LimitReached as limit:  # a name of its own: compiled, a variable has one type
+            raise ProtocolError(530, str(limit)) from None
         except BrokerError as error:
             raise ProtocolError(530, f"access to vhost '{host.name}' refused: {error}") from None
         self._host = host
@@ -507,6 +523,11 @@ class Connection(FrontEnd):
             self.alarms_changed(list(self.broker.memory.alarms.values()))
 
     # Alarms, time, the end.
+
+    def _wait_for_room(self) -> None:
+        """What the client asks for would make more output than it reads."""
+        self.congested = True
+        self.outlet.pause_reading()
 
     def _hold(self) -> None:
         """The client publishes while an alarm is raised: read no more until it is over."""
@@ -528,8 +549,9 @@ class Connection(FrontEnd):
         if self.holding:
             self.holding = False
             self.last_input = self.broker.clock.now
-            self.outlet.resume_reading()
-            self.receive(b"")
+            if not self.congested:
+                self.outlet.resume_reading()
+                self.receive_rest(self.broker.management)
 
     def tick(self, now: int) -> None:
         if self.state >= _CLOSING:
@@ -541,7 +563,7 @@ class Connection(FrontEnd):
             return
         if now - self._last_output >= interval // 2 - 500 and not self.out:
             self.write(HEARTBEAT_FRAME)
-        if now - self.last_input > 2 * interval + 1000 and not self.holding:
+        if now - self.last_input > 2 * interval + 1000 and not self.holding and not self.congested:
             logger.warning("%s: closed, missed heartbeats from the client for %d s", self.peer, 2 * self.heartbeat)
             self._let_go()
             self._finish()

@@ -11,7 +11,6 @@ from broker.message import AMQP091, Amendment, Message, amended
 from broker.queue import Queue
 from protocols.amqp091.codec import short_string
 from protocols.amqp091.convert import content_frames, for_channel
-from protocols.frontend import FULL
 
 if TYPE_CHECKING:
     from protocols.amqp091.session import Channel
@@ -27,6 +26,7 @@ class BasicConsumer(Consumer):
                  limit: int) -> None:
         super().__init__(queue, tag, priority, exclusive, settles)
         self.channel = channel
+        self.quota = channel.connection.quota
         self.limit = limit  # deliveries that may wait for their acknowledgement; 0 for any number
         self.outstanding = 0
         self.started = False  # consume-ok was sent
@@ -44,7 +44,7 @@ class BasicConsumer(Consumer):
             if (0 < self.limit <= self.outstanding) or (0 < channel.limit <= channel.outstanding):
                 return False
         connection = channel.connection
-        if connection.clogged or connection.out_size > FULL:
+        if connection.clogged or connection.out_size > connection.full:
             if not self.starved:
                 self.starved = True
                 connection.starved.append(self)

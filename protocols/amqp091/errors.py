@@ -7,6 +7,7 @@ from broker.errors import (
     BrokerError,
     CommandInvalid,
     Forbidden,
+    LimitReached,
     NotAllowed,
     NotFound,
     NotImplementedHere,
@@ -23,7 +24,7 @@ REPLIES = {
 
 _CODES: dict[type[BrokerError], int] = {
     NotFound: 404, AccessRefused: 403, Forbidden: 403, ResourceLocked: 405, PreconditionFailed: 406,
-    CommandInvalid: 503, NotAllowed: 530, NotImplementedHere: 540,
+    CommandInvalid: 503, NotAllowed: 530, NotImplementedHere: 540, LimitReached: 406,
 }
 
 

@@ -17,6 +17,7 @@ from broker.outcome import ACCEPT, REJECT, REQUEUE, Outcome
 from broker.queue import Queue
 from broker.returns import give_back
 from broker.routing import REFUSED, UNROUTED, Route
+from broker.security.quotas import CHANNELS
 from broker.transaction import Publication, Transaction
 from protocols.amqp091 import properties
 from protocols.amqp091.codec import Malformed, read_table, short_string, text, u32, u64
@@ -60,7 +61,8 @@ class Channel(Publisher):
         self.unacked: dict[int, Entry] = {}
         self.lowest = 1  # no tag below it is unacknowledged
         self.outstanding = 0
-        self.limit = 0  # deliveries of all consumers that may be unacknowledged; 0 for any number
+        self.most = connection.quota.unsettled  # deliveries that may be unacknowledged, whatever the client wants
+        self.limit = self.most  # deliveries of all consumers that may be unacknowledged; 0 for any number
         self.consumer_limit = 0  # the same for each consumer that is yet to come
         self.own_queues: dict[Queue, None] = {}  # those that go with the channel
         self.consumers: dict[str, BasicConsumer] = {}
@@ -154,10 +156,10 @@ class Channel(Publisher):
         if size == 0:
             self._publish(data[at:after], None, 0)
             return after
-        if size > self.connection.settings.message_size:
+        if size > self.connection.message_size:
             self.expecting = _NOTHING
             raise ProtocolError(406, f"message size {size} is larger than configured max size "
-                                     f"{self.connection.settings.message_size}")
+                                     f"{self.connection.message_size}")
         if (after + 7 <= end and size <= self.connection.frame_max - 8 and data[after] == BODY
                 and data[after + 1] == data[at + 1] and data[after + 2] == data[at + 2]
                 and u32(data, after + 3) == size):
@@ -448,6 +450,7 @@ class Channel(Publisher):
     def close(self) -> None:
         """The channel is done: give back what it has, in order."""
         self.closing = True
+        self.connection.quota.give(CHANNELS)
         self.abandon_publish()
         for consumer in list(self.consumers.values()):
             consumer.queue.remove(consumer)

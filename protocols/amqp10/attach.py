@@ -8,6 +8,7 @@ from broker.errors import BrokerError
 from broker.exchange import Exchange
 from broker.queue import Queue
 from broker.security.access import Access
+from broker.security.quotas import LINKS
 from broker.selector import Selector
 from protocols.amqp10 import frames as f
 from protocols.amqp10.addresses import address_text, resolve
@@ -71,7 +72,7 @@ def _attach_sender(session: Session, m: dict[str, Any]) -> None:
         "name": link.name, "handle": link.handle, "role": RECEIVER, "snd-settle-mode": m["snd-settle-mode"],
         "rcv-settle-mode": m["rcv-settle-mode"], "source": m["source"],
         "target": f.Encoded(f.TARGET.encode(**{**target, "address": address})), "unsettled": kept,
-        "max-message-size": session.connection.settings.message_size}))
+        "max-message-size": session.connection.message_size}))
     link.begin()
 
 
@@ -189,6 +190,8 @@ def _attach_to_unsubscribe(session: Session, m: dict[str, Any]) -> None:
 
 
 def _enter(session: Session, link: Link) -> None:
+    """Raises: LimitReached."""
+    session.connection.quota.take(LINKS, link.name)
     session.connection.containers.remember(link)
     session.links[link.handle] = link
     session.link = link

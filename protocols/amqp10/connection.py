@@ -12,6 +12,7 @@ from typing import Any, Final
 from broker.broker import Broker
 from broker.errors import AccessRefused, BrokerError, LimitReached
 from broker.management import ManagedSession
+from broker.security.quotas import CHANNELS
 from broker.security.sasl import Challenge, Failure, Outcome, SaslServer, Success
 from broker.virtualhost import VirtualHost
 from protocols.amqp10 import frames as f
@@ -96,6 +97,7 @@ class Connection(FrontEnd):
         super().__init__()
         self.broker = broker
         self.settings = settings
+        self.message_size = settings.message_size
         self.containers = containers
         self.sasl = sasl
         self.outlet = outlet
@@ -272,6 +274,10 @@ class Connection(FrontEnd):
             if channel > self.channel_max:
                 raise ProtocolError(FRAMING_ERROR, f"channel {channel} is above channel-max, {self.channel_max}",
                                     CONNECTION)
+            try:
+                self.quota.take(CHANNELS)
+            except LimitReached as error:
+                raise ProtocolError(LIMIT_EXCEEDED, str(error), CONNECTION) from None
             self.sessions[channel] = Session(self, channel, f.BEGIN.named(values))
         elif session is None:
             raise self._no_session(channel)
@@ -418,7 +424,7 @@ class Connection(FrontEnd):
             self._finish()
             return
         if self._need and self._have >= self._need:  # input has waited for this
-            self.receive(b"")
+            self.receive_rest(self.broker.management)
 
     def _header(self, header: bytes) -> None:
         self.write(HEADER)
@@ -449,8 +455,10 @@ class Connection(FrontEnd):
         except AccessRefused:
             raise ProtocolError(UNAUTHORIZED, f"access to vhost '{host.name}' refused for user '{self.user}'",
                                 CONNECTION) from None
+        except LimitReached as limit:  # a name of its own: compiled, a variable has one type
+            raise ProtocolError(LIMIT_EXCEEDED, str(limit), CONNECTION) from None
         except BrokerError as error:
-            raise ProtocolError(LIMIT_EXCEEDED if isinstance(error, LimitReached) else UNAUTHORIZED,
+            raise ProtocolError(UNAUTHORIZED,
                                 f"access to vhost '{host.name}' refused: {error}", CONNECTION) from None
         self._host = host
         self.host_name = host.name

@@ -9,6 +9,7 @@ from broker.errors import (
     BrokerError,
     CommandInvalid,
     Forbidden,
+    LimitReached,
     NotAllowed,
     NotFound,
     NotImplementedHere,
@@ -68,7 +69,7 @@ class ProtocolError(Exception):
 _CONDITIONS: dict[type[BrokerError], str] = {
     NotFound: NOT_FOUND, AccessRefused: UNAUTHORIZED, Forbidden: UNAUTHORIZED, ResourceLocked: RESOURCE_LOCKED,
     PreconditionFailed: PRECONDITION_FAILED, CommandInvalid: INVALID_FIELD, NotAllowed: NOT_ALLOWED,
-    NotImplementedHere: NOT_IMPLEMENTED}
+    NotImplementedHere: NOT_IMPLEMENTED, LimitReached: LIMIT_EXCEEDED}
 
 
 def link_error(error: BrokerError) -> ProtocolError:

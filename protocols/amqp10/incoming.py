@@ -152,8 +152,8 @@ class Incoming(Link):
             self._state = values[7]
         size = stop - at
         self._size += size
-        if self._size > self.session.connection.settings.message_size + HEADROOM:
-            raise ProtocolError(MESSAGE_SIZE, f"a message of more than {self.connection.settings.message_size} bytes",
+        if self._size > self.session.connection.message_size + HEADROOM:
+            raise ProtocolError(MESSAGE_SIZE, f"a message of more than {self.connection.message_size} bytes",
                                 LINK)
         if values[9]:
             self._abort()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from broker.clock import Timer
+from broker.security.quotas import LINKS
 from protocols.amqp10 import frames as f
 from protocols.amqp10.errors import LINK, NOT_ALLOWED, ProtocolError
 from protocols.amqp10.resume import DETACHED, expiry_of
@@ -71,6 +72,7 @@ class Link:
         """End its work, once."""
         if self.attached:
             self.attached = False
+            self.connection.quota.give(LINKS)
             self.let_go(closed, event)
             self.connection.containers.forget(self)
 

@@ -22,7 +22,6 @@ from protocols.amqp10.sections import Scan, header, header_end, message_format
 from protocols.amqp10.settlement import Settlement, settlement_of
 from protocols.amqp10.subscriptions import Subscription
 from protocols.amqp10.transactions import Work
-from protocols.frontend import FULL
 from protocols.values10 import encode
 
 if TYPE_CHECKING:
@@ -44,19 +43,20 @@ class LinkConsumer(Consumer):
     def __init__(self, link: Outgoing, queue: Queue, tag: str, priority: int, exclusive: bool, settles: bool) -> None:
         super().__init__(queue, tag, priority, exclusive, settles)
         self.link = link
+        self.quota = link.connection.quota
 
     def ready(self) -> bool:
         link = self.link
         if link.credit <= 0 or link.rest is not None or link.work is not None and link.work.over:
             return False
         session = link.session
-        if session.remote_window <= 0:
+        if session.remote_window <= 0 or self.settles and not session.may_send():
             if not link.stalled:
                 link.stalled = True
                 session.stalled.append(link)
             return False
         connection = link.connection
-        if connection.clogged or connection.out_size > FULL:
+        if connection.clogged or connection.out_size > connection.full:
             if not link.starved:
                 link.starved = True
                 connection.starved.append(link)
@@ -249,7 +249,7 @@ class Outgoing(Link):
                     self.stalled = True
                     session.stalled.append(self)
                 return False
-            if connection.clogged or connection.out_size > FULL:
+            if connection.clogged or connection.out_size > connection.full:
                 if not self.starved:
                     self.starved = True
                     connection.starved.append(self)

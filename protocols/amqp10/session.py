@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from broker.entry import Entry
 from broker.queue import Queue
+from broker.security.quotas import CHANNELS
 from protocols.amqp10 import frames as f
 from protocols.amqp10.attach import attach
 from protocols.amqp10.errors import (
@@ -62,6 +63,7 @@ class Session:
         self.next_outgoing_id = 0
         self.next_delivery_id = 0
         self.remote_window: int = m["incoming-window"]
+        self.most = connection.quota.unsettled  # deliveries that may be unsettled; 0 for any number
         self.unsettled: dict[int, Entry] = {}
         self.retired: dict[int, Retired] = {}
         self.stalled: list[Link] = []
@@ -151,6 +153,7 @@ class Session:
         self.link = None
         if code == f.DISPOSITION.code:
             self._disposition(values)
+            self._go_on()
         elif code == f.FLOW.code:
             self._flow(f.FLOW.named(values))
         elif code == f.ATTACH.code:
@@ -173,11 +176,7 @@ class Session:
         if sent >= _HALF:
             raise ProtocolError(ERRANT_LINK, "next-incoming-id is ahead of what was sent", SESSION)
         self.remote_window = max(0, m["incoming-window"] - sent)
-        if self.stalled and self.remote_window:
-            stalled, self.stalled = self.stalled, []
-            for each in stalled:
-                each.stalled = False
-                each.resume()
+        self._go_on()
         if m["handle"] is None:
             if m["echo"]:
                 self.send_flow()
@@ -188,6 +187,18 @@ class Session:
         if not link.detaching:
             self.link = link
             link.flow(m)
+
+    def may_send(self) -> bool:
+        """Whether the client takes another delivery of this session, and is to get one."""
+        return self.remote_window > 0 and not 0 < self.most <= len(self.unsettled)
+
+    def _go_on(self) -> None:
+        """Links that had to wait for the session may be able to send."""
+        if self.stalled and self.may_send():
+            stalled, self.stalled = self.stalled, []
+            for each in stalled:
+                each.stalled = False
+                each.resume()
 
     def _disposition(self, values: list[Any]) -> None:
         role, first, last, settled, state = values[0], values[1], values[2], values[3], values[4]
@@ -326,7 +337,9 @@ class Session:
     def close(self, event: int, failed: bool = False) -> None:
         """Let go of everything. failed: what was delivered may have been the end of the client."""
         self.flush()
-        self.ending = True
+        if not self.ending:
+            self.ending = True
+            self.connection.quota.give(CHANNELS)
         entries: list[Entry] = []
         for entry in self.unsettled.values():
             consumer = entry.consumer

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from broker.broker import Broker
-from broker.errors import AccessRefused, LimitReached
+from broker.errors import AccessRefused, LimitReached, RateReached
 from broker.management import ManagedSession
 from broker.security.sasl import Challenge, Failure, Outcome, SaslServer, Success
 from broker.virtualhost import VirtualHost
@@ -39,6 +39,7 @@ from protocols.mqtt.errors import (
     ADMINISTRATIVE_ACTION,
     BAD_CREDENTIALS,
     BAD_METHOD,
+    CONNECTION_RATE_EXCEEDED,
     CONTINUE_AUTHENTICATION,
     KEEP_ALIVE_TIMEOUT,
     MAXIMUM_CONNECT_TIME,
@@ -280,7 +281,7 @@ class Connection(Wire):
         if not again:
             self.outlet.resume_reading()
         if later and self.state != CLOSED:
-            self.receive(b"")
+            self.receive_rest(self.broker.management)
 
     def _say_auth(self, reason: int, data: bytes) -> None:
         self.send(AUTH, "", reason=reason, properties={AUTHENTICATION_METHOD: self._method, AUTHENTICATION_DATA: data})
@@ -292,8 +293,10 @@ class Connection(Wire):
         self.user = user
         try:
             self.outlet.admit(self, self.host_name)
-        except LimitReached as error:
-            raise MqttError(QUOTA_EXCEEDED, str(error)) from None
+        except RateReached as rate:  # a name of its own: compiled, a variable has one type
+            raise MqttError(CONNECTION_RATE_EXCEEDED, str(rate)) from None
+        except LimitReached as limit:
+            raise MqttError(QUOTA_EXCEEDED, str(limit)) from None
         except AccessRefused as error:
             raise MqttError(NOT_AUTHORIZED, str(error)) from None
         self.level = connect.level
@@ -302,7 +305,12 @@ class Connection(Wire):
         self.alias_maximum = connect.alias_maximum
         self._may_expire = connect.session_expiry > 0
         self._incoming = Incoming(connect.level, connect.client_id, user, self.settings.topic_alias_max)
-        session, present = self.registry.open(self, connect, connect.will(user))
+        management = self.broker.management
+        before, management.actor = management.actor, self
+        try:
+            session, present = self.registry.open(self, connect, connect.will(user))
+        finally:
+            management.actor = before
         self.session = session
         self.opened = True
         self.state = RUNNING
@@ -363,7 +371,7 @@ class Connection(Wire):
             self.holding = False
             self.last_input = self.broker.clock.now
             self.outlet.resume_reading()
-            self.receive(b"")
+            self.receive_rest(self.broker.management)
 
     def tick(self, now: int) -> None:
         if self.state != RUNNING:

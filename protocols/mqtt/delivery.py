@@ -20,7 +20,6 @@ from broker.consumer import Consumer
 from broker.entry import Entry
 from broker.message import MQTT, Message
 from broker.queue import Queue
-from protocols.frontend import FULL
 from protocols.mqtt.content import client_id, qos
 from protocols.mqtt.errors import PACKET_ID_NOT_FOUND, SUCCESS
 from protocols.mqtt.frames import V5
@@ -71,7 +70,7 @@ class SessionConsumer(Consumer):
         connection = outbound.connection
         if connection is None or outbound.inflight >= outbound.window:
             return False
-        if connection.clogged or connection.out_size > FULL:
+        if connection.clogged or connection.out_size > connection.full:
             if not self.starved:
                 self.starved = True
                 outbound.starved.append(self)

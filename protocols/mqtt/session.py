@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Final
 
 from broker.clock import Timer
 from broker.consumer import Consumer
-from broker.errors import AccessRefused, BrokerError
+from broker.errors import AccessRefused, BrokerError, LimitReached
 from broker.exchange import Exchange
 from broker.keeper import Keeper
 from broker.message import Message, address_of
 from broker.queue import Queue
+from broker.security.quotas import CONSUMERS
 from broker.virtualhost import VirtualHost
 from protocols.mqtt import inbound, sharing
 from protocols.mqtt.codec import PUBREL, SUBACK, UNSUBACK
@@ -31,6 +32,7 @@ from protocols.mqtt.errors import (
     NO_SUBSCRIPTION_EXISTED,
     NOT_AUTHORIZED,
     PACKET_ID_NOT_FOUND,
+    QUOTA_EXCEEDED,
     SUCCESS,
     UNSPECIFIED,
     MqttError,
@@ -85,6 +87,7 @@ class Session(Keeper):
             self._make_queue()
         self._cancel_timers()
         self.connection = connection
+        connection.quota.adopt(CONSUMERS, len(self.subscriptions))
         self.inbound = Inbound(self, connection)
         self.expiry = connect.session_expiry
         self.will = will
@@ -111,7 +114,9 @@ class Session(Keeper):
         connection = self.connection
         if connection is None:
             return
-        outbound.attach(connection, connection.receive_maximum, connection.packet_maximum, connection.alias_maximum)
+        most = connection.quota.unsettled or connection.receive_maximum
+        outbound.attach(connection, min(most, connection.receive_maximum), connection.packet_maximum,
+                        connection.alias_maximum)
         for text, subscription in self.subscriptions.shared.items():
             share = self.registry.shares.all.get(text)
             if share is not None:
@@ -125,6 +130,8 @@ class Session(Keeper):
             raise MqttError(IMPLEMENTATION_SPECIFIC, f"there is a queue '{name}' of somebody else's")
         try:
             queue, _ = self.host.declare_queue(name, self.durable, False, False, arguments, None)
+        except LimitReached as limit:
+            raise MqttError(QUOTA_EXCEEDED, str(limit)) from None
         except BrokerError as error:
             raise MqttError(IMPLEMENTATION_SPECIFIC, str(error)) from None
         return self._take_queue(queue)
@@ -217,7 +224,11 @@ class Session(Keeper):
             try:
                 subscription = requested(text, options, identifier)
                 connection.access.subscribe(subscription.exchange(), subscription.pattern())
-                wait = self._bind(subscription) or wait
+                wait = self._add(connection, subscription) or wait
+            except LimitReached as limit:
+                logger.warning("%s: cannot subscribe to %r: %s", connection.peer, text, limit)
+                codes.append(QUOTA_EXCEEDED if connection.level >= V5 else UNSPECIFIED)
+                continue
             except BrokerError as error:
                 logger.warning("%s: cannot subscribe to %r: %s", connection.peer, text, error)
                 codes.append(NOT_AUTHORIZED if connection.level >= V5 else UNSPECIFIED)
@@ -244,6 +255,17 @@ class Session(Keeper):
             self.host.broker.log.commit(answer)
         else:
             answer()
+
+    def _add(self, connection: Connection, subscription: Subscription) -> bool:
+        """Make a subscription that the client asks for. Raises: MqttError, BrokerError."""
+        if self.subscriptions.get(subscription.text) is not None:
+            return self._bind(subscription)
+        connection.quota.take(CONSUMERS, subscription.text)
+        try:
+            return self._bind(subscription)
+        except (MqttError, BrokerError):
+            connection.quota.give(CONSUMERS)
+            raise
 
     def _bind(self, subscription: Subscription) -> bool:
         """Make a subscription, in place of one of the same filter. Gives whether to wait for the store.
@@ -299,7 +321,7 @@ class Session(Keeper):
         self._when_durable(SUCCESS in codes, answer)
 
     def _unbind(self, subscription: Subscription) -> None:
-        self.subscriptions.remove(subscription.text)
+        self._remove(subscription.text)
         outbound = self.outbound
         assert outbound is not None
         if subscription.group:
@@ -311,11 +333,16 @@ class Session(Keeper):
         if self.durable and self._is_record(subscription):
             self.host.broker.log.forget_record(self.number, sharing.record_key(subscription.text))
 
+    def _remove(self, text: str) -> None:
+        self.subscriptions.remove(text)
+        if self.connection is not None:
+            self.connection.quota.give(CONSUMERS)
+
     def share_ended(self, text: str) -> None:
         """The queue of a shared subscription was deleted."""
         subscription = self.subscriptions.shared.get(text)
         if subscription is not None:
-            self.subscriptions.remove(text)
+            self._remove(text)
             if self.outbound is not None:
                 self.outbound.remove(subscription)
             if self.durable:

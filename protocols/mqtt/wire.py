@@ -39,6 +39,7 @@ class Wire(FrontEnd):
         super().__init__()
         self.broker = broker
         self.settings = settings
+        self.message_size = settings.message_size
         self.outlet = outlet
         self.peer = peer
         self.state = NEW
@@ -230,7 +231,7 @@ class Wire(FrontEnd):
         incoming.head(flags, data, at, stop)
         at = incoming.payload_at
         size = stop - at
-        if size > self.settings.message_size:
+        if size > self.message_size:
             raise self._too_large(size)
         payload = data[at:stop]
         if incoming.is_text and not _is_utf8(payload):
@@ -275,7 +276,7 @@ class Wire(FrontEnd):
                 return at
         incoming.head(flags, data, begin, stop if not missing else end)
         size = stop - incoming.payload_at
-        if size > self.settings.message_size:
+        if size > self.message_size:
             raise self._too_large(size)
         piece = data[incoming.payload_at:]
         self._payload_size = size
@@ -313,7 +314,7 @@ class Wire(FrontEnd):
         return at
 
     def _too_large(self, size: int) -> MqttError:
-        return MqttError(PACKET_TOO_LARGE, f"a payload of {size} bytes: it may have {self.settings.message_size}")
+        return MqttError(PACKET_TOO_LARGE, f"a payload of {size} bytes: it may have {self.message_size}")
 
     def _drop_input(self) -> None:
         self._chunks.clear()

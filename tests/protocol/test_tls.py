@@ -209,7 +209,7 @@ def test_limits_count_clients_that_are_still_shaking_hands(tmp_path: Path) -> No
         held = [socket.create_connection(made.both, HANG) for _ in range(3)]
         with socket.create_connection(made.both, HANG) as client:
             assert ended(client)
-        made.logged("refused, 3 clients are about to begin")
+        made.logged("refused, there are 3 connections")
         for each in held:
             each.close()
 

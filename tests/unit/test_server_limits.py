@@ -76,8 +76,8 @@ def test_connections_of_one_user() -> None:
         with pytest.raises(ConnectionClosed) as refusal:
             client.open()
         client.drop()
-        assert (refusal.value.code, refusal.value.text) == (530, "NOT_ALLOWED - access to vhost '/' refused: "
-                                                            "user 'guest' has 2 connections, which is the limit")
+        assert (refusal.value.code, refusal.value.text) == (530, "NOT_ALLOWED - connection refused for user "
+                                                            "'guest': user connection limit (2) is reached")
         two.pop().close()
         two.append(connect(broker))
         for connection in two:

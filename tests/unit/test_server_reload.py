@@ -79,7 +79,7 @@ def test_limits(clients: Connect) -> None:
         change(broker, connections_per_user="3", connections="9")
         with pytest.raises(ConnectionClosed) as full:
             clients(broker)
-        assert (full.value.code, "user 'guest' has 3 connections, which is the limit" in full.value.text) == (530, True)
+        assert (full.value.code, "user connection limit (3) is reached" in full.value.text) == (530, True)
 
 
 def test_the_memory_limit_holds_publishers_at_once(clients: Connect) -> None:
