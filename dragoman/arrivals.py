@@ -52,7 +52,7 @@ class Repeated:
         more = ""
         if not 0 <= now - self.since < QUIET:
             if self.lines > LINES:
-                more = f"; this was so {self.lines - LINES} times more in the {QUIET // 1000} s after the last such line"
+                more = f"; {self.lines - LINES} times more since the last such line"
             self.since = now
             self.lines = 0
         self.lines += 1

@@ -45,6 +45,6 @@ def most_connections(config: Config) -> int:
         return most
     fewer = max(1, files - FILES_KEPT)
     if most != Limits().connections:  # it was set by somebody who counts on it
-        logger.warning("limits.connections is %d, but this process may have only %d open files: %d clients can connect; "
-                       "raise LimitNOFILE of the systemd unit, or ulimit -n", most, files, fewer)
+        logger.warning("limits.connections is %d, but this process may have only %d open files: %d clients can "
+                       "connect; raise LimitNOFILE of the systemd unit, or ulimit -n", most, files, fewer)
     return fewer
