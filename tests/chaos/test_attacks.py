@@ -1,0 +1,84 @@
+"""A broker at work is attacked: its well-behaved clients go on, its memory stays bounded, nothing confirmed is lost.
+
+`make chaos` (CHAOS_ROUNDS) also compares how much they get done with how much they get done while the same attacker is
+at another broker, which runs with what the CPU has left, as the attacker does: that is to be 70 % at least.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from dragoman import testing
+from tests.chaos.attacks import ATTACKS, Attack
+from tests.chaos.citizens import Citizens
+from tests.wire import eventually
+
+ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "0"))
+LEAST = 0.7
+"""Of their throughput, that clients keep."""
+SECONDS = 4.0
+TURNS = 3
+"""How often the attacker goes from one broker to the other, since the machine may have other work, too."""
+GROWTH = 64 << 20
+"""Bytes of memory that an attack may cost."""
+MORE = {"silent": 400 << 20}
+"""Of those that need more: 20,000 connections."""
+QUICK = ["heartbeats", "subscriptions", "nesting", "sizes", "selectors", "patterns", "headers", "deaf", "slow"]
+"""The most telling ones, which `make test` has, too."""
+CONFIG = """
+[authentication]
+delay = "0 s"
+"""
+
+
+def memory(pid: int) -> int:
+    """Bytes of a process's own."""
+    found = re.search(r"RssAnon:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found[1]) << 10
+
+
+def is_sound(broker: testing.Broker) -> None:
+    """Nothing went wrong in it, and it did not say the same thing thousands of times."""
+    log = broker.log()
+    assert "Traceback" not in log and "must never happen" not in log, log[-3000:]
+    assert len(log) < 1 << 20, f"{len(log):,} bytes of log: {log[:2000]}"
+
+
+@pytest.mark.parametrize("name", [name for name in ATTACKS if ROUNDS or name in QUICK])
+@pytest.mark.timeout(240)
+def test_clients_go_on(name: str, tmp_path: Path) -> None:
+    with testing.broker(store=tmp_path / "store") as broker:
+        citizens = Citizens(broker.host, broker.port)
+        citizens.progress()
+        before = memory(broker.pid)
+        if ROUNDS:
+            compare(name, broker, citizens)
+        else:
+            with Attack(name, broker.host, broker.port):
+                citizens.progress()
+        citizens.progress()
+        citizens.close()
+        grown = memory(broker.pid) - before
+        assert grown < MORE.get(name, GROWTH), f"{grown >> 20} MiB more"
+        is_sound(broker)
+
+
+def compare(name: str, broker: testing.Broker, citizens: Citizens) -> None:
+    """What clients get done while they are attacked, and while others are."""
+    kept: dict[str, float] = {}
+    whole: dict[str, float] = {}
+    with testing.broker() as other:
+        os.setpriority(os.PRIO_PROCESS, other.pid, 19)
+        for _ in range(TURNS):
+            for victim, sums in ((other, whole), (broker, kept)):
+                with Attack(name, victim.host, victim.port):
+                    for dialect, rate in citizens.rates(SECONDS).items():
+                        sums[dialect] = sums.get(dialect, 0) + rate
+    shares = {dialect: kept[dialect] / whole[dialect] for dialect in whole}
+    print(f"\n{name}: " + ", ".join(f"{dialect} {share:.0%}" for dialect, share in shares.items()))
+    assert min(shares.values()) >= LEAST, f"{name}: {shares} of {whole}"
