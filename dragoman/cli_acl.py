@@ -112,7 +112,7 @@ def _questions(action: str, object: str, given: dict[str, Any], host: str) -> li
         if action in ("bind", "unbind") and "queuename" in values:
             values.update(destination=values["queuename"], destinationkind="queue")
     if action == "create":
-        for flag in ("durable", "exclusive", "autodelete"):
+        for flag in ("durable", "exclusive", "autodelete", "exists"):
             values.setdefault(flag, "false")
         values.setdefault("temporary", "true" if "true" in (values["exclusive"], values["autodelete"]) else "false")
         if object == "queue":

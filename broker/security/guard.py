@@ -127,11 +127,13 @@ class Guarded(Access):
     def declare_queue(self, name: str, durable: bool, exclusive: bool, auto_delete: bool,
                       arguments: dict[str, Any]) -> None:
         values = self._values(name or GENERATED + "0" * 22)
-        values.update(_kept(durable, exclusive, auto_delete), **_queue_options(arguments))
+        host = self._host()
+        values.update(_kept(durable, exclusive, auto_delete), exists=host is not None and name in host.queues,
+                      **_queue_options(arguments))
         self._ask(Question("create", "queue", values))
 
     def see_queue(self, name: str) -> None:
-        self._ask(Question("access", "queue", self._queue(name)))
+        self._ask(Question("access", "queue", {**self._queue(name), "passive": True}))
 
     def delete_queue(self, name: str) -> None:
         self._ask(Question("delete", "queue", self._queue(name)))
@@ -145,14 +147,15 @@ class Guarded(Access):
     def declare_exchange(self, name: str, kind: str, durable: bool, auto_delete: bool,
                          arguments: dict[str, Any]) -> None:
         values = self._values(name or NAMELESS)
-        values.update(_kept(durable, False, auto_delete), type=kind)
+        host = self._host()
+        values.update(_kept(durable, False, auto_delete), exists=host is not None and name in host.exchanges, type=kind)
         alternate = arguments.get("alternate-exchange")
         if isinstance(alternate, str):
             values["alternate"] = alternate or NAMELESS
         self._ask(Question("create", "exchange", values))
 
     def see_exchange(self, name: str) -> None:
-        self._ask(Question("access", "exchange", self._exchange(name)))
+        self._ask(Question("access", "exchange", {**self._exchange(name), "passive": True}))
 
     def delete_exchange(self, name: str) -> None:
         self._ask(Question("delete", "exchange", self._exchange(name)))
@@ -256,7 +259,7 @@ class Guarded(Access):
 
 def _kept(durable: bool, exclusive: bool, auto_delete: bool) -> dict[str, Any]:
     return {"durable": durable, "exclusive": exclusive, "autodelete": auto_delete,
-            "temporary": exclusive or auto_delete}
+            "temporary": exclusive or auto_delete, "passive": False}
 
 
 def management_question(action: str, kind: str, name: str, values: dict[str, Any], host_name: str) -> Question:
@@ -303,7 +306,7 @@ def _word(text: str) -> str:
 
 def _queue_options(arguments: dict[str, Any]) -> dict[str, Any]:
     """The properties that a queue's arguments make. What cannot be read is refused later on, by the declaration."""
-    values: dict[str, Any] = {"queuemaxsize": -1, "queuemaxcount": -1}
+    values: dict[str, Any] = {"queuemaxsize": -1, "queuemaxcount": -1, "paging": bool(arguments.get("qpid.paging"))}
     try:
         found = given(arguments, QUEUE_NAMES, "a queue")
     except PreconditionFailed:

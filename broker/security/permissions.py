@@ -299,11 +299,12 @@ class _Rules:
                       why=f"{permission} does not fit {what}")
 
         self._tags(tags)
+        new = Property("exists", Literal("false"))
         for object in ("queue", "exchange"):
             needs("create", object, "configure", configure)
-            for other in ("deadletterexchange", "alternate"):  # messages of the one go to the other
-                needs("create", object, "read", read, "name", Property(other, Pattern()))
-                needs("create", object, "write", write, other)
+            for other in ("deadletterexchange", "alternate"):  # messages of the one will go to the other
+                needs("create", object, "read", read, "name", new, Property(other, Pattern()))
+                needs("create", object, "write", write, other, new)
             needs("delete", object, "configure", configure)
         for action in ("bind", "unbind"):
             needs(action, "exchange", "write", write, "destination")

@@ -5,7 +5,7 @@ Eclipse Paho and HiveMQ's client (Java).
     python tests/conformance/run_interop.py [node] [java] [jms] [jms_cross] [rabbitmq10] [go] [rhea] [matrix]
                                               [qpid_python] [qpid_tools] [go10] [jms0x] [gateway]
                                               [mqttjs] [mosquitto_clients] [paho_java] [logins]
-                                              [gateway] [gateway_docs] [migration]
+                                              [gateway] [gateway_docs] [migration] [permissions]
 
 starts a broker, and for each suite copies its sources to build/interop/, installs there what they need, and runs them
 with AMQP_URL and MQTT_URL set. A suite whose tool chain is not on this machine is skipped, and says so. The last line
@@ -140,6 +140,9 @@ SUITES = (
     Suite("migration", "RabbitMQ's definitions and queues, there and back", (), (), (),
           (sys.executable, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider", "-p", "no:xdist",
            "-c", str(ROOT / "setup.cfg"), "--rootdir", str(ROOT), str(HERE / "migration" / "real.py")), count_pytest),
+    Suite("permissions", "the same permissions as at RabbitMQ", (), (), (),
+          (sys.executable, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider", "-p", "no:xdist",
+           "-c", str(ROOT / "setup.cfg"), "--rootdir", str(ROOT), str(HERE / "permissions" / "real.py")), count_pytest),
     Suite("gateway_docs", "the use cases of docs/gateway with those", (), (), (),
           (sys.executable, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider",
            "-c", str(ROOT / "setup.cfg"), "--rootdir", str(ROOT), str(HERE / "gateway_docs" / "real.py")),

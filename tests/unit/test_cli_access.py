@@ -65,7 +65,7 @@ def test_a_check_says_which_line_decides(config: str) -> None:
     result = run("acl", "check", "bob", "create", "queue", "name=q1", "-c", config)
     assert result.exit_code == 0
     assert result.output == ("allowed: create queue name=q1 virtualhostname=/ durable=false exclusive=false "
-                             "autodelete=false temporary=false\n"
+                             "autodelete=false exists=false temporary=false\n"
                              f"by {folder}/rules.acl: no rule fits\n"
                              f"by {folder}/permissions:1: permission bob / '^q' '.*' '.*'\n")
     result = run("acl", "check", "bob", "create", "queue", "name=p", "-c", config)
