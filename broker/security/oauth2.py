@@ -27,6 +27,7 @@ from broker.security.tokens import ALGORITHMS, Claims, Key, Token, judge, may_be
 from broker.security.web import Endpoint, Unreachable, check_url
 
 WAITING_LIMIT = 1000  # tokens that are being looked at
+PAUSE = 5  # seconds between two tries to fetch keys while there are none
 DISCOVERY = "/.well-known/openid-configuration"
 
 
@@ -166,17 +167,25 @@ class Keys:
 
     def of(self, token: Token) -> list[Key]:
         """Those that may have signed a token. Raises Unreachable when there are none at all."""
-        with self._lock:
-            age = self._now() - self._fetched
-            if age >= self._settings.keys_seconds or (age >= self._settings.retry and not self._keys):
-                self._try()
-            found = [each for each in self._keys if token.fits(each)]
-            if not found and self._now() - self._fetched >= self._settings.retry:
-                self._try()
-                found = [each for each in self._keys if token.fits(each)]
-            if not self._keys:
-                raise Unreachable("the issuer's keys are not to be had")
-            return found
+        found = self._fitting(token)
+        if self._due(found) and self._lock.acquire(blocking=not found):  # who has a key does not wait for others
+            try:
+                if self._due(self._fitting(token)):
+                    self._try()
+            finally:
+                self._lock.release()
+            found = self._fitting(token)
+        if not self._keys:
+            raise Unreachable("the issuer's keys are not to be had")
+        return found
+
+    def _fitting(self, token: Token) -> list[Key]:
+        return [each for each in self._keys if token.fits(each)]
+
+    def _due(self, found: list[Key]) -> bool:
+        """Whether to fetch keys, for somebody who has found these."""
+        wait = self._settings.keys_seconds if found else self._settings.retry if self._keys else PAUSE
+        return self._now() - self._fetched >= wait
 
     def _try(self) -> None:
         """Fetch keys. Those that there are count further when that fails."""

@@ -236,6 +236,14 @@ def test_a_token_as_a_password(server: Setting, client: tuple[LogIn, str]) -> No
     assert server.last_user() == "bob"
 
 
+def test_a_large_token(server: Setting, client: tuple[LogIn, str]) -> None:
+    log_in, _ = client
+    log_in(server, "token", server.issuer.token(sub="large", groups=["g" * 100] * 80))
+    assert server.last_user() == "large"
+    with pytest.raises(Refused):  # as a login, or as a frame that is too large before one
+        log_in(server, "token", server.issuer.token(groups=["g" * 100] * 200))
+
+
 BAD = {"expired": {"exp": 1000}, "wrong audience": {"aud": "other"}, "wrong issuer": {"iss": "https://other"},
        "not yet": {"nbf": 1 << 40}}
 
