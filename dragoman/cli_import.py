@@ -101,9 +101,9 @@ def import_qpidd(source: str, dry_run: bool, maps: tuple[str, ...], config_path:
     dragoman import qpidd amqp://guest:guest@old.example
     (qpid-config exchanges; qpid-config queues; qpid-config exchanges -r) > old.txt; dragoman import qpidd old.txt
 
-    Exchanges, queues and bindings are made in the broker at --url. Users are not taken over: qpidd's passwords are in
-    a database of Cyrus SASL, which gives them away to nobody; `dragoman user add` makes users. A qpidd has one virtual
-    host: it is / here, or --map /=NAME.
+    Exchanges, queues and bindings are made in the broker at --url. Users are taken over by
+    `dragoman user import`, of the database that qpidd has them in. A qpidd has one virtual host: it is / here, or
+    --map /=NAME.
     """
     names = _names(maps)
     if source.startswith(("amqp://", "amqps://")):
@@ -113,7 +113,7 @@ def import_qpidd(source: str, dry_run: bool, maps: tuple[str, ...], config_path:
             plan = read_text(_read(source).decode("utf-8", "replace"))
         except NotUnderstood as error:
             raise click.ClickException(f"{source}: {error}") from None
-    plan.remark("users", "qpidd's passwords cannot be read from its SASL database: `dragoman user add` makes users")
+    plan.remark("users", "`dragoman user import qpidd.sasldb` takes those of its SASL database over")
     finish(plan, dry_run, None, names, None, config_path, url, ca)
 
 

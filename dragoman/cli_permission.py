@@ -43,7 +43,10 @@ def permission() -> None:
 @CONFIG_OPTION
 def set_permission(user: str, configure: str, write: str, read: str, host: str, path: str | None,
                    config_path: str | None) -> None:
-    """Give a user permissions in a virtual host, instead of those it has; the file is made when there is none."""
+    """Give a user permissions in a virtual host.
+
+    Instead of those it has; the file is made when there is none.
+    """
     with _file(path, config_path, new=True) as file:
         file.set(Permission(user, host, configure, write, read))
         file.save()
@@ -75,7 +78,10 @@ def set_topic(user: str, exchange: str, write: str, read: str, host: str, path: 
 @FILE_OPTION
 @CONFIG_OPTION
 def clear(user: str, host: str, everywhere: bool, path: str | None, config_path: str | None) -> None:
-    """Take a user's permissions in a virtual host away, those for topics too: it may not even enter then."""
+    """Take a user's permissions in a virtual host away.
+
+    Those for topics, too: it may not even enter then.
+    """
     with _file(path, config_path) as file:
         if not (file.clear_user(user) if everywhere else file.clear(user, host)):
             raise click.ClickException(f"{user} has no permissions{'' if everywhere else f' in virtual host {host}'}")

@@ -5,14 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import click
 
-from broker.security.passwords import SCHEMES
+from broker.security.passwords import ARGON2, SCHEMES, Verifier, new_verifier
+from broker.security.provider import shown
 from broker.security.users import PasswordFile, User
 from dragoman.cli import CONFIG_OPTION
+from dragoman.cli_import import INCOMPLETE
 from dragoman.config import ConfigError, load
 from dragoman.reasons import reason
+from interop.migration.user_files import FoundUser, NotUnderstood, read_users
 
 FILE_OPTION = click.option("--file", "-f", "path", metavar="FILE",
                            help="The password file; default: authentication.users_file of the configuration.")
@@ -114,6 +118,48 @@ def remove(name: str, path: str | None, config_path: str | None) -> None:
         file.remove(name)
         file.save()
     click.echo(f"{name} is removed", err=True)
+
+
+@user.command("import")
+@click.argument("source", metavar="FILE")
+@FILE_OPTION
+@CONFIG_OPTION
+@SCHEME_OPTION
+def import_users(source: str, path: str | None, config_path: str | None, schemes: tuple[str, ...]) -> None:
+    """Take over users of qpidd or Broker-J.
+
+    FILE is qpidd's database (qpidd.sasldb), what db_dump prints of it, Broker-J's config.json, or a file of lines
+    name:password; - is standard input. Users that are here already stay as they are. RabbitMQ's come with
+    `dragoman import rabbitmq`.
+    """
+    try:
+        found = read_users(sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes())
+    except OSError as error:
+        raise click.ClickException(f"{source}: {error.strerror}") from None
+    except NotUnderstood as error:
+        raise click.ClickException(f"{source}: {error}") from None
+    left_out = 0
+    with _file(path, config_path, new=True) as file:
+        for each in found:
+            try:
+                _take_over(file, each, schemes or (ARGON2,))
+            except ValueError as error:
+                left_out += 1
+                click.echo(f"left out: user {shown(each.name)}: {error}", err=True)
+        file.save()
+    click.echo(f"{len(found) - left_out} of {len(found)} users may log in", err=True)
+    raise click.exceptions.Exit(INCOMPLETE if left_out else 0)
+
+
+def _take_over(file: PasswordFile, found: FoundUser, schemes: tuple[str, ...]) -> None:
+    """Raises ValueError, with the reason, where that cannot be."""
+    if found.problem:
+        raise ValueError(found.problem)
+    if file.user(found.name) is not None:
+        raise ValueError("is here already, and stays as it is")
+    made: list[Verifier] = [found.verifier] if found.verifier is not None else [
+        new_verifier(found.password, scheme) for scheme in schemes]
+    file.put(User(found.name, made, groups=found.groups))
 
 
 @user.command("list")

@@ -5,6 +5,7 @@ Eclipse Paho and HiveMQ's client (Java).
     python tests/conformance/run_interop.py [node] [java] [jms] [jms_cross] [rabbitmq10] [go] [rhea] [matrix]
                                               [qpid_python] [qpid_tools] [go10] [jms0x] [gateway]
                                               [mqttjs] [mosquitto_clients] [paho_java] [logins]
+                                              [logins_legacy]
                                               [gateway] [gateway_docs] [migration] [permissions]
 
 starts a broker, and for each suite copies its sources to build/interop/, installs there what they need, and runs them
@@ -151,6 +152,14 @@ SUITES = (
           ("go", "test", "-v", "-count=1", "./..."), count_go),
     Suite("mqttjs", "mqtt.js", ("node", "npm"), ("npm", "install", "--no-audit", "--no-fund", "--loglevel=error"), (),
           ("node", "--test", "--test-reporter=tap", "mqtt.test.js"), count_tap),
+    Suite("logins_legacy", "logins of Qpid JMS for 0-8 to 0-10, amqplib, mqtt.js and qpid-python",
+          ("java", "javac", "mvn", "node", "npm"),
+          ("sh", "-c", f"mvn -q -B -Dmaven.repo.local='{BUILD / 'maven'}' dependency:copy-dependencies "
+           "-DoutputDirectory=lib && npm install --no-audit --no-fund --loglevel=error"),
+          ("javac", "-encoding", "UTF-8", "-cp", "lib/*", "-d", "classes", "Logins.java"),
+          (sys.executable, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider", "-p", "no:xdist",
+           "-c", str(ROOT / "setup.cfg"), "--rootdir", str(ROOT), str(HERE / "logins_legacy" / "logins_legacy.py")),
+          count_pytest),
     Suite("mosquitto_clients", "mosquitto_pub, mosquitto_sub, mosquitto_rr",
           ("mosquitto_pub", "mosquitto_sub", "mosquitto_rr"), (), (),
           (sys.executable, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider", "-c", str(ROOT / "setup.cfg"),

@@ -183,5 +183,5 @@ def test_every_command_has_its_help() -> None:
         return [" ".join(path), *(found for name in names for found in walk(*path, name))]
 
     assert set(walk()) >= {"serve", "config show", "config check", "send", "receive", "store check", "store compact",
-                           "store export", "store import", "user add", "user passwd",
+                           "store export", "store import", "user add", "user passwd", "user import",
                            "user tag", "user group", "user remove", "user list"}
