@@ -1,5 +1,6 @@
 /**
- * Logs in once, by the client that is named: {@code Logins jms10|jms0x URL USER PASSWORD}. Prints "in", or "refused" and what the client says of it.
+ * Logs in once, by the client that is named: {@code Logins jms10|jms0x URL USER PASSWORD}. Prints "in", or
+ * "refused" and what the client says of it.
  */
 public class Logins {
     public static void main(String[] arguments) throws Exception {

@@ -1,4 +1,4 @@
-"""Older clients, and those of Node, log in by each mechanism that they have; and are refused in their dialect's words."""
+"""Older clients, and those of Node, log in by each mechanism that they have, or are refused in their dialect's words."""
 
 from __future__ import annotations
 
