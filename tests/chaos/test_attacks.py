@@ -15,7 +15,6 @@ import pytest
 from dragoman import testing
 from tests.chaos.attacks import ATTACKS, Attack
 from tests.chaos.citizens import Citizens
-from tests.wire import eventually
 
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "0"))
 LEAST = 0.7

@@ -76,12 +76,13 @@ def test_the_first_lines_at_a_terminal(tmp_path: Path) -> None:
     assert re.fullmatch(r"dragoman [\d.]+ \((compiled|plain Python), Python 3\.[\d.]+\)", lines[0])
     first = re.fullmatch(r"listening on (amqp://127\.0\.0\.1:\d+)", lines[1])
     assert first and re.fullmatch(r"listening on amqp://\[::1\]:\d+", lines[2])
-    assert lines[3:6] == [
+    assert lines[3:7] == [
         f"messages are kept in {tmp_path}/kept",
         f"may log in: guest with password guest (from this machine only), 1 user of {tmp_path}/users, anybody, without "
         "a name, where a listener says anonymous",
+        "may do: everything, to whoever has logged in: there are no access rules",
         f"to try it: dragoman send --declare {first[1]} hello 'Hello, world'"]
-    assert lines[6:] == ["SIGTERM: stopping; once more stops at once", "stopped"]
+    assert lines[7:] == ["SIGTERM: stopping; once more stops at once", "stopped"]
 
 
 def test_the_line_to_try_works(tmp_path: Path) -> None:
