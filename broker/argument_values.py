@@ -1,15 +1,19 @@
 """Arguments of declarations and bindings: comparing them, and keeping them as JSON.
 
-Values are what field tables and maps carry: None, bool, int, float, str, bytes, Decimal, datetime, lists and dicts.
+Values are what field tables and maps carry: None, bool, int, float, str, bytes, Decimal, datetime, lists, dicts, and
+those of broker.values.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import uuid
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
+
+from broker.values import Array, Described, Odd, Opaque, Pairs
 
 
 def dump(value: Any) -> bytes:
@@ -21,7 +25,7 @@ def load(data: bytes) -> Any:
     """The reverse of `dump`. Raises: ValueError, whatever the data is."""
     try:
         return _rich(json.loads(data))
-    except (TypeError, ArithmeticError, OSError, RecursionError) as error:
+    except (TypeError, AttributeError, LookupError, ArithmeticError, OSError, RecursionError) as error:
         raise ValueError(f"it is none of ours: {error}") from None
 
 
@@ -35,6 +39,18 @@ def _plain(value: Any) -> Any:
         return {"!bytes": base64.b64encode(bytes(value)).decode()}
     if isinstance(value, Decimal):
         return {"!decimal": str(value)}
+    if isinstance(value, uuid.UUID):
+        return {"!uuid": value.hex}
+    if isinstance(value, Odd):
+        return {"!odd": [value.code, base64.b64encode(value.data).decode()]}
+    if isinstance(value, Opaque):
+        return {"!opaque": [value.kind, base64.b64encode(value.data).decode()]}
+    if isinstance(value, Described):
+        return {"!described": [_plain(value.descriptor), _plain(value.value)]}
+    if isinstance(value, Pairs):
+        return {"!pairs": [[_plain(key), _plain(item)] for key, item in value.items]}
+    if isinstance(value, Array):
+        return {"!array": [value.kind, _plain(value.values), _plain(value.descriptor), value.described]}
     if isinstance(value, datetime):
         return {"!time": value.timestamp()}
     if isinstance(value, str) and not value.isprintable():
@@ -59,7 +75,20 @@ def _rich(value: Any) -> Any:
             return datetime.fromtimestamp(content, UTC)
         if kind == "!text":
             return base64.b64decode(content).decode("utf-8", "surrogateescape")
+        if kind == "!uuid":
+            return uuid.UUID(content)
+        if kind in _PAIRS_OF:
+            return _PAIRS_OF[kind](content[0], base64.b64decode(content[1]))
+        if kind == "!described":
+            return Described(_rich(content[0]), _rich(content[1]))
+        if kind == "!pairs":
+            return Pairs([(_rich(key), _rich(item)) for key, item in content])
+        if kind == "!array":
+            return Array(content[0], _rich(content[1]), _rich(content[2]), bool(content[3]))
     return {key: _rich(item) for key, item in value.items()}
+
+
+_PAIRS_OF: dict[str, Any] = {"!odd": Odd, "!opaque": Opaque}
 
 
 def same(value: Any, other: Any) -> bool:

@@ -3,6 +3,12 @@ there are. `*` stands for one word, `#` for none or more (AMQP 0-9-1, section 3.
 
 from __future__ import annotations
 
+from typing import Final
+
+MOST_HASHES: Final = 16
+"""Times `#` in a pattern, those in a row counted as one. Each may be anywhere in a key, so a match costs as much as all
+of them have places there."""
+
 
 class _Node:
     """Where a pattern's words so far lead to."""
@@ -24,7 +30,7 @@ class TopicTrie:
 
     def add(self, pattern: str, name: str, value: object) -> None:
         node = self.root
-        for word in _words(pattern):
+        for word in _pattern(pattern):
             child = node.children.get(word)
             if child is None:
                 child = node.children[word] = _Node(word == "#")
@@ -36,7 +42,7 @@ class TopicTrie:
     def remove(self, pattern: str, name: str) -> None:
         """Take a value out, and the branch that it leaves bare. Raises: KeyError when it is not there."""
         path = [self.root]
-        words = _words(pattern)
+        words = _pattern(pattern)
         for word in words:
             path.append(path[-1].children[word])
         del path[-1].values[name]
@@ -77,6 +83,32 @@ class TopicTrie:
 def _words(key: str) -> list[str]:
     """The words of a key or pattern; the empty one has none."""
     return key.split(".") if key else []
+
+
+def hashes(pattern: str) -> int:
+    """How many `#` a pattern has, when it is written as shortly as can be."""
+    return _pattern(pattern).count("#")
+
+
+def _pattern(text: str) -> list[str]:
+    """The words of a pattern, with those of a kind that stand in a row written as shortly as can be: `#.*.#` asks for
+    one word at least, as `*.#` does."""
+    words = _words(text)
+    if words.count("#") < 2:
+        return words
+    found: list[str] = []
+    open_ended = False  # there was a `#` in this row of wildcards
+    for word in words:
+        if word == "#":
+            open_ended = True
+            continue
+        if word != "*" and open_ended:
+            found.append("#")
+            open_ended = False
+        found.append(word)
+    if open_ended:
+        found.append("#")
+    return found
 
 
 def _with_empty_hashes(nodes: list[_Node]) -> list[_Node]:

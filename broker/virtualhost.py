@@ -29,6 +29,7 @@ from broker.queue import LOCKED, Queue
 from broker.queue_settings import QueueSettings, check_properties, check_same_arguments, queue_settings
 from broker.routing import REFUSED, ROUTED, Route, Routing
 from broker.security.quotas import Party
+from broker.topic import MOST_HASHES, hashes
 from broker.totals import Totals
 
 if TYPE_CHECKING:
@@ -317,6 +318,8 @@ class VirtualHost(Routing):
         identity = _identity(destination, routing_key, arguments)
         if identity in source.bindings:
             return False
+        if source.kind in ("topic", "x-delayed-message") and hashes(routing_key) > MOST_HASHES:
+            raise PreconditionFailed(f"a pattern has at most {MOST_HASHES} times '#'")
         queue = destination if isinstance(destination, Queue) else None
         exchange = destination if isinstance(destination, Exchange) else None
         binding = Binding(source, queue, exchange, routing_key, arguments, identity)

@@ -29,6 +29,7 @@ from dragoman.listening import Listening
 from dragoman.resources import free_disk, memory_limit
 from dragoman.scheduler import Checks, LoopAlarm, LoopScheduler
 from dragoman.security import Logins, tools
+from dragoman.shares import Shares
 from dragoman.tls import Certificates
 from dragoman.transport import Transport
 from interop.gateway import Gateway
@@ -73,6 +74,7 @@ class Server(Watcher):
         self.most_connections = most_connections(config)
         self.reserve: int | None = os.open(os.devnull, os.O_RDONLY)  # a file descriptor for when there are no more
         self.dirty: list[Transport] = []
+        self.shares = Shares(self.loop)
         self.stopping = False
         self._gone = asyncio.Event()
         self.certificates = Certificates(config)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 from broker.security.identity import NOBODY, Peer
 from dragoman.arrivals import Arrival
 from dragoman.config import Listener
+from dragoman.shares import PACE
 from dragoman.tls import TlsPeer
 from protocols.amqp10.connection import SASL_HEADER as SASL10
 from protocols.detect import MQTT, TLS10, Unknown, protocol_header
@@ -50,6 +51,11 @@ class Transport(Outlet, asyncio.Protocol):
         self.moved = 0  # bytes that had gone in and out
         self.moved_at = 0  # ms since the epoch: when there were last more of them
         self._expired = False  # its credentials are, and it was told so
+        self.rest = b""  # input that waits, from `rest_at` on
+        self.rest_at = 0
+        self.waits = False  # for its turn, in `Server.shares`
+        self.greedy_until = 0.0  # by perf_counter
+        self.pace = PACE  # seconds that a byte of its input has taken
         self._first = read  # what it began with, until it is known what it speaks
 
     # What asyncio calls.
@@ -76,24 +82,19 @@ class Transport(Outlet, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.server.clock.tick()
-        front_end = self.front_end
-        if front_end is None:
+        if self.front_end is None:
             self._detect(data)
-            return
-        front_end.bytes_in += len(data)
-        management = self.server.broker.management
-        management.actor = front_end
-        front_end.receive(data)
-        management.actor = None
-        if front_end.clogged and front_end.out_size > front_end.flooded and not self.flooded_since:
-            self.flooded_since = self.server.clock.now
-            self._read_or_not()
+        else:
+            self.server.shares.take(self, data)
 
     def eof_received(self) -> bool:
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
         self.server.clock.tick()
+        if self.rest and error is None and not self.held:
+            self.feed(self.rest[self.rest_at:])  # it has said all that it wanted, and gone
+        self.rest = b""
         self.socket = None
         front_end, self.front_end = self.front_end, None  # no cycle: it is gone at once, with all that it holds
         if front_end is not None:
@@ -116,7 +117,9 @@ class Transport(Outlet, asyncio.Protocol):
         front_end.clogged = False
         if self.flooded_since:
             self.flooded_since = 0
-            self._read_or_not()
+            self.read_or_not()
+            if self.rest:
+                self.server.shares.wait(self)
         self.want_flush()  # whatever it has, as bytes or as confirms to be written
         self._drained(front_end)
 
@@ -129,11 +132,13 @@ class Transport(Outlet, asyncio.Protocol):
 
     def pause_reading(self) -> None:
         self.held = True
-        self._read_or_not()
+        self.read_or_not()
 
     def resume_reading(self) -> None:
         self.held = False
-        self._read_or_not()
+        self.read_or_not()
+        if self.rest:
+            self.server.shares.wait(self)
 
     def admit(self, connection: FrontEnd, host_name: str) -> None:
         self.server.admit(self, connection, host_name)
@@ -162,6 +167,20 @@ class Transport(Outlet, asyncio.Protocol):
 
     def logged_in(self) -> bool:
         return self.front_end is not None and self.front_end.identity is not NOBODY
+
+    def feed(self, data: bytes) -> None:
+        """Have the front-end deal with some input."""
+        front_end = self.front_end
+        if front_end is None or front_end.finished:
+            return
+        front_end.bytes_in += len(data)
+        management = self.server.broker.management
+        management.actor = front_end
+        front_end.receive(data)
+        management.actor = None
+        if front_end.clogged and front_end.out_size > front_end.flooded and not self.flooded_since:
+            self.flooded_since = self.server.clock.now
+            self.read_or_not()
 
     def flush(self) -> None:
         """Write what there is, unless the socket is still busy with earlier output."""
@@ -240,13 +259,13 @@ class Transport(Outlet, asyncio.Protocol):
             front_end.quota = self.quota
             self.limited()
             if rest:
-                front_end.receive(rest)
+                self.server.shares.take(self, rest)
 
-    def _read_or_not(self) -> None:
+    def read_or_not(self) -> None:
         socket = self.socket
         if socket is None or socket.is_closing():
             return
-        wanted = not self.held and not self.flooded_since
+        wanted = not self.held and not self.flooded_since and not self.waits
         if wanted and not socket.is_reading():
             socket.resume_reading()
         elif not wanted and socket.is_reading():

@@ -1,0 +1,120 @@
+"""Whose input is dealt with, and for how long, in a turn of the loop: nobody starves the others by sending much.
+
+A connection whose input takes longer than BURST at once is greedy for a while. What the greedy ones send waits, and is
+dealt with bit by bit: in each turn of the loop for a fraction of the time that the others have taken, QUANTUM at least.
+So they have what the others leave, all of it when there is nobody else, and a flood costs the others little. While its
+input waits, a connection is not read, so it gets no more than the socket's buffers hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from time import perf_counter
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from dragoman.transport import Transport
+
+BURST: Final = 0.003
+"""Seconds that a connection's input may take at once."""
+
+QUANTUM: Final = 0.0002
+"""Seconds that the greedy ones have together in a turn of the loop, when others have work, too."""
+
+SHARE: Final = 0.15
+"""Of the time that the others take, what the greedy ones have if it is more."""
+
+ALONE: Final = 0.004
+"""Seconds that they have in a turn when there is nobody else,"""
+
+LATELY: Final = 0.03
+"""which means that no one else has sent anything for so long."""
+
+FORGOTTEN: Final = 0.1
+"""Seconds after which a connection counts as greedy no more."""
+
+PACE: Final = 1e-7
+"""Seconds that a byte takes, until that is known."""
+
+DEAR: Final = 0.001
+"""Seconds beyond its time that a single piece of input may take, such as a message to thousands of bindings. After
+more than that, the greedy ones rest for twice as long as it took."""
+
+_LEAST: Final = 256
+
+
+class Shares:
+    """Of one server's loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._waiting: deque[Transport] = deque()
+        self._spent = 0.0  # seconds, on those who are not greedy, since the last turn of those who are
+        self._heard = 0.0  # when one of those has sent something last, by perf_counter
+        self._due = False
+
+    def take(self, transport: Transport, data: bytes) -> None:
+        """Input has come: deal with it now, or when its turn comes."""
+        if transport.rest:
+            transport.rest = transport.rest[transport.rest_at:] + data
+            transport.rest_at = 0
+            return
+        transport.rest = data
+        now = perf_counter()
+        if now < transport.greedy_until:
+            self.wait(transport)
+            return
+        self._heard = now
+        self._spent += self._work(transport, now, BURST)
+        if transport.rest:
+            self.wait(transport)
+
+    def wait(self, transport: Transport) -> None:
+        """Have it wait for its turn."""
+        if not transport.waits:
+            transport.waits = True
+            transport.read_or_not()
+            self._waiting.append(transport)
+            self._soon()
+
+    def _soon(self) -> None:
+        if not self._due:
+            self._due = True
+            self.loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._due = False
+        begun = now = perf_counter()
+        end = now + (max(QUANTUM, SHARE * self._spent) if now < self._heard + LATELY else ALONE)
+        self._spent = 0.0
+        waiting = self._waiting
+        while waiting and now < end:
+            transport = waiting.popleft()
+            now += self._work(transport, now, min(QUANTUM, end - now))
+            if transport.rest and not transport.held and not transport.flooded_since:
+                waiting.append(transport)
+            else:  # all is done, or it goes on when it is read again
+                transport.waits = False
+                transport.greedy_until = now + FORGOTTEN
+                transport.read_or_not()
+        if waiting and now - end > DEAR and now < self._heard + LATELY + (now - begun):
+            self._due = True
+            self.loop.call_later(2 * (now - begun), self._turn)
+        elif waiting:
+            self._soon()
+
+    def _work(self, transport: Transport, begun: float, seconds: float) -> float:
+        """Deal with some of the input of a connection; give how long that took."""
+        now, end = begun, begun + seconds
+        data, at = transport.rest, transport.rest_at
+        while at < len(data) and now < end and not transport.held:
+            size = max(_LEAST, int((end - now) / transport.pace))
+            part = data[at:at + size] if at or size < len(data) else data
+            transport.rest_at = at = at + len(part)
+            transport.feed(part)
+            before, now = now, perf_counter()
+            transport.pace = max(1e-10, 0.5 * transport.pace + 0.5 * (now - before) / len(part))
+        if transport.front_end is None or transport.front_end.finished or at >= len(data):
+            transport.rest, transport.rest_at = b"", 0
+        return now - begun
