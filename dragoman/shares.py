@@ -34,7 +34,7 @@ LATELY: Final = 0.03
 FORGOTTEN: Final = 0.1
 """Seconds after which a connection counts as greedy no more."""
 
-PACE: Final = 1e-7
+PACE: Final = 1e-6
 """Seconds that a byte takes, until that is known."""
 
 DEAR: Final = 0.001

@@ -1,0 +1,137 @@
+"""Whose input is dealt with in a turn of the loop, with transports that are none and a clock that is turned by work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dragoman import shares
+from dragoman.shares import BURST, PACE, QUANTUM, Shares
+
+MICROSECOND = 1e-6
+
+
+class Loop:
+    """Runs what is due, a turn at a time."""
+
+    def __init__(self) -> None:
+        self.now = 1.0
+        self.due: list[Callable[[], None]] = []
+        self.later: list[tuple[float, Callable[[], None]]] = []
+
+    def call_soon(self, work: Callable[[], None]) -> None:
+        self.due.append(work)
+
+    def call_later(self, seconds: float, work: Callable[[], None]) -> None:
+        self.later.append((self.now + seconds, work))
+
+    def turn(self) -> None:
+        ready = [work for when, work in self.later if when <= self.now]
+        self.later = [(when, work) for when, work in self.later if when > self.now]
+        due, self.due = self.due, []
+        for work in due + ready:
+            work()
+        self.now += 10 * MICROSECOND
+
+
+class Transport:
+    """Each byte of its input takes a microsecond."""
+
+    front_end: Any = type("FrontEnd", (), {"finished": False})()
+
+    def __init__(self, loop: Loop, each: float = MICROSECOND) -> None:
+        self.loop = loop
+        self.each = each
+        self.rest, self.rest_at, self.waits, self.held, self.flooded_since = b"", 0, False, False, 0
+        self.greedy_until, self.pace = 0.0, PACE
+        self.fed = b""
+
+    def feed(self, data: bytes) -> None:
+        self.fed += data
+        self.loop.now += self.each * len(data)
+
+    def read_or_not(self) -> None:
+        self.reads = not (self.waits or self.held)
+
+
+@pytest.fixture
+def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
+    made = Loop()
+    monkeypatch.setattr(shares, "perf_counter", lambda: made.now)
+    return made
+
+
+def test_little_is_dealt_with_at_once(loop: Loop) -> None:
+    turns: Any = Shares(loop)  # type: ignore[arg-type]
+    one = Transport(loop)
+    turns.take(one, b"a" * 1000)
+    turns.take(one, b"b" * 1000)
+    assert one.fed == b"a" * 1000 + b"b" * 1000 and not one.waits and not loop.due
+
+
+def test_much_waits_and_comes_in_order(loop: Loop) -> None:
+    turns: Any = Shares(loop)  # type: ignore[arg-type]
+    one = Transport(loop)
+    data = bytes(range(256)) * 200  # 51 ms
+    turns.take(one, data)
+    turns.take(one, b"more")  # that was read already
+    assert one.waits and not one.reads and len(one.fed) < 5 * BURST / MICROSECOND
+    while loop.due:
+        loop.turn()
+    assert one.fed == data + b"more" and one.reads and not one.waits
+
+
+def test_a_flood_costs_the_others_little(loop: Loop) -> None:
+    turns: Any = Shares(loop)  # type: ignore[arg-type]
+    flood, good = Transport(loop), Transport(loop)
+    turns.take(flood, bytes(1 << 20))
+    begun, fed = loop.now, len(flood.fed)
+    for _ in range(100):
+        turns.take(good, bytes(1000))
+        loop.turn()
+    assert len(good.fed) == 100_000
+    assert 0 < (len(flood.fed) - fed) * MICROSECOND < 0.4 * (loop.now - begun)
+    assert (len(flood.fed) - fed) * MICROSECOND > 50 * QUANTUM
+
+
+def test_several_floods_cost_no_more_than_one(loop: Loop) -> None:
+    turns: Any = Shares(loop)  # type: ignore[arg-type]
+    floods, good = [Transport(loop) for _ in range(50)], Transport(loop)
+    for flood in floods:
+        turns.take(flood, bytes(1 << 20))
+    begun = loop.now
+    for _ in range(400):
+        turns.take(good, bytes(1000))
+        loop.turn()
+    assert loop.now - begun < 1.6 * 0.4
+    assert all(flood.rest_at > 3000 for flood in floods)  # each has its turn
+
+
+def test_pieces_that_are_dear_have_the_flood_rest(loop: Loop) -> None:
+    """Where a single piece takes 20 ms, the others have most of the time nevertheless."""
+    turns: Any = Shares(loop)  # type: ignore[arg-type]
+    flood, good = Transport(loop, 0.02 / 256), Transport(loop)
+    turns.take(flood, bytes(1 << 16))
+    begun, fed = loop.now, len(flood.fed)
+    while loop.now < begun + 1:
+        turns.take(good, bytes(100))
+        loop.turn()
+    assert (len(flood.fed) - fed) * flood.each < 0.45 * (loop.now - begun)
+
+
+def test_who_is_held_goes_on_later(loop: Loop) -> None:
+    turns: Any = Shares(loop)  # type: ignore[arg-type]
+    one = Transport(loop)
+    turns.take(one, bytes(20_000))
+    one.held = True
+    while loop.due:
+        loop.turn()
+    fed = len(one.fed)
+    assert fed < 20_000 and not one.waits and not one.reads
+    one.held = False
+    turns.wait(one)
+    while loop.due:
+        loop.turn()
+    assert len(one.fed) == 20_000 and one.reads
