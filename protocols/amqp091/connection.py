@@ -463,14 +463,18 @@ class Connection(FrontEnd):
         elif isinstance(outcome, Failure):
             logger.warning("%s: login refused: %s", self.peer, outcome.reason)
             self.broker.management.refused(self, outcome.reason)
-            if self.closes_on_failure:
-                text = (f"Login was refused using authentication mechanism {_short(self.mechanism)}. "
-                        "For details see the broker logfile.")
-                self._send("connection.close", reply_code=403, reply_text=_short("ACCESS_REFUSED - " + text))
-                self.state = _CLOSING
-                self._close_by = self.broker.clock.now + 10_000
+            if self.closes_on_failure:  # RabbitMQ's words
+                self._say_login_failed(403, "ACCESS_REFUSED - Login was refused using authentication mechanism "
+                                            f"{_short(self.mechanism)}. For details see the broker logfile.")
+            elif self.form == AMQP091_JMS:  # it would wait for half a minute; Broker-J's words
+                self._say_login_failed(530, "Authentication failed")
             else:
                 self._finish()
+
+    def _say_login_failed(self, code: int, text: str) -> None:
+        self._send("connection.close", reply_code=code, reply_text=_short(text))
+        self.state = _CLOSING
+        self._close_by = self.broker.clock.now + 10_000
 
     def _renewed(self, outcome: Outcome) -> None:
         """The client has shown a new token: what it may do is as that says, from now on."""

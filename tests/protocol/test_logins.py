@@ -55,12 +55,15 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 # -- refusals: what each dialect says, and by whose word
 
 
-def said_091(peer: Peer, mechanism: str, respond: Callable[[bytes], bytes], capable: bool = True) -> Any:
+def said_091(peer: Peer, mechanism: str, respond: Callable[[bytes], bytes], capable: bool = True,
+             product: str = "") -> Any:
     client = Client(peer)
     try:
         client.write(b"AMQP\x00\x00\x09\x01")
         client.expect(Connection.Start)
-        capabilities = {"capabilities": {"authentication_failure_close": True}} if capable else {}
+        capabilities: dict[str, Any] = {"product": product}
+        if capable:
+            capabilities["capabilities"] = {"authentication_failure_close": True}
         first = respond(b"")
         client.send(0, Connection.StartOk(capabilities, mechanism, first.decode("latin-1"), "en_US"))
         try:
@@ -146,6 +149,9 @@ WORDS: list[tuple[str, Callable[[Peer, str, Callable[[bytes], bytes]], Any], Cal
     ("0-9-1", said_091, SAYS_091.format),
     # 0-9-1 of clients without it, 2.2.4: the socket is closed
     ("0-9-1 old", lambda peer, name, respond: said_091(peer, name, respond, False), lambda name: "hung up"),
+    # 0-8 to 0-9-1 of Qpid's client for JMS, which waits for a word: Broker-J's
+    ("0-9-1 Qpid", lambda peer, name, respond: said_091(peer, name, respond, False, "Qpid Java Client for Qpid"),
+     lambda name: "530 Authentication failed (0, 0)"),
     # 0-10: qpidd's words
     ("0-10", said_010, lambda name: ("connection.close", {"reply_code": 320, "reply_text": "Authentication failed"})),
     # 1.0, 5.3.3.6: the outcome is "auth", and no more

@@ -1,4 +1,4 @@
-"""Older clients, and those of Node, log in by each mechanism that they have, or are refused in their dialect's words."""
+"""Older clients, and Node's, log in by each mechanism that they have, or are refused in their dialect's words."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_qpid_jms(house: House, mechanism: str) -> None:
     url = f"amqp://127.0.0.1:{house.port}?amqp.saslMechanisms={mechanism}"
     assert java("jms10", url, "shop", "secret") == "in"
     refused = java("jms10", url, "shop", "wrong")
-    assert "JMSSecurityException: Client failed to authenticate" in refused, refused
+    assert "JMSSecuritySaslException: Client failed to authenticate" in refused, refused
     assert java("jms10", url, "nobody", "secret") == refused
 
 
@@ -103,8 +103,7 @@ def test_legacy_jms(house: House, version: str, mechanism: str) -> None:
                     qpid_amqp_version=version)
     assert login("secret") == "in"
     refused = login("wrong")
-    assert refused.startswith("refused") and ("Authentication failed" in refused or "AMQAuthenticationException"
-                                              in refused or "not able to connect" in refused.lower()), refused
+    assert refused.startswith("refused") and "Authentication failed" in refused, refused
 
 
 # -- others
