@@ -6,10 +6,13 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import pika
 from pika.adapters.asyncio_connection import AsyncioConnection
+from pika.credentials import ExternalCredentials
 from pika.exceptions import ChannelClosed, ConnectionClosed
 
 from dragoman.reasons import reason
@@ -25,7 +28,37 @@ class ClientError(Exception):
     """What to tell the user, in one line."""
 
 
-def parameters(url: str, ca: str | None) -> Any:
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """How a client uses TLS: what --ca, --cert and --key say."""
+
+    ca: str | None = None  # a file of the issuers that are trusted; None: whom the system trusts
+    certificate: str | None = None  # a file with our own certificate
+    key: str | None = None  # a file with its key; None: the certificate's file has it
+
+    def context(self) -> ssl.SSLContext:
+        """Raises: ClientError."""
+        if self.key and not self.certificate:
+            raise ClientError("--key is for a --cert")
+        made = self._trusting()
+        if self.certificate:
+            try:
+                made.load_cert_chain(self.certificate, self.key, password=lambda: "")  # never asks at the terminal
+            except (OSError, ValueError) as error:
+                hint = "" if self.key else "; --key names the file of a key that is elsewhere"
+                raise ClientError(f"{self.certificate}: it and its key cannot be used: {reason(error)}{hint}") from None
+        return made
+
+    def _trusting(self) -> ssl.SSLContext:
+        try:
+            made = ssl.create_default_context(cafile=self.ca)
+        except OSError as error:
+            raise ClientError(f"{self.ca}: {reason(error)}") from None
+        made.minimum_version = ssl.TLSVersion.TLSv1_2
+        return made
+
+
+def parameters(url: str, trust: Trust) -> Any:
     """pika's parameters for amqp://user:password@host:port/virtual-host. Raises ClientError for a wrong one."""
     try:
         made = pika.URLParameters(url)
@@ -33,13 +66,12 @@ def parameters(url: str, ca: str | None) -> Any:
             raise ValueError("it names no host")
     except (ValueError, TypeError, AttributeError) as error:
         raise ClientError(f"{url}: is not a broker's address: {error}") from None
-    if ca and made.ssl_options is None:
-        raise ClientError("--ca is for amqps:// addresses")
-    if ca:
-        try:
-            made.ssl_options = pika.SSLOptions(ssl.create_default_context(cafile=ca), made.host)
-        except OSError as error:
-            raise ClientError(f"{ca}: {reason(error)}") from None
+    if trust != Trust():
+        if made.ssl_options is None:
+            raise ClientError("--ca, --cert and --key are for amqps:// addresses")
+        made.ssl_options = pika.SSLOptions(trust.context(), made.host)
+    if trust.certificate and urlsplit(url).username is None:
+        made.credentials = ExternalCredentials()
     made.connection_attempts = 1
     made.client_properties = {"product": "dragoman command"}
     return made

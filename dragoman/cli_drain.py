@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import ssl
 from decimal import Decimal
 from typing import Any
 
 import click
 
-from dragoman.cli_client import DEFAULT_URL, ClientError
-from dragoman.cli_messages import CA_OPTION, run
+from dragoman.cli_client import DEFAULT_URL, ClientError, Trust
+from dragoman.cli_messages import run, tls_context, tls_options
 from dragoman.draining import Draining, Work
-from dragoman.reasons import reason
 from interop.ends import EndError, Options
 from interop.settings import DIALECTS
 
@@ -38,11 +36,10 @@ INCOMPLETE = 3
               help="A queue is empty when nothing came for so many seconds, and the broker there agrees.")
 @click.option("--patience", type=click.FloatRange(0), default=10.0, show_default=True,
               help="Seconds to wait for messages that other consumers have there.")
-@CA_OPTION
+@tls_options
 @click.option("--quiet", is_flag=True, help="No progress bar, and no line for each queue.")
 def drain(source: str, target: str, queues: tuple[str, ...], dialect: str, definitions: str | None, api: str,
-          topology_only: bool, prefetch: int, idle: float, patience: float, ca: str | None,
-          quiet: bool) -> None:
+          topology_only: bool, prefetch: int, idle: float, patience: float, trust: Trust, quiet: bool) -> None:
     """Move the topology and the messages of another broker over.
 
     \b
@@ -59,7 +56,7 @@ def drain(source: str, target: str, queues: tuple[str, ...], dialect: str, defin
         if not url.startswith(("amqp://", "amqps://")):
             raise click.UsageError(f"{url}: it must begin with amqp:// or amqps://")
     work = Work(source, target, dialect, queues, _read(definitions) if definitions else None, api, topology_only,
-                prefetch, idle, patience, Options(tls=_trust(ca)), ca, quiet)
+                prefetch, idle, patience, Options(tls=None if trust == Trust() else tls_context(trust)), trust, quiet)
     draining = Draining(work)
 
     async def moving() -> int:
@@ -78,12 +75,3 @@ def _read(path: str) -> Any:
         raise click.ClickException(f"{path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise click.ClickException(f"{path}: is not JSON: {error}") from None
-
-
-def _trust(ca: str | None) -> ssl.SSLContext | None:
-    if ca is None:
-        return None
-    try:
-        return ssl.create_default_context(cafile=ca)
-    except OSError as error:
-        raise click.ClickException(f"{ca}: {reason(error)}") from None

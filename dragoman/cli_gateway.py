@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from dragoman.cli_client import Trust
 from dragoman.cli_drain import drain
 from dragoman.cli_manage import JSON_OPTION, Row, broker_options, duration, show_rows, with_console
 from dragoman.cli_qmf import Console, name_in
@@ -35,7 +36,7 @@ gateway.add_command(drain)
 @gateway.command()
 @JSON_OPTION
 @broker_options
-def status(url: str, ca: str | None, as_json: bool) -> None:
+def status(url: str, trust: Trust, as_json: bool) -> None:
     """Show links and bridges: state, rates, lag, last error."""
     async def work(console: Console) -> None:
         links = sorted(await console.objects("link"), key=_name)
@@ -46,7 +47,7 @@ def status(url: str, ca: str | None, as_json: bool) -> None:
         _show_links(links)
         click.echo()
         _show_bridges(bridges)
-    with_console(url, ca, work)
+    with_console(url, trust, work)
 
 
 def _show_links(links: list[Row]) -> None:
@@ -81,13 +82,13 @@ def _name(row: Row) -> str:
 @click.argument("to", metavar="URL")
 @SET_OPTION
 @broker_options
-def add_link(name: str, to: str, settings: tuple[str, ...], url: str, ca: str | None) -> None:
+def add_link(name: str, to: str, settings: tuple[str, ...], url: str, trust: Trust) -> None:
     """Connect the broker to another one.
 
     The link is kept over restarts. No password in its URL: the broker reads it from a file in the folder gateway.files
     of its configuration (-s password_file=NAME), or from one of its environment variables DRAGOMAN_LINK_...
     """
-    _create("link", name, {"url": to, **_settings(settings)}, url, ca)
+    _create("link", name, {"url": to, **_settings(settings)}, url, trust)
 
 
 @gateway.command("add-bridge")
@@ -95,20 +96,20 @@ def add_link(name: str, to: str, settings: tuple[str, ...], url: str, ca: str | 
 @click.argument("link")
 @SET_OPTION
 @broker_options
-def add_bridge(name: str, link: str, settings: tuple[str, ...], url: str, ca: str | None) -> None:
+def add_bridge(name: str, link: str, settings: tuple[str, ...], url: str, trust: Trust) -> None:
     """Move messages over a link.
 
     \b
     dragoman gateway add-bridge orders old -s direction=push -s local_queue=orders -s remote_queue=orders
     dragoman gateway add-bridge news old -s remote_exchange=amq.topic -s 'keys:=["news.#"]' -s local_exchange=amq.topic
     """
-    _create("bridge", name, {"link": link, **_settings(settings)}, url, ca)
+    _create("bridge", name, {"link": link, **_settings(settings)}, url, trust)
 
 
-def _create(kind: str, name: str, properties: dict[str, Any], url: str, ca: str | None) -> None:
+def _create(kind: str, name: str, properties: dict[str, Any], url: str, trust: Trust) -> None:
     async def work(console: Console) -> None:
         await console.method("create", {"type": kind, "name": name, "properties": properties, "strict": True})
-    with_console(url, ca, work)
+    with_console(url, trust, work)
 
 
 def _settings(given: tuple[str, ...]) -> dict[str, Any]:
@@ -127,42 +128,42 @@ def _settings(given: tuple[str, ...]) -> dict[str, Any]:
 @gateway.command("remove-link")
 @click.argument("name")
 @broker_options
-def remove_link(name: str, url: str, ca: str | None) -> None:
+def remove_link(name: str, url: str, trust: Trust) -> None:
     """Give up a link that has no bridges."""
-    _delete("link", name, url, ca)
+    _delete("link", name, url, trust)
 
 
 @gateway.command("remove-bridge")
 @click.argument("name")
 @broker_options
-def remove_bridge(name: str, url: str, ca: str | None) -> None:
+def remove_bridge(name: str, url: str, trust: Trust) -> None:
     """Move no more, and forget the bridge."""
-    _delete("bridge", name, url, ca)
+    _delete("bridge", name, url, trust)
 
 
-def _delete(kind: str, name: str, url: str, ca: str | None) -> None:
+def _delete(kind: str, name: str, url: str, trust: Trust) -> None:
     async def work(console: Console) -> None:
         await console.method("delete", {"type": kind, "name": name, "options": {}})
-    with_console(url, ca, work)
+    with_console(url, trust, work)
 
 
 @gateway.command()
 @click.argument("name")
 @broker_options
-def pause(name: str, url: str, ca: str | None) -> None:
+def pause(name: str, url: str, trust: Trust) -> None:
     """Have a bridge rest, over restarts as well."""
-    _call(name, "pause", url, ca)
+    _call(name, "pause", url, trust)
 
 
 @gateway.command()
 @click.argument("name")
 @broker_options
-def resume(name: str, url: str, ca: str | None) -> None:
+def resume(name: str, url: str, trust: Trust) -> None:
     """Have a bridge go on."""
-    _call(name, "resume", url, ca)
+    _call(name, "resume", url, trust)
 
 
-def _call(name: str, method: str, url: str, ca: str | None) -> None:
+def _call(name: str, method: str, url: str, trust: Trust) -> None:
     async def work(console: Console) -> None:
         await console.method(method, {}, "bridge", name)
-    with_console(url, ca, work)
+    with_console(url, trust, work)

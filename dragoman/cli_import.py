@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import ssl
 from collections import Counter
 from dataclasses import replace
 from decimal import Decimal
@@ -16,8 +15,9 @@ import click
 from broker.security.permissions import Permission, PermissionFile, TopicPermission
 from broker.security.users import PasswordFile, User
 from dragoman.cli import CONFIG_OPTION
+from dragoman.cli_client import Trust
 from dragoman.cli_manage import broker_options
-from dragoman.cli_messages import run
+from dragoman.cli_messages import run, tls_context
 from dragoman.config import Config, ConfigError, load
 from dragoman.importing import carry_out, gather, only, show
 from dragoman.reasons import reason
@@ -68,7 +68,7 @@ def import_group() -> None:
 @CONFIG_OPTION
 @broker_options
 def import_rabbitmq(file: str, dry_run: bool, host: str | None, maps: tuple[str, ...], users_path: str | None,
-                    permissions_path: str | None, config_path: str | None, url: str, ca: str | None) -> None:
+                    permissions_path: str | None, config_path: str | None, url: str, trust: Trust) -> None:
     """Take over RabbitMQ's definitions.
 
     FILE is what `rabbitmqctl export_definitions FILE` writes, or the management API's /api/definitions; - is standard
@@ -81,7 +81,7 @@ def import_rabbitmq(file: str, dry_run: bool, host: str | None, maps: tuple[str,
         plan = read_definitions(_json(file))
     except BadDefinitions as error:
         raise click.ClickException(f"{file}: these are no definitions of RabbitMQ: {error}") from None
-    finish(plan, dry_run, host, names, users_path, config_path, url, ca, permissions_path)
+    finish(plan, dry_run, host, names, users_path, config_path, url, trust, permissions_path)
 
 
 @import_group.command("qpidd")
@@ -91,7 +91,7 @@ def import_rabbitmq(file: str, dry_run: bool, host: str | None, maps: tuple[str,
 @CONFIG_OPTION
 @broker_options
 def import_qpidd(source: str, dry_run: bool, maps: tuple[str, ...], config_path: str | None, url: str,
-                 ca: str | None) -> None:
+                 trust: Trust) -> None:
     """Take over what a qpidd has.
 
     URL is that of a qpidd that runs, amqp://user:password@host:port: it is asked through its management (QMF) over AMQP
@@ -107,22 +107,20 @@ def import_qpidd(source: str, dry_run: bool, maps: tuple[str, ...], config_path:
     """
     names = _names(maps)
     if source.startswith(("amqp://", "amqps://")):
-        plan = _ask_qpidd(source, ca)
+        plan = _ask_qpidd(source, trust)
     else:
         try:
             plan = read_text(_read(source).decode("utf-8", "replace"))
         except NotUnderstood as error:
             raise click.ClickException(f"{source}: {error}") from None
     plan.remark("users", "`dragoman user import qpidd.sasldb` takes those of its SASL database over")
-    finish(plan, dry_run, None, names, None, config_path, url, ca)
+    finish(plan, dry_run, None, names, None, config_path, url, trust)
 
 
-def _ask_qpidd(url: str, ca: str | None) -> Plan:
+def _ask_qpidd(url: str, trust: Trust) -> Plan:
     try:
-        context = ssl.create_default_context(cafile=ca) if url.startswith("amqps://") else None
+        context = tls_context(trust) if url.startswith("amqps://") else None
         return plan_of(asyncio.run(qmf.read(url, ssl=context)))
-    except OSError as error:
-        raise click.ClickException(f"{ca}: {reason(error)}") from None
     except qmf.ERRORS as error:
         raise click.ClickException(f"{_shown(url)}: {error}") from None
     except KeyboardInterrupt:
@@ -156,7 +154,7 @@ def export_group() -> None:
 @CONFIG_OPTION
 @broker_options
 def export_rabbitmq(file: str, hosts: tuple[str, ...], kinds: tuple[str, ...], users_path: str | None,
-                    permissions_path: str | None, config_path: str | None, url: str, ca: str | None) -> None:
+                    permissions_path: str | None, config_path: str | None, url: str, trust: Trust) -> None:
     """Write definitions that RabbitMQ imports (3.10 or newer).
 
     FILE gets them; - is standard output. Options of Qpid's kind go under RabbitMQ's names, arguments that were policies
@@ -169,7 +167,7 @@ def export_rabbitmq(file: str, hosts: tuple[str, ...], kinds: tuple[str, ...], u
     permissions = _permissions(permissions_path, config_path)
 
     async def work() -> int:
-        await gather(plan, url, ca, hosts)
+        await gather(plan, url, trust, hosts)
         return 0
     run(work())
     document = json.dumps(definitions(
@@ -210,7 +208,7 @@ def _permissions(path: str | None, config_path: str | None) -> list[Permission |
 
 
 def finish(plan: Plan, dry_run: bool, host: str | None, names: dict[str, str], users_path: str | None,
-           config_path: str | None, url: str, ca: str | None, permissions_path: str | None = None) -> None:
+           config_path: str | None, url: str, trust: Trust, permissions_path: str | None = None) -> None:
     """Carry a plan out, say what became of it, and exit."""
     if host is not None:
         if host not in plan.hosts:
@@ -224,7 +222,7 @@ def finish(plan: Plan, dry_run: bool, host: str | None, names: dict[str, str], u
                           Binding=len(plan.bindings))
     else:
         async def work() -> int:
-            counts.update(await carry_out(plan, url, ca, names))
+            counts.update(await carry_out(plan, url, trust, names))
             return 0
         run(work())
     show(plan, counts, "Would take over" if dry_run else "Took over")

@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
-from dragoman.cli_client import DEFAULT_URL
-from dragoman.cli_messages import CA_OPTION, parameters_of, run
+from dragoman.cli_client import DEFAULT_URL, Trust
+from dragoman.cli_messages import parameters_of, run, tls_options
 from dragoman.cli_qmf import Console, name_in
 
 Row = dict[str, Any]
@@ -25,17 +25,17 @@ DURABLE_OPTION = click.option("--durable/--transient", default=True, help="Wheth
 
 
 def broker_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--url and --ca, which every command here has."""
+    """--url and those for TLS, which every command here has."""
     url = click.option("--url", "-u", envvar="DRAGOMAN_URL", default=DEFAULT_URL, metavar="URL",
                        help="The broker: amqp://user:password@host:port/virtual-host.  [env: DRAGOMAN_URL; default: "
                        "guest on this machine]")
-    return url(CA_OPTION(command))
+    return url(tls_options(command))
 
 
-def with_console(url: str, ca: str | None, work: Callable[[Console], Coroutine[Any, Any, None]]) -> None:
+def with_console(url: str, trust: Trust, work: Callable[[Console], Coroutine[Any, Any, None]]) -> None:
     """Do something with a connection to the broker."""
     async def connected() -> int:
-        async with Console(parameters_of(url, ca)) as console:
+        async with Console(parameters_of(url, trust)) as console:
             await work(console)
         return 0
     run(connected())
@@ -112,12 +112,12 @@ QUEUE_COLUMNS = [("name", "queue"), ("durable", "durable"), ("msgDepth", "messag
 @queue.command("list")
 @JSON_OPTION
 @broker_options
-def list_queues(url: str, ca: str | None, as_json: bool) -> None:
+def list_queues(url: str, trust: Trust, as_json: bool) -> None:
     """List the queues."""
     async def work(console: Console) -> None:
         rows = [row for row in await console.objects("queue") if row["name"] != console.queue]
         show_rows(sorted(rows, key=_by_name), QUEUE_COLUMNS, as_json)
-    with_console(url, ca, work)
+    with_console(url, trust, work)
 
 
 @queue.command("add")
@@ -127,10 +127,10 @@ def list_queues(url: str, ca: str | None, as_json: bool) -> None:
 @ARGUMENT_OPTION
 @broker_options
 def add_queue(name: str, durable: bool, auto_delete: bool, arguments: tuple[str, ...], url: str,
-              ca: str | None) -> None:
+              trust: Trust) -> None:
     """Make a queue. docs/queue-options.md has the arguments."""
     properties = {**arguments_of(arguments), "durable": durable, "auto-delete": auto_delete}
-    with_console(url, ca, lambda console: _method(console, "create", {
+    with_console(url, trust, lambda console: _method(console, "create", {
         "type": "queue", "name": name, "properties": properties, "strict": True}))
 
 
@@ -139,9 +139,9 @@ def add_queue(name: str, durable: bool, auto_delete: bool, arguments: tuple[str,
 @click.option("--if-unused", is_flag=True, help="Only if it has no consumers.")
 @click.option("--if-empty", is_flag=True, help="Only if it has no messages.")
 @broker_options
-def delete_queue(name: str, if_unused: bool, if_empty: bool, url: str, ca: str | None) -> None:
+def delete_queue(name: str, if_unused: bool, if_empty: bool, url: str, trust: Trust) -> None:
     """Delete a queue, with its messages."""
-    with_console(url, ca, lambda console: _method(console, "delete", {
+    with_console(url, trust, lambda console: _method(console, "delete", {
         "type": "queue", "name": name, "options": {"if_unused": if_unused, "if_empty": if_empty}}))
 
 
@@ -149,12 +149,12 @@ def delete_queue(name: str, if_unused: bool, if_empty: bool, url: str, ca: str |
 @click.argument("name")
 @click.option("--count", "-n", type=click.IntRange(0), default=0, help="At most so many messages; 0: all.")
 @broker_options
-def purge_queue(name: str, count: int, url: str, ca: str | None) -> None:
+def purge_queue(name: str, count: int, url: str, trust: Trust) -> None:
     """Drop the messages of a queue.
 
     Those that a consumer has stay with it.
     """
-    with_console(url, ca, lambda console: _method(console, "purge", {"request": count, "filter": {}}, "queue", name))
+    with_console(url, trust, lambda console: _method(console, "purge", {"request": count, "filter": {}}, "queue", name))
 
 
 @queue.command("move")
@@ -162,12 +162,12 @@ def purge_queue(name: str, count: int, url: str, ca: str | None) -> None:
 @click.argument("target")
 @click.option("--count", "-n", type=click.IntRange(0), default=0, help="At most so many messages; 0: all.")
 @broker_options
-def move_messages(source: str, target: str, count: int, url: str, ca: str | None) -> None:
+def move_messages(source: str, target: str, count: int, url: str, trust: Trust) -> None:
     """Move messages to the end of another queue.
 
     Those that a consumer has stay with it.
     """
-    with_console(url, ca, lambda console: _method(console, "queueMoveMessages", {
+    with_console(url, trust, lambda console: _method(console, "queueMoveMessages", {
         "srcQueue": source, "destQueue": target, "qty": count}))
 
 
@@ -175,12 +175,12 @@ def move_messages(source: str, target: str, count: int, url: str, ca: str | None
 @click.argument("source")
 @click.argument("target", default="")
 @broker_options
-def redirect(source: str, target: str, url: str, ca: str | None) -> None:
+def redirect(source: str, target: str, url: str, trust: Trust) -> None:
     """Let two queues stand in for each other.
 
     What is for one of them goes to the other from now on; without a TARGET, no more.
     """
-    with_console(url, ca, lambda console: _method(console, "queueRedirect", {
+    with_console(url, trust, lambda console: _method(console, "queueRedirect", {
         "sourceQueue": source, "targetQueue": target}))
 
 
@@ -213,11 +213,11 @@ EXCHANGE_COLUMNS = [("name", "exchange"), ("type", "type"), ("durable", "durable
 @exchange.command("list")
 @JSON_OPTION
 @broker_options
-def list_exchanges(url: str, ca: str | None, as_json: bool) -> None:
+def list_exchanges(url: str, trust: Trust, as_json: bool) -> None:
     """List the exchanges."""
     async def work(console: Console) -> None:
         show_rows(sorted(await console.objects("exchange"), key=_by_name), EXCHANGE_COLUMNS, as_json)
-    with_console(url, ca, work)
+    with_console(url, trust, work)
 
 
 @exchange.command("add")
@@ -228,13 +228,13 @@ def list_exchanges(url: str, ca: str | None, as_json: bool) -> None:
 @ARGUMENT_OPTION
 @broker_options
 def add_exchange(name: str, kind: str, durable: bool, auto_delete: bool, arguments: tuple[str, ...], url: str,
-                 ca: str | None) -> None:
+                 trust: Trust) -> None:
     """Make an exchange.
 
     TYPE is direct, topic, fanout, headers or another kind.
     """
     properties = {**arguments_of(arguments), "exchange-type": kind, "durable": durable, "auto-delete": auto_delete}
-    with_console(url, ca, lambda console: _method(console, "create", {
+    with_console(url, trust, lambda console: _method(console, "create", {
         "type": "exchange", "name": name, "properties": properties, "strict": True}))
 
 
@@ -242,9 +242,9 @@ def add_exchange(name: str, kind: str, durable: bool, auto_delete: bool, argumen
 @click.argument("name")
 @click.option("--if-unused", is_flag=True, help="Only if nothing is bound to it.")
 @broker_options
-def delete_exchange(name: str, if_unused: bool, url: str, ca: str | None) -> None:
+def delete_exchange(name: str, if_unused: bool, url: str, trust: Trust) -> None:
     """Delete an exchange, with its bindings."""
-    with_console(url, ca, lambda console: _method(console, "delete", {
+    with_console(url, trust, lambda console: _method(console, "delete", {
         "type": "exchange", "name": name, "options": {"if_unused": if_unused}}))
 
 
@@ -261,7 +261,7 @@ def binding() -> None:
 @binding.command("list")
 @JSON_OPTION
 @broker_options
-def list_bindings(url: str, ca: str | None, as_json: bool) -> None:
+def list_bindings(url: str, trust: Trust, as_json: bool) -> None:
     """List the bindings of queues to exchanges.
 
     Those to the nameless exchange, which every queue has, are left out.
@@ -272,7 +272,7 @@ def list_bindings(url: str, ca: str | None, as_json: bool) -> None:
         rows = [row for row in rows if row["exchange"]]
         show_rows(sorted(rows, key=lambda row: (row["exchange"], row["queue"], row["bindingKey"])), [
             ("exchange", "exchange"), ("queue", "queue"), ("bindingKey", "key"), ("arguments", "arguments")], as_json)
-    with_console(url, ca, work)
+    with_console(url, trust, work)
 
 
 @binding.command("add")
@@ -281,9 +281,9 @@ def list_bindings(url: str, ca: str | None, as_json: bool) -> None:
 @click.argument("key", default="")
 @ARGUMENT_OPTION
 @broker_options
-def bind(source: str, name: str, key: str, arguments: tuple[str, ...], url: str, ca: str | None) -> None:
+def bind(source: str, name: str, key: str, arguments: tuple[str, ...], url: str, trust: Trust) -> None:
     """Bind a queue to an exchange, with a routing key or a pattern."""
-    with_console(url, ca, lambda console: _method(console, "create", {
+    with_console(url, trust, lambda console: _method(console, "create", {
         "type": "binding", "name": f"{source}/{name}/{key}", "properties": arguments_of(arguments), "strict": True}))
 
 
@@ -292,9 +292,9 @@ def bind(source: str, name: str, key: str, arguments: tuple[str, ...], url: str,
 @click.argument("name", metavar="QUEUE")
 @click.argument("key", default="")
 @broker_options
-def unbind(source: str, name: str, key: str, url: str, ca: str | None) -> None:
+def unbind(source: str, name: str, key: str, url: str, trust: Trust) -> None:
     """Remove a binding."""
-    with_console(url, ca, lambda console: _method(console, "delete", {
+    with_console(url, trust, lambda console: _method(console, "delete", {
         "type": "binding", "name": f"{source}/{name}/{key}", "options": {}}))
 
 
@@ -313,7 +313,7 @@ _TOTALS = [("connections", ""), ("sessions", ""), ("exchanges", ""), ("queueCoun
 @click.argument("what", type=click.Choice(["broker", "connections", "subscriptions"]), default="broker")
 @JSON_OPTION
 @broker_options
-def stat(what: str, url: str, ca: str | None, as_json: bool) -> None:
+def stat(what: str, url: str, trust: Trust, as_json: bool) -> None:
     """Show what a running broker has done.
 
     \b
@@ -321,7 +321,7 @@ def stat(what: str, url: str, ca: str | None, as_json: bool) -> None:
     dragoman stat connections
     """
     work = {"broker": _stat_broker, "connections": _stat_connections, "subscriptions": _stat_subscriptions}[what]
-    with_console(url, ca, lambda console: work(console, as_json))
+    with_console(url, trust, lambda console: work(console, as_json))
 
 
 async def _stat_broker(console: Console, as_json: bool) -> None:
@@ -365,7 +365,7 @@ def duration(seconds: float) -> str:
 @click.option("--count", "-n", type=click.IntRange(0), default=0, help="Stop after so many events; 0: never.")
 @JSON_OPTION
 @broker_options
-def events(count: int, url: str, ca: str | None, as_json: bool) -> None:
+def events(count: int, url: str, trust: Trust, as_json: bool) -> None:
     """Print what happens in a running broker.
 
     Clients that come and go, queues that are made and deleted, and so on.
@@ -380,7 +380,7 @@ def events(count: int, url: str, ca: str | None, as_json: bool) -> None:
             for event in content:
                 _print_event(event, as_json)
             shown += 1
-    with_console(url, ca, work)
+    with_console(url, trust, work)
 
 
 def _short(value: Any) -> str:

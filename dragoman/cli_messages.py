@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import signal
+import ssl
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 import click
 from pika.data import encode_table
 
-from dragoman.cli_client import DEFAULT_URL, ClientError, parameters
+from dragoman.cli_client import DEFAULT_URL, ClientError, Trust, parameters
 from dragoman.cli_receive import Receiving, receive_messages
 from dragoman.cli_send import Sending, send_messages
 
@@ -23,9 +25,24 @@ PROPERTIES = ("content_encoding", "correlation_id", "reply_to", "expiration", "m
               "user_id", "app_id", "priority")
 WHOLE_NUMBERS = ("timestamp", "priority")
 
-CA_OPTION = click.option("--ca", metavar="FILE", help="For amqps: trust the issuers in this PEM file.")
 DECLARE_OPTION = click.option("--declare", is_flag=True, help="Make the queue, durable, when it does not exist.")
 QUIET_OPTION = click.option("--quiet", "-q", is_flag=True, help="No progress and no summary.")
+
+
+def tls_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--ca, --cert and --key, which make the command's argument `trust`."""
+    @functools.wraps(command)
+    def wrapped(tls_ca: str | None, tls_certificate: str | None, tls_key: str | None, **values: Any) -> Any:
+        return command(trust=Trust(tls_ca, tls_certificate, tls_key), **values)
+
+    for option in (click.option("--key", "tls_key", metavar="FILE", help="The private key of --cert, if it is not in "
+                                "the same file."),
+                   click.option("--cert", "tls_certificate", metavar="FILE", help="For amqps: show this certificate; "
+                                "a URL without a user then logs in by it (EXTERNAL)."),
+                   click.option("--ca", "tls_ca", metavar="FILE", help="For amqps: trust the issuers in this PEM "
+                                "file.")):
+        wrapped = option(wrapped)
+    return wrapped
 
 
 @click.command(options_metavar="[OPTIONS]")
@@ -49,11 +66,11 @@ QUIET_OPTION = click.option("--quiet", "-q", is_flag=True, help="No progress and
 @click.option("--confirm/--no-confirm", default=True, help="Whether to wait until the broker says that it has the "
               "messages.  [default: confirm]")
 @DECLARE_OPTION
-@CA_OPTION
+@tls_options
 @QUIET_OPTION
 def send(target: str, rest: tuple[str, ...], count: int | None, size: int | None, file: str | None,
          properties: tuple[str, ...], headers: tuple[str, ...], content_type: str | None, durable: bool,
-         mandatory: bool, rate: float | None, confirm: bool, declare: bool, ca: str | None, quiet: bool) -> None:
+         mandatory: bool, rate: float | None, confirm: bool, declare: bool, trust: Trust, quiet: bool) -> None:
     """Send messages.
 
     URL is amqp://user:password@host:port/virtual-host; without it, the environment's DRAGOMAN_URL, or guest on this
@@ -80,7 +97,7 @@ def send(target: str, rest: tuple[str, ...], count: int | None, size: int | None
         values["headers"] = _headers(headers)
     work = Sending(address, _bodies(bodies, size, file, count), len(bodies) or 1 if count is None else count, values,
                    durable, mandatory, rate, confirm, declare, quiet)
-    raise click.exceptions.Exit(run(send_messages(parameters_of(url, ca), work)))
+    raise click.exceptions.Exit(run(send_messages(parameters_of(url, trust), work)))
 
 
 @click.command(options_metavar="[OPTIONS]")
@@ -97,10 +114,10 @@ def send(target: str, rest: tuple[str, ...], count: int | None, size: int | None
               show_default=True, help="text: the body and a line end; json: one object a line, with all properties; "
               "raw: the bodies' bytes, nothing between; none: only counts.")
 @DECLARE_OPTION
-@CA_OPTION
+@tls_options
 @QUIET_OPTION
 def receive(target: str, rest: tuple[str, ...], count: int, timeout: float | None, ack: bool, prefetch: int,
-            form: str, declare: bool, ca: str | None, quiet: bool) -> None:
+            form: str, declare: bool, trust: Trust, quiet: bool) -> None:
     """Receive messages and print them.
 
     URL and ADDRESS are as in `dragoman send`. Messages are taken from a queue; an exchange is subscribed to through a
@@ -118,12 +135,19 @@ def receive(target: str, rest: tuple[str, ...], count: int, timeout: float | Non
     if more:
         raise click.UsageError(f"unexpected {more[0]!r} behind the address")
     work = Receiving(address, count, timeout, ack, prefetch, form, declare, quiet)
-    raise click.exceptions.Exit(run(receive_messages(parameters_of(url, ca), work)))
+    raise click.exceptions.Exit(run(receive_messages(parameters_of(url, trust), work)))
 
 
-def parameters_of(url: str, ca: str | None) -> Any:
+def parameters_of(url: str, trust: Trust) -> Any:
     try:
-        return parameters(url, ca)
+        return parameters(url, trust)
+    except ClientError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def tls_context(trust: Trust) -> ssl.SSLContext:
+    try:
+        return trust.context()
     except ClientError as error:
         raise click.UsageError(str(error)) from None
 

@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote, urlsplit
 import click
 
 from broker.message import AMQP010, AMQP091
-from dragoman.cli_client import Client, ClientError, parameters
+from dragoman.cli_client import Client, ClientError, Trust, parameters
 from dragoman.importing import carry_out, only
 from interop.drain import Drained, drain
 from interop.ends import EndError, Options, Remote
@@ -48,7 +48,7 @@ class Work:
     idle: float = 1.0  # seconds
     patience: float = 10.0
     options: Options = field(default_factory=Options)
-    ca: str | None = None
+    trust: Trust = Trust()
     quiet: bool = False
 
 
@@ -68,7 +68,7 @@ class Draining:
     async def run(self) -> bool:
         """Whether all is here now. Raises: ClientError, EndError."""
         await self.find()
-        made = await carry_out(self.plan, self.work.here, self.work.ca, {self.host: _virtual_host(self.work.here)})
+        made = await carry_out(self.plan, self.work.here, self.work.trust, {self.host: _virtual_host(self.work.here)})
         click.echo(f"here are now {made['Exchange']} exchanges, {made['Queue']} queues, {made['Binding']} bindings of "
                    f"{self.there}", err=True)
         names = await self._present()
@@ -147,7 +147,7 @@ class Draining:
 
     async def _present(self) -> list[str]:
         """The queues that are both there and here, whether or not they are declared in the same way."""
-        async with Client(parameters(self.work.here, self.work.ca)) as client:
+        async with Client(parameters(self.work.here, self.work.trust)) as client:
             return [queue for queue in self._names() if await client.has_queue(queue)]
 
     def _names(self) -> list[str]:
@@ -223,7 +223,7 @@ class _Counter:
 
     async def __aenter__(self) -> _Counter:
         if not self.draining.has_qmf and self.draining.dialect == AMQP091:
-            self.client = await Client(parameters(self.draining.work.there, self.draining.work.ca)).__aenter__()
+            self.client = await Client(parameters(self.draining.work.there, self.draining.work.trust)).__aenter__()
         return self
 
     async def __aexit__(self, *error: object) -> None:

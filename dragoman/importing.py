@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from dragoman.cli_client import Client, ClientError, parameters
+from dragoman.cli_client import Client, ClientError, Trust, parameters
 from dragoman.cli_qmf import Console
 from interop.migration.plan import Binding, Exchange, Plan, Queue
 from interop.migration.qmf import KINDS, plan_of
@@ -24,7 +24,7 @@ CHANNELS = 16
 Item = Exchange | Queue | Binding
 
 
-async def carry_out(plan: Plan, url: str, ca: str | None, names: dict[str, str]) -> Counter[str]:
+async def carry_out(plan: Plan, url: str, trust: Trust, names: dict[str, str]) -> Counter[str]:
     """Make what the plan says; how many of each are there now. What is refused is added to what the plan leaves out.
 
     names: of virtual hosts here, by those there. Raises: ClientError.
@@ -33,7 +33,7 @@ async def carry_out(plan: Plan, url: str, ca: str | None, names: dict[str, str])
     for host in plan.hosts:
         items = [each for group in (plan.exchanges, plan.queues, plan.bindings) for each in group
                  if each.host == host]
-        to = parameters(url, ca)
+        to = parameters(url, trust)
         to.virtual_host = names.get(host, host)
         try:
             async with Client(to) as client:
@@ -111,13 +111,13 @@ def _call(item: Item) -> tuple[str, dict[str, Any]]:
                              "arguments": item.arguments}
 
 
-async def gather(plan: Plan, url: str, ca: str | None, hosts: Sequence[str]) -> None:
+async def gather(plan: Plan, url: str, trust: Trust, hosts: Sequence[str]) -> None:
     """Add to the plan what there is in these virtual hosts of a running broker; in none, in that of the URL.
 
     Raises: ClientError.
     """
-    for host in hosts or (parameters(url, ca).virtual_host,):
-        to = parameters(url, ca)
+    for host in hosts or (parameters(url, trust).virtual_host,):
+        to = parameters(url, trust)
         to.virtual_host = host
         async with Console(to) as console:
             found = plan_of({kind: await console.objects(kind) for kind in KINDS}, host)

@@ -183,7 +183,7 @@ def test_errors_of_connecting_are_one_line(broker: testing.Broker) -> None:
     (["send", "q", "b", "-H", "a"], "it must be NAME=VALUE, or NAME:=JSON"),
     (["send", "q", "b", "-H", "a:=x"], "is not JSON"),
     (["send", "q", "b", "-H", "a:=1e999"], "AMQP has no place for that"),
-    (["send", "q", "b", "--ca", "f"], "--ca is for amqps:// addresses"),
+    (["send", "q", "b", "--ca", "f"], "--ca, --cert and --key are for amqps:// addresses"),
     (["receive", "q", "more"], "unexpected 'more' behind the address"),
     (["receive", "q", "--format", "xml"], "'xml' is not one of"),
 ])
