@@ -75,10 +75,9 @@ class Rate:
         start = now * self.count
         whole = self.period * self.count
         full_at = min(max(self.full_at.get(bucket, 0), start), start + whole)  # the clock may have been set back
-        if full_at + self.period > start + whole:
-            return False
-        self.full_at[bucket] = full_at + self.period
-        return True
+        room = full_at + self.period <= start + whole
+        self.full_at[bucket] = full_at + self.period if room else full_at
+        return room
 
     def forget(self, now: int) -> None:
         """Drop what is as if it had never been used."""
@@ -323,6 +322,8 @@ class Quotas:
         """There are other limits from now on; what is taken already is counted, and not refused. queues: who has
         declared those there are."""
         self.limits = limits
+        for limit in limits:
+            limit.tallies.clear()
         for quota in self.members:
             quota.fit()
             for measure, count in quota.taken.items():
@@ -362,11 +363,9 @@ def _ip(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 def _take(limits: list[Limit], measure: str, party: Party, number: int, name: str) -> None:
     for limit in limits:
         if limit.refuses and measure in limit.counts:
-            tally = limit.tally(measure, party, number)
-            if tally.used >= tally.most:
+            tally = limit.tallies.get((measure, limit.bucket(party, number)))
+            if limit.counts[measure] <= (0 if tally is None else tally.used):
                 limit.refused += 1
-                if not tally.used:
-                    del limit.tallies[measure, limit.bucket(party, number)]
                 raise LimitReached(_refusal(limit, measure, party, name))
     _add(limits, measure, party, number, 1)
 
