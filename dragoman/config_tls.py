@@ -21,6 +21,9 @@ class Tls:
     certificate: str = _key("", Kind.PATH, "Our certificate, followed by those of its issuers. Empty: no TLS.")
     key: str = _key("", Kind.PATH, "The certificate's private key. Empty: it is in the certificate's file.")
     client_ca: str = _key("", Kind.PATH, "Issuers of client certificates, for listeners that name none of their own.")
+    client_revocation_lists: tuple[str, ...] = _key(
+        (), Kind.PATHS, "Lists of client certificates that their issuers have revoked (PEM). With any, each issuer "
+        "needs one, and one that is not out of date.")
     minimum: str = _key("1.2", Kind.TEXT, "The oldest version of TLS that is spoken.", choices=("1.2", "1.3"))
     ciphers: str = _key("", Kind.TEXT, "Ciphers for TLS 1.2, as OpenSSL writes them. Empty: those with forward "
                         "secrecy (ECDHE) and authenticated encryption (AES-GCM, ChaCha20).")
@@ -42,6 +45,7 @@ class Demand:
 
     kind: str  # "none", "want" or "need"
     authorities: str  # the file of the issuers of its certificate; "" for "none"
+    revoked: tuple[str, ...]  # files of their revocation lists
 
 
 def demand(tls: Tls, listener: Listener) -> Demand:
@@ -50,7 +54,7 @@ def demand(tls: Tls, listener: Listener) -> Demand:
     kind = listener.client_certificates
     if kind == "auto":
         kind = "need" if authorities else "none"
-    return Demand(kind, "" if kind == "none" else authorities)
+    return Demand(kind, authorities, tls.client_revocation_lists) if kind != "none" else Demand(kind, "", ())
 
 
 def refuses_plain(tls: Tls, listener: Listener) -> bool:
@@ -66,8 +70,8 @@ def tls_problems(tls: Tls, certificates: Sequence[Certificate], listeners: Seque
     found += [f'certificates[{index}].names has "{name}" in it; it can be as "example.com" or "*.example.com"'
               for index, each in enumerate(certificates) for name in each.names if not _NAME.fullmatch(name)]
     if not tls.certificate:
-        found += [f"tls.{name} is set, but tls.certificate is not" for name in ("key", "client_ca")
-                  if getattr(tls, name)]
+        found += [f"tls.{name} is set, but tls.certificate is not"
+                  for name in ("key", "client_ca", "client_revocation_lists") if getattr(tls, name)]
         found += ["certificates has further ones, but tls.certificate is not set"] if certificates else []
     for index, listener in enumerate(listeners):
         where, asked = f"listeners[{index}]", listener.client_certificates in ("want", "need")

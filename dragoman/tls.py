@@ -20,7 +20,7 @@ from broker.security.identity import Peer
 from dragoman.config import Config, Listener
 from dragoman.config_tls import Certificate, Demand, Tls, demand
 from dragoman.reasons import reason
-from dragoman.tls_files import Loaded, load, no_certificate, unreadable
+from dragoman.tls_files import Loaded, absent, load, unreadable
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Certificates:
         self._given = given(config)
         self._demands = [*dict.fromkeys(demand(config.tls, each) for each in config.listeners)] if self._given else []
         self._files = sorted({*(path for _, each in self._given for path in (each.certificate, each.key) if path),
-                              *(each.authorities for each in self._demands if each.authorities)})
+                              *(path for each in self._demands for path in (each.authorities, *each.revoked) if path)})
         self._told: dict[bytes, int] = {}  # by certificate: of _WARNINGS the last one given
         self._seen = self._state()
         self._settled = True
@@ -215,15 +215,23 @@ def _context(loaded: Loaded, tls: Tls, wanted: Demand) -> Context:
     except OSError as error:  # it was all right a moment ago
         raise ValueError(f"{loaded.certificate}: {reason(error)}") from None
     if wanted.authorities:
-        problem = unreadable("client_ca", wanted.authorities) or no_certificate("client_ca", wanted.authorities)
-        if problem:
-            raise ValueError(problem)
-        try:
-            made.load_verify_locations(wanted.authorities)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"client_ca {wanted.authorities} cannot be used: {reason(error)}") from None
+        _trust(made, "client_ca", wanted.authorities, "CERTIFICATE")
+    for path in wanted.revoked:
+        _trust(made, "tls.client_revocation_lists", path, "X509 CRL")
+        made.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
     made.verify_mode = _VERIFY[wanted.kind]
     return made
+
+
+def _trust(context: Context, key: str, path: str, kind: str) -> None:
+    """Have clients' certificates checked against what is in a file. Raises: ValueError."""
+    problem = unreadable(key, path) or absent(key, path, kind)
+    if problem:
+        raise ValueError(problem)
+    try:
+        context.load_verify_locations(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{key} {path} cannot be used: {reason(error)}") from None
 
 
 def _day(moment: int) -> str:

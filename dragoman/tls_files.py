@@ -10,6 +10,8 @@ from typing import Any
 from dragoman.config_tls import Certificate
 from dragoman.reasons import reason
 
+_KINDS = {"CERTIFICATE": "certificate", "PRIVATE KEY": "private key", "X509 CRL": "revocation list"}
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -32,7 +34,7 @@ def load(given: Certificate, where: str) -> Loaded:
     key = given.key or given.certificate
     problems = [*filter(None, [unreadable(f"{where}.certificate", given.certificate),
                                unreadable(f"{where}.key", given.key)])]
-    problems = problems or [*filter(None, [no_certificate(f"{where}.certificate", given.certificate),
+    problems = problems or [*filter(None, [absent(f"{where}.certificate", given.certificate, "CERTIFICATE"),
                                            _no_key(f"{where}.key", key)])]
     if problems:
         raise ValueError("\n".join(problems))
@@ -55,18 +57,19 @@ def unreadable(key: str, path: str) -> str:
     return ""
 
 
-def no_certificate(key: str, path: str) -> str:
-    """The problem with what is in a file of certificates, "" without one: OpenSSL only says `PEM lib`."""
-    if b"CERTIFICATE-----" not in Path(path).read_bytes():
-        return f"{key}: there is no certificate in PEM form in {path}"
+def absent(key: str, path: str, kind: str) -> str:
+    """The problem with what is in a file that is to have a PEM block of this kind, "" without one: OpenSSL only says
+    `PEM lib`."""
+    if f"{kind}-----".encode() not in Path(path).read_bytes():
+        return f"{key}: there is no {_KINDS[kind]} in PEM form in {path}"
     return ""
 
 
 def _no_key(key: str, path: str) -> str:
-    content = Path(path).read_bytes()
-    if b"PRIVATE KEY-----" not in content:
-        return f"{key}: there is no private key in PEM form in {path}"
-    if b"ENCRYPTED" in content:
+    missing = absent(key, path, "PRIVATE KEY")
+    if missing:
+        return missing
+    if b"ENCRYPTED" in Path(path).read_bytes():
         return f"{key}: the private key in {path} is protected by a passphrase; `openssl pkey` writes it without"
     return ""
 

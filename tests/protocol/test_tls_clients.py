@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.authority import Authority
+from tests.authority import Authority, pem
 from tests.tls_kit import Setting, ended, issue, setting
 from tests.wire import HANG, HEADER, Peer, eventually
 
@@ -132,6 +132,42 @@ def test_an_issuer_that_is_no_longer_trusted(tmp_path: Path) -> None:
 
         eventually(refused)
         made.logged("closed, its TLS handshake failed: certificate verify failed")
+
+
+def test_revoked_certificates(tmp_path: Path) -> None:
+    """The list is read again when it changes; one that is out of date lets nobody in."""
+    lists = tmp_path / "revoked.pem"
+    listed = Authority("an authority")
+    listed.save(tmp_path / "listed.pem")
+    good, bad = (issue(listed, tmp_path / f"{name}.pem", name) for name in ("good", "bad"))
+    lists.write_bytes(pem(listed.revoke()))
+    more = f'client_ca = "{tmp_path}/listed.pem"\nclient_revocation_lists = ["{lists}"]\n'
+    with setting(tmp_path, more) as made:
+        assert hello(made, made.both, "good.pem") == hello(made, made.both, "bad.pem") == START
+
+        def alert(certificate: str) -> str:
+            try:
+                with made.dial(made.both, made.context(tmp_path / certificate)) as client:
+                    client.settimeout(0.2)
+                    client.recv(1)
+            except TimeoutError:
+                return ""
+            except ssl.SSLError as error:
+                return error.reason
+            return "hung up"
+
+        lists.write_bytes(pem(listed.revoke(bad)))
+        eventually(lambda: alert("bad.pem"), lambda said: "CERTIFICATE_REVOKED" in said)
+        assert alert("good.pem") == ""
+        lists.write_bytes(pem(listed.revoke(bad, age=5)))
+        eventually(lambda: alert("good.pem"), bool)
+        made.logged("closed, its TLS handshake failed: certificate verify failed: CRL has expired")
+        lists.write_text("nothing")
+        made.logged(f"the old certificates stay: tls.client_revocation_lists: there is no revocation list in PEM form "
+                    f"in {lists}")
+        lists.write_bytes(pem(listed.revoke(good)))
+        eventually(lambda: alert("bad.pem"), lambda said: not said)
+        assert "CERTIFICATE_REVOKED" in alert("good.pem")
 
 
 def s_client(peer: Peer, *options: str, text: str = "") -> str:
