@@ -52,8 +52,10 @@ def test_at_least_once_and_exactly_once(tmp_path: Path) -> None:
                 if not last:
                     time.sleep(chance.uniform(0.05, 0.8))
                     broker.kill()
-                for device in devices:
-                    device.join()
+                hang = [device for device in devices if not device.join()]
+                if hang and last:
+                    verify(alone, members, writers)
+                assert not hang, f"{', '.join(device.client_id for device in hang)} hang"
                 if not last:
                     report = check(store)
                     assert report.sound, f"the store is not sound: {report.problems[:5]}"

@@ -38,12 +38,13 @@ class Device:
         self.thread = threading.Thread(target=self._run, args=(port,))
         self.thread.start()
 
-    def join(self) -> None:
+    def join(self) -> bool:
+        """False: it hangs."""
         assert self.thread is not None
         self.thread.join(60)
-        assert not self.thread.is_alive(), f"{self.client_id} hangs"
         if self.error is not None:
             raise self.error
+        return not self.thread.is_alive()
 
     def _run(self, port: int) -> None:
         try:
