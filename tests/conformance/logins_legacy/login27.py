@@ -11,4 +11,4 @@ try:
                          reconnect=False).close()
     print("in")
 except MessagingError as error:
-    print(f"refused: {type(error).__name__}: {error}")
+    print("refused: " + type(error).__name__ + ": " + str(error))
