@@ -117,9 +117,24 @@ class CertificateUsers:
                             choices=("refuse", "accept"))
 
 
-ProviderSettings = FileUsers | LdapUsers | OAuth2Users | CertificateUsers
+@dataclass(frozen=True, slots=True)
+class KerberosUsers:
+    """Users of Kerberos, by SASL GSSAPI."""
+
+    name: str = _key("", Kind.TEXT, "What logs and `listeners.providers` call it.")
+    kind: str = _key("kerberos", Kind.TEXT, "This kind.", choices=("kerberos",))
+    keytab: str = _key("", Kind.PATH, "File of the broker's keys. Empty: the system's, `/etc/krb5.keytab`.")
+    principal: str = _key("", Kind.TEXT, "Who the broker is to clients, such as `amqp/broker.example.org@EXAMPLE.ORG`. "
+                          "Empty: any that the keytab has.")
+    realms: tuple[str, ...] = _key((), Kind.TEXTS, "Realms whose users are let in. Empty: all that the broker's realm "
+                                   "trusts.")
+    strip_realm: bool = _key(False, Kind.BOOLEAN, "Call `alice@REALM` just `alice`; there must be one realm.")
+
+
+ProviderSettings = FileUsers | LdapUsers | OAuth2Users | CertificateUsers | KerberosUsers
 PROVIDER_KINDS: dict[str, type[ProviderSettings]] = {
-    "file": FileUsers, "ldap": LdapUsers, "oauth2": OAuth2Users, "certificates": CertificateUsers}
+    "file": FileUsers, "ldap": LdapUsers, "oauth2": OAuth2Users, "certificates": CertificateUsers,
+    "kerberos": KerberosUsers}
 """Each kind's keys; dragoman/security.py and dragoman/providers.py have what makes a provider of them."""
 
 

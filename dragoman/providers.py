@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 from broker.security.provider import Provider, Run
-from dragoman.config_providers import CertificateUsers, LdapUsers, OAuth2Users
+from dragoman.config_providers import CertificateUsers, KerberosUsers, LdapUsers, OAuth2Users
 
 
-def make(settings: LdapUsers | OAuth2Users | CertificateUsers, run: Run) -> Provider:
+def make(settings: LdapUsers | OAuth2Users | CertificateUsers | KerberosUsers, run: Run) -> Provider:
     """run: for what waits for other machines. Raises: ValueError, for settings, files and packages."""
     try:
         return MAKERS[settings.kind](settings, run)
@@ -50,7 +50,13 @@ def _certificates(own: CertificateUsers, run: Run) -> Provider:
         own.revocation_lists, own.stale_lists), run)
 
 
-MAKERS: dict[str, Callable[[Any, Run], Provider]] = {"ldap": _ldap, "oauth2": _oauth2, "certificates": _certificates}
+def _kerberos(own: KerberosUsers, run: Run) -> Provider:
+    from broker.security.kerberos import Kerberos, KerberosSettings
+    return Kerberos(own.name, KerberosSettings(own.keytab, own.principal, own.realms, own.strip_realm), run)
+
+
+MAKERS: dict[str, Callable[[Any, Run], Provider]] = {"ldap": _ldap, "oauth2": _oauth2, "certificates": _certificates,
+                                                     "kerberos": _kerberos}
 
 
 def _secret(path: str) -> bytes:

@@ -16,7 +16,7 @@ from typing import TypeVar
 from broker.security.identity import Identity, Peer
 from broker.security.lockout import Lockout, source_of
 from broker.security.passwords import SCRAM_HASHES, CramVerifier, ScramVerifier
-from broker.security.provider import Answer, Provider, Refusal
+from broker.security.provider import Answer, Negotiation, Provider, Refusal
 from broker.security.scram import BINDINGS, PLUS
 from broker.security.turns import Turns
 from broker.security.users import GUEST
@@ -93,6 +93,16 @@ class Authenticator:
         """The same for CRAM-MD5."""
         found = self._first(lambda provider: provider.cram_md5(name, peer))
         return (CramVerifier(os.urandom(32)), found) if isinstance(found, Refusal) else found
+
+    def negotiation(self, peer: Peer) -> Negotiation | Refusal:
+        """The talk of GSSAPI, with the first provider that has it; `conclude` is to hear how it ends."""
+        refusals = []
+        for provider in self.providers:
+            found = provider.negotiation(peer)
+            if not isinstance(found, Refusal):
+                return found
+            refusals.append(found)
+        return self._refusal(refusals)
 
     def conclude(self, name: str, result: Identity | Refusal, peer: Peer, answer: Answer) -> None:
         """A mechanism has found out by itself whether a client that says it is `name` may log in."""

@@ -35,6 +35,14 @@ Run = Callable[[Callable[[], object], Callable[[object | BaseException], None]],
 """Runs its first argument on a thread, then the second on the event loop with what the first returned or raised."""
 
 
+class Negotiation:
+    """One client's talk with a provider, of as many steps as they need."""
+
+    def respond(self, response: bytes, answer: Callable[[bytes | Identity | Refusal], None]) -> None:
+        """Take what the client says; answer with what it is to be told, or with how it ends."""
+        raise NotImplementedError
+
+
 class Provider:
     """A source of users."""
 
@@ -69,6 +77,10 @@ class Provider:
     def check_certificate(self, wanted: str, peer: Peer, answer: Answer) -> None:
         """EXTERNAL, by `peer.certificate`. wanted: the user that the client asks to be, "" for the certificate's."""
         answer(Refusal("it has no certificates", unknown=True))
+
+    def negotiation(self, peer: Peer) -> Negotiation | Refusal:
+        """GSSAPI, which begins without a name."""
+        return Refusal("it has no tickets", unknown=True)
 
     def close(self) -> None:
         """The broker stops, or uses others from now on."""

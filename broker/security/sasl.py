@@ -17,6 +17,7 @@ from broker.security.cram_md5 import CramMd5
 from broker.security.given import Anonymous, External
 from broker.security.identity import Identity, Peer
 from broker.security.mechanism import Challenge, Done, Failure, Mechanism, Outcome, Success, finish
+from broker.security.negotiated import Negotiated
 from broker.security.plain import Clear
 from broker.security.provider import Refusal, shown
 from broker.security.scram import Scram
@@ -25,6 +26,7 @@ __all__ = ["MECHANISMS", "Challenge", "Done", "Failure", "Outcome", "SaslServer"
 
 MECHANISMS: dict[str, Callable[[str, Authenticator, Peer], Mechanism]] = {
     "EXTERNAL": External,
+    "GSSAPI": Negotiated,
     "SCRAM-SHA-512-PLUS": Scram,
     "SCRAM-SHA-256-PLUS": Scram,
     "SCRAM-SHA-1-PLUS": Scram,
