@@ -15,6 +15,8 @@ import paho.mqtt.client as paho
 import pika
 import pika.exceptions
 import pytest
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 from paho.mqtt.enums import CallbackAPIVersion
 from proton import ConnectionException, SSLDomain, symbol
 from proton.utils import BlockingConnection
@@ -36,6 +38,8 @@ client_certificates = "want"
 [tls]
 certificate = "{folder}/server.pem"
 client_ca = "{folder}/ca.pem"
+[access]
+acl_file = "{folder}/rules.acl"
 [[providers]]
 name = "directory"
 kind = "ldap"
@@ -54,8 +58,16 @@ user_claims = ["preferred_username", "sub"]
 [[providers]]
 name = "cards"
 kind = "certificates"
+groups_from = "OU"
 issuers = "{folder}/ca.pem"
 revocation_lists = ["{folder}/revoked.pem"]
+"""
+
+RULES = """
+ACL ALLOW staff CREATE QUEUE
+ACL ALLOW tills CREATE QUEUE
+ACL ALLOW ALL ACCESS VIRTUALHOST
+ACL DENY ALL ALL
 """
 
 
@@ -91,11 +103,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
     authority = Authority("Test CA")
     authority.save(folder / "ca.pem")
     save(folder / "server.pem", *authority.issue("localhost", LOCAL))
-    save(folder / "till.pem", *authority.issue("till"))
+    tills = x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "tills")
+    save(folder / "till.pem", *authority.issue(x509.Name([tills, x509.NameAttribute(NameOID.COMMON_NAME, "till")])))
     lost = authority.issue("lost")
     save(folder / "lost.pem", *lost)
     (folder / "revoked.pem").write_bytes(pem(authority.revoke(lost[0])))
     (folder / "service").write_text("service\n")
+    (folder / "rules.acl").write_text(RULES)
     with contextlib.ExitStack() as stack:
         try:
             directory = stack.enter_context(slapd(folder / "slapd", folder / "server.pem"))
@@ -242,6 +256,24 @@ def test_a_large_token(server: Setting, client: tuple[LogIn, str]) -> None:
     assert server.last_user() == "large"
     with pytest.raises(Refused):  # as a login, or as a frame that is too large before one
         log_in(server, "token", server.issuer.token(groups=["g" * 100] * 200))
+
+
+@pytest.mark.parametrize(("user", "claims", "card", "may"), [
+    ("alice", {}, "", True), ("o'(m*)\\,", {}, "", False), ("token", {"groups": ["staff"]}, "", True),
+    ("token", {"groups": ["others"]}, "", False), ("", {}, "till", True)])
+def test_access_rules_go_by_the_groups_that_providers_name(server: Setting, user: str, claims: dict[str, Any],
+                                                           card: str, may: bool) -> None:
+    passwords = {"alice": "wonderland", "o'(m*)\\,": "special"}
+    password = passwords.get(user) or server.issuer.token(**claims)
+    credentials: Any = pika.credentials.ExternalCredentials() if card else pika.PlainCredentials(user, password)
+    options = pika.SSLOptions(server.context(card), "localhost") if card else None
+    with pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", server.port, credentials=credentials,
+                                                           ssl_options=options)) as connection:
+        if may:
+            connection.channel().queue_declare("orders", durable=True)
+        else:
+            with pytest.raises(pika.exceptions.ChannelClosedByBroker, match="ACCESS_REFUSED"):
+                connection.channel().queue_declare("others")
 
 
 BAD = {"expired": {"exp": 1000}, "wrong audience": {"aud": "other"}, "wrong issuer": {"iss": "https://other"},
