@@ -123,6 +123,15 @@ def test_getting_started(tmp_path: Path) -> None:
     assert (tmp_path / "dragoman-data").is_dir()
 
 
+def test_tls(tmp_path: Path) -> None:
+    plain, tls = free_ports()
+    ports = f"| sed 's/ 5672/ {plain}/; s/ 5671/ {tls}/' > trial.toml"
+    with reader(tmp_path, {"5671": tls, "> trial.toml": ports}) as user:
+        user.follow("docs/tls.md")
+    assert "with a password\nwith a certificate\n" in user.printed
+    assert user.printed.count("clients have to trust CN=Dragoman trial on ") == 2
+
+
 def test_running(tmp_path: Path) -> None:
     with testing.broker(store=tmp_path / "data") as broker, \
             pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
