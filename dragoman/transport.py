@@ -108,6 +108,7 @@ class Transport(Outlet, asyncio.Protocol):
     def pause_writing(self) -> None:
         if self.front_end is not None:
             self.front_end.clogged = True
+            self._see_flood(self.front_end)
 
     def resume_writing(self) -> None:
         self.server.clock.tick()
@@ -178,7 +179,12 @@ class Transport(Outlet, asyncio.Protocol):
         management.actor = front_end
         front_end.receive(data)
         management.actor = None
-        if front_end.clogged and front_end.out_size > front_end.flooded and not self.flooded_since:
+        self._see_flood(front_end)
+
+    def _see_flood(self, front_end: FrontEnd) -> None:
+        """Whether the client asks for more than it reads: then what it asks for is not read either."""
+        if front_end.clogged and not self.flooded_since and (front_end.congested
+                                                             or front_end.out_size > front_end.flooded):
             self.flooded_since = self.server.clock.now
             self.read_or_not()
 
