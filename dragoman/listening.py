@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _BACKLOG = 1024
+_MANY, _A_FEW, _REST = 64, 8, 0.01
+"""How many clients are let in at a time; while others have work, so many, and none for some seconds after that."""
+
 _TURNS = 4
 """Of the loop: so many it takes until a connection whose end has come is over."""
 
@@ -82,7 +85,11 @@ class Listening:
             task.cancel()
 
     def _accept(self, listening: socket.socket) -> None:
-        for _ in range(64):
+        busy = self.server.shares.busy()
+        if busy:  # who is in already comes before those who want in
+            self.server.loop.remove_reader(listening)
+            self.server.loop.call_later(_REST, self._accept_again, listening)
+        for _ in range(_A_FEW if busy else _MANY):
             try:
                 client, address = listening.accept()
             except BlockingIOError:

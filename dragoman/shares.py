@@ -70,6 +70,10 @@ class Shares:
         if transport.rest:
             self.wait(transport)
 
+    def busy(self) -> bool:
+        """Whether somebody has sent something lately."""
+        return bool(self._waiting) or perf_counter() < self._heard + LATELY
+
     def wait(self, transport: Transport) -> None:
         """Have it wait for its turn."""
         if not transport.waits:
