@@ -13,6 +13,7 @@ import click
 
 from dragoman import version_line
 from dragoman.config import ConfigError, load
+from dragoman.secrecy import hide_passwords
 
 CONFIG_OPTION = click.option("--config", "-c", "config_path", metavar="FILE", envvar="DRAGOMAN_CONFIG",
                              help="TOML file; without one the defaults hold. [env: DRAGOMAN_CONFIG]")
@@ -133,4 +134,5 @@ def _problems_shown() -> Iterator[None]:
 
 def main() -> None:
     """The console script."""
+    hide_passwords()
     dragoman(prog_name="dragoman")

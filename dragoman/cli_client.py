@@ -65,7 +65,8 @@ def parameters(url: str, trust: Trust) -> Any:
         if not made.host:
             raise ValueError("it names no host")
     except (ValueError, TypeError, AttributeError) as error:
-        raise ClientError(f"{url}: is not a broker's address: {error}") from None
+        from interop.link import shown
+        raise ClientError(f"{shown(url)}: is not a broker's address: {type(error).__name__}") from None
     if trust != Trust():
         if made.ssl_options is None:
             raise ClientError("--ca, --cert and --key are for amqps:// addresses")

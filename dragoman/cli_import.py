@@ -21,6 +21,7 @@ from dragoman.cli_messages import run, tls_context
 from dragoman.config import Config, ConfigError, load
 from dragoman.importing import carry_out, gather, only, show
 from dragoman.reasons import reason
+from dragoman.secrecy import for_us
 from interop.migration import qmf
 from interop.migration.plan import Plan
 from interop.migration.qmf import plan_of
@@ -174,8 +175,11 @@ def export_rabbitmq(file: str, hosts: tuple[str, ...], kinds: tuple[str, ...], u
         plan, {name: user.verifiers[0] for name, user in users.items()}, kinds,
         {name: sorted(user.tags) for name, user in users.items()}, permissions), indent=2, default=str) + "\n"
     try:
-        with click.open_file(file, "w", encoding="utf-8") as output:
-            output.write(document)
+        if file == "-":
+            click.echo(document, nl=False)
+        else:
+            with open(file, "w", encoding="utf-8", opener=for_us) as output:  # it has what passwords are kept as
+                output.write(document)
     except OSError as error:
         raise click.ClickException(f"{file}: {error.strerror or reason(error)}") from None
     show(plan, Counter(Host=len(plan.hosts), User=len(users), Exchange=len(plan.exchanges), Queue=len(plan.queues),

@@ -14,6 +14,7 @@ import click
 from dragoman.cli import CONFIG_OPTION
 from dragoman.config import ConfigError, load
 from dragoman.reasons import reason
+from dragoman.secrecy import for_us
 from store import tools, transfer
 from store.journal import StoreDamaged, StoreError, StoreLocked
 
@@ -159,7 +160,7 @@ def _output(name: str) -> Iterator[IO[str]]:
         sys.stdout.flush()
         return
     try:
-        with open(name, "x", encoding="utf-8") as stream:
+        with open(name, "x", encoding="utf-8", opener=for_us) as stream:
             try:
                 yield stream
             except BaseException:

@@ -20,7 +20,7 @@ from typing import Any
 
 import uvloop
 
-from dragoman import logs, version_line
+from dragoman import logs, secrecy, version_line
 from dragoman.config import Config, ConfigError
 from dragoman.config_files import load_and_check
 from dragoman.notify import notify, reloading, watchdog_interval
@@ -49,6 +49,7 @@ def serve(config_path: str | None, lifeline: int | None = None) -> int:
     """
     if lifeline is not None:
         threading.Thread(target=_die_with, args=(lifeline,), daemon=True).start()
+    secrecy.begin()
     try:
         config = load_and_check(config_path)
         logs.configure(config.log)
@@ -85,6 +86,8 @@ class _Service:
             await self.server.start()
         except Exception as error:
             return _refused(error)
+        for problem in secrecy.open_to_others(self.config):
+            _log.warning("%s", problem)
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_COLLECT)

@@ -161,7 +161,10 @@ def shown(url: str) -> str:
     """A URL without its password, for people."""
     try:
         parts = urlsplit(url)
+        wrong = (parts.port or 0) < 0 or "@" in parts.path + parts.query + parts.fragment
     except ValueError:
+        wrong = True
+    if wrong:  # a password may be anywhere in it
         return "a URL that is none"
     user, at, place = parts.netloc.rpartition("@")
     return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}{at}{place}", query="", fragment=""))

@@ -28,8 +28,9 @@ def parse_url(url: str, context: tls.SSLContext | None) -> Target:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        raise AddressError(f"{error}: {url}") from None
+    except ValueError:  # whose text may have part of a password
+        raise AddressError("the URL is none: a port is a number, and `/`, `@` and `[` in a password are written "
+                           "%2F, %40 and %5B") from None
     if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
         raise AddressError("a URL begins with amqp://host or amqps://host")
     if parts.scheme == "amqps" and context is None:
