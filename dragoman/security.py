@@ -57,8 +57,6 @@ class Logins:
             self.providers[each.name] = _made(each, tools)
         self._settings = settings
         self._tools = tools
-        tools.lockout.configure(settings.lockout_failures, settings.lockout_user_failures, settings.lockout_seconds,
-                                settings.lockout_loopback)
         self._authenticators: dict[Listener, Authenticator] = {}
 
     def of(self, listener: Listener) -> Authenticator:
@@ -73,6 +71,12 @@ class Logins:
                 anonymous_user=self._settings.anonymous_user if listener.anonymous else "",
                 secret=self._tools.secret, lockout=self._tools.lockout, turns=self._tools.turns)
         return found
+
+    def begin(self) -> None:
+        """These are it from now on."""
+        own = self._settings
+        self._tools.lockout.configure(own.lockout_failures, own.lockout_user_failures, own.lockout_seconds,
+                                      own.lockout_loopback)
 
     def close(self) -> None:
         for provider in self.providers.values():

@@ -82,6 +82,7 @@ class Server(Watcher):
         self._ticker: asyncio.TimerHandle | None = None
         self._tools = tools(self._checks[0].run, self._checks[1].run, self.clock, self.loop)
         self._logins = Logins(config, self._tools)
+        self._logins.begin()
         self._waiting = 0  # bytes of output that clients had not taken at the last tick: they are memory, too
         self._settings = _settings(config)
         self._settings10 = _settings10(config)
@@ -192,6 +193,7 @@ class Server(Watcher):
             listening.listener = listener
         self._logins.close()
         self._logins = logins
+        logins.begin()
         self.access.take(rights)
         self.config = config
         self._allow_auto_creation(config)
@@ -262,6 +264,9 @@ class Server(Watcher):
     def front_end(self, header: bytes, transport: Transport) -> FrontEnd:
         """The front-end for a client that began with this header."""
         logins, origin = self._logins.of(transport.listener), transport.origin
+        if not logins.mechanisms(origin, SCRAM_HASHES if header == MQTT else ()):
+            logger.warning("%s: there is no mechanism for it to log in by: %s", transport.peer,
+                           logins.why_not("PLAIN", origin))
         if header == MQTT:
             return mqtt.Connection(
                 self.broker, _framed(self._settings_mqtt, transport), self._mqtt_sessions,

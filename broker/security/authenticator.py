@@ -16,7 +16,7 @@ from typing import TypeVar
 from broker.security.identity import Identity, Peer
 from broker.security.lockout import Lockout, source_of
 from broker.security.passwords import SCRAM_HASHES, CramVerifier, ScramVerifier
-from broker.security.provider import Answer, Negotiation, Provider, Refusal
+from broker.security.provider import Answer, Negotiation, Provider, Refusal, shown
 from broker.security.scram import BINDINGS, PLUS
 from broker.security.turns import Turns
 from broker.security.users import GUEST
@@ -53,12 +53,23 @@ class Authenticator:
             able.add("ANONYMOUS")
         if not peer.certificate:
             able.discard("EXTERNAL")
-        if not (self.clear_passwords or peer.loopback or peer.tls):
+        if self._readable(peer):
             able -= CLEAR
         offered = able & {*self.allowed, *also}
         if peer.tls and any(peer.channel_binding(kind) for kind in BINDINGS):
             offered |= {name + PLUS for name in SCRAM_HASHES if name in offered}
         return offered
+
+    def why_not(self, mechanism: str, peer: Peer) -> str:
+        """Why a mechanism is not offered: text for the log."""
+        known = f"mechanism {shown(mechanism)} is not offered"
+        if mechanism in CLEAR & self.allowed and self._readable(peer):
+            return f"{known}: passwords are taken over TLS only, as the listener has no clear_passwords"
+        return known
+
+    def _readable(self, peer: Peer) -> bool:
+        """Whether others could read what the client sends, and the listener minds."""
+        return not (self.clear_passwords or peer.loopback or peer.tls)
 
     def anonymous(self, peer: Peer) -> Identity | Refusal:
         if self.anonymous_user == GUEST and not peer.loopback:

@@ -79,7 +79,7 @@ class SaslServer:
         if self._mechanism is not None or self._over:
             self._fail("a second start of SASL", done)
         elif mechanism not in self.mechanisms:
-            self._fail(f"mechanism {shown(mechanism)} is not offered", done)
+            self._fail(self._authenticator.why_not(mechanism, self._peer), done)
         elif response is not None and len(response) > RESPONSE_LIMIT:
             self._fail(f"a response of more than {RESPONSE_LIMIT} bytes", done)
         else:
