@@ -658,20 +658,76 @@ def test_a_mechanism_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -
     assert isinstance(peer.step(b""), Failure)
 
 
-TOKEN = st.sampled_from([b"n,,", b"y,", b"p=x,", b"n=", b"r=", b"c=biws", b",", b"=2C", b"p=", b"shop", b"abc",
-                         b"A" * 300, b"LOGIN", b"PASSWORD", b"S", b"F", b"\0", b"\x05", b"\x08", b"\0\0\0\x04",
-                         b"\xff\xff\xff\xff"])
+class Everything(FileProvider):
+    """Answers for all mechanisms, and lets nobody in."""
+
+    def mechanisms(self) -> set[str]:
+        return {name.removesuffix("-PLUS") for name in MECHANISMS} - {"ANONYMOUS"}
+
+    def check_token(self, name: str, token: str, peer: Peer, answer: Answer) -> None:
+        answer(Refusal("no"))
+
+    def check_certificate(self, wanted: str, peer: Peer, answer: Answer) -> None:
+        assert "\0" not in wanted
+        answer(Refusal("no"))
+
+
+TOKEN = st.sampled_from([b"n,,", b"y,,", b"y,", b"p=tls-exporter,,", b"p=x,", b"n=", b"r=", b"c=biws", b",", b"=2C",
+                         b"p=", b"shop", b"abc", b"A" * 300, b"LOGIN", b"PASSWORD", b"S", b"F", b"\0", b"\x05", b"\x08",
+                         b"\0\0\0\x04", b"\xff\xff\xff\xff", b"user=", b"auth=Bearer ", b"\1", b"a=", b" ",
+                         b"b913a602c7eda7a495b4e6e7334d3890", b"tim ", b"\xc3", b"n,a=x,\1auth=Bearer y\1\1"])
 BYTES = st.one_of(st.binary(max_size=300), st.lists(TOKEN, max_size=20).map(b"".join))
 
 
-@given(st.sampled_from([*MECHANISMS, "OTHER"]), st.one_of(st.none(), BYTES), st.lists(BYTES, max_size=4), st.booleans())
+@given(st.sampled_from([*MECHANISMS, "OTHER"]), st.one_of(st.none(), BYTES), st.lists(BYTES, max_size=4),
+       st.sampled_from([FILE, OLD]), st.booleans())
 def test_hostile_input_never_raises_and_never_gets_in(
-        mechanism: str, response: bytes | None, steps: list[bytes], loopback: bool) -> None:
-    users = FileProvider(lambda work, done: done(False), FILE, guest=False)
-    peer = client(loopback, users=users)
+        mechanism: str, response: bytes | None, steps: list[bytes], file: PasswordFile, extra: bool) -> None:
+    users = Everything(lambda work, done: done(False), file, guest=False)
+    where = Bound("192.0.2.1", tls=True, certificate=b"DER")
+    authenticator = Authenticator([users], MECHANISMS, anonymous_user="anyone")
+    peer = Client(SaslServer(authenticator, where, success_extra=extra))
+    assert set(peer.server.mechanisms) >= set(MECHANISMS) - {"GSSAPI"}
     peer.start(mechanism, response)
     for step in steps:
         peer.step(step)
     assert len(peer.outcomes) == 1 + len(steps)
     gets_in = mechanism == "ANONYMOUS"
     assert any(isinstance(outcome, In) for outcome in peer.outcomes) == gets_in
+
+
+# -- a new token in time
+
+
+class Tokens(Provider):
+    """A token is its user's name and when it ends."""
+
+    name = "tokens"
+
+    def check_token(self, name: str, token: str, peer: Peer, answer: Answer) -> None:
+        user, _, expires = token.partition(" ")
+        answer(Identity(user, expires=int(expires)) if expires.isdigit() else Refusal("no token"))
+
+    def check_password(self, name: str, password: bytes, peer: Peer, answer: Answer) -> None:
+        self.check_token("", password.decode("utf-8", "replace"), peer, answer)
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "OAUTHBEARER"])
+def test_a_login_that_ends_may_be_renewed_by_the_same_user(mechanism: str) -> None:
+    peer = Client(SaslServer(Authenticator([Tokens()], []), Peer(loopback=True)))
+    known = Identity("shop", mechanism=mechanism, provider="tokens", expires=5)
+
+    def renewed(secret: bytes) -> Told:
+        peer.server.renew(known, secret, peer.told)
+        return peer.outcomes[-1]
+    assert renewed(b"shop 9") == In("shop")
+    assert (peer.identity.expires, peer.identity.mechanism, peer.identity.provider) == (9, mechanism, "tokens")
+    assert renewed(b"other 9") == Failure("it is that of user 'other'")
+    assert renewed(b"shop") == Failure("no token")
+    assert renewed(b"\xff 9") == Failure("it is that of user '\ufffd'")
+
+
+def test_a_login_that_does_not_end_stays_whatever_the_client_shows() -> None:
+    peer = client()
+    peer.server.renew(Identity("shop", mechanism="PLAIN"), b"anything", peer.told)
+    assert peer.outcomes == [In("shop")]
