@@ -158,7 +158,7 @@ def test_who_asks_and_does_not_read_is_cut_off(peer: Peer, broker: testing.Broke
                                                ask: Callable[[Peer], tuple[socket.socket, bytes]]) -> None:
     client, question = ask(peer)
     with client:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # the system's buffers fill sooner
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 18)  # the system's buffers fill sooner
         client.settimeout(60)
         name = f"127.0.0.1:{client.getsockname()[1]}"
         questions, sent = question * 1000, 0
