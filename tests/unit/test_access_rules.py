@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
+from broker_kit import Running
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -101,12 +103,33 @@ def test_decisions_about_publishing_are_remembered_until_the_rules_change() -> N
     access.publish(address.short_strings, "x", "a.b")
 
 
-def test_no_more_than_so_many_decisions_are_remembered() -> None:
-    access = guard(allow(ALL, ALL, ALL))
-    access._exchange = lambda name: {"name": name, "type": "topic"}  # type: ignore[method-assign]
+def test_no_more_than_so_many_decisions_are_remembered_and_none_of_exchanges_that_are_not_there(
+        tmp_path: Path) -> None:
+    running = Running(tmp_path, 10)
+    connection = ManagedConnection()
+    connection.identity = Identity("bob")
+    access = Guarded(Rules(running.broker, [Written(allow(ALL, ALL, ALL))]), connection, "/")
     for number in range(REMEMBERED + 10):
-        access.publish(b"%d" % number, "x", str(number))
+        access.publish(b"%d" % number, "amq.topic", str(number))
+        access.publish(b"-%d" % number, "none", str(number))
     assert len(access.decided) == 10
+    running.close()
+
+
+def test_an_exchange_of_another_type_under_the_same_name_is_asked_about_anew(tmp_path: Path) -> None:
+    running = Running(tmp_path, 10)
+    running.broker.policy = policy = Rules(running.broker, [Written(
+        deny(ALL, "publish", "exchange", type="topic"), allow(ALL, ALL, ALL))])
+    connection = ManagedConnection()
+    connection.identity = Identity("bob")
+    access = policy.access(connection, "/")
+    running.host.declare_exchange("x", "direct", False, False, False, {})
+    access.publish(b"1", "x", "k")
+    running.host.delete_exchange("x", False)
+    running.host.declare_exchange("x", "topic", False, False, False, {})
+    with pytest.raises(AccessRefused):
+        access.publish(b"1", "x", "k")
+    running.close()
 
 
 def test_a_link_to_an_exchange_is_opened_where_some_key_is_allowed() -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from store_kit import Turns
 
+from broker.broker import Broker, Watcher
+from broker.clock import Alarm, Clock
 from broker.errors import AccessRefused
 from broker.management import ManagedConnection
 from broker.security.expressions import Expression
@@ -17,6 +21,7 @@ from broker.security.guard import Guarded, Rules
 from broker.security.identity import Identity
 from broker.security.permissions import Permission, PermissionFile, PermissionJudge, TopicPermission
 from broker.security.rules import Subject
+from store.memory import MemoryStore
 
 ANYBODY = Subject("", frozenset(), frozenset())
 
@@ -28,8 +33,27 @@ class Client(ManagedConnection):
         return "device.7"
 
 
-def guard(identity: Identity, *rows: Permission | TopicPermission, host: str = "/", prefix: str = "",
-          types: dict[str, str] | None = None) -> Guarded:
+@pytest.fixture(scope="module", autouse=True)
+def broker() -> Iterator[None]:
+    """The broker whose exchanges are asked about, with a topic exchange and others."""
+    loop = Turns()
+    made = Broker(MemoryStore(loop), loop, Clock(), Alarm(), Watcher(), 1 << 30, 100, 1 << 30)
+    host = made.add_host("/")
+    for _ in made.recover():
+        pass
+    for name, kind in (("x", "direct"), ("d", "direct"), ("other", "direct"), ("wide", "topic")):
+        host.declare_exchange(name, kind, False, False, False, {})
+    RUNNING.append(made)
+    yield
+    RUNNING.clear()
+    made.close()
+    loop.settle()
+
+
+RUNNING: list[Broker] = []
+
+
+def guard(identity: Identity, *rows: Permission | TopicPermission, host: str = "/", prefix: str = "") -> Guarded:
     file = PermissionFile("p")
     for row in rows:
         if isinstance(row, Permission):
@@ -38,11 +62,7 @@ def guard(identity: Identity, *rows: Permission | TopicPermission, host: str = "
             file.set_topic(row)
     connection = Client()
     connection.identity = identity
-    access = Guarded(Rules(None, [PermissionJudge(file, ["QPID"], prefix)], realms=["QPID"]), connection, host)
-    kinds = {"amq.topic": "topic", **(types or {})}
-    access._exchange = lambda name: {  # type: ignore[method-assign]
-        "name": name or "amq.default", "type": kinds.get(name, "direct"), "virtualhostname": host}
-    return access
+    return Guarded(Rules(RUNNING[0], [PermissionJudge(file, ["QPID"], prefix)], realms=["QPID"]), connection, host)
 
 
 def refusal(door: Guarded, method: str, *arguments: object) -> str:
@@ -66,8 +86,9 @@ DOORS = [
     (("delete_queue", "q"), [(C, "q")]),
     (("purge", "q"), [(R, "q")]),
     (("consume", "q"), [(R, "q")]),
-    (("declare_exchange", "x", "topic", True, False, {}), [(C, "x")]),
-    (("declare_exchange", "x", "topic", True, False, {"alternate-exchange": "d"}), [(C, "x"), (R, "x"), (W, "d")]),
+    (("declare_exchange", "n", "topic", True, False, {}), [(C, "n")]),
+    (("declare_exchange", "n", "topic", True, False, {"alternate-exchange": "d"}), [(C, "n"), (R, "n"), (W, "d")]),
+    (("declare_exchange", "x", "topic", True, False, {"alternate-exchange": "d"}), [(C, "x")]),  # it is there already
     (("see_exchange", "x"), []),
     (("delete_exchange", "x"), [(C, "x")]),
     (("bind", "x", "q", True, "k", {}), [(W, "q"), (R, "x")]),
@@ -92,7 +113,7 @@ def test_which_operation_needs_what(door: tuple, needs: list) -> None:
         text = refusal(guard(BOB, Permission("bob", "/", *patterns([each for each in needs if each != left_out]))),
                        *door)
         name = left_out[1]
-        kind = "exchange" if name in ("x", "d", "amq.default") else "queue"
+        kind = "exchange" if name in ("x", "n", "d", "amq.default") else "queue"
         assert text == f"access to {kind} '{name}' in vhost '/' refused for user 'bob'"
 
 
@@ -122,7 +143,8 @@ def test_topics() -> None:
     assert refusal(door, "subscribe", "amq.topic", "closed.a")
     assert refusal(door, "publish", b"2", "other", "anything") == ""
     assert refusal(door, "publish_to", "amq.topic") == ""
-    assert refusal(guard(BOB, *rows, types={"amq.topic": "direct"}), "publish", b"1", "amq.topic", "any") == ""
+    narrow = TopicPermission("bob", "/", "x", "^a$", "^a$")  # of an exchange that is none of topics
+    assert refusal(guard(BOB, rows[0], narrow), "publish", b"1", "x", "any") == ""
 
 
 @pytest.mark.parametrize(("tags", "allowed"), [
@@ -171,8 +193,8 @@ def test_scopes_are_permissions() -> None:
 
 
 def test_a_scope_must_fit_exchange_and_key_together() -> None:
-    door = guard(token("d.write:*/x/a", "d.write:*/amq.topic/b"), prefix="d.", types={"x": "topic"})
-    assert refusal(door, "publish", b"1", "x", "a") == "" and refusal(door, "publish", b"2", "x", "b")
+    door = guard(token("d.write:*/wide/a", "d.write:*/amq.topic/b"), prefix="d.")
+    assert refusal(door, "publish", b"1", "wide", "a") == "" and refusal(door, "publish", b"2", "wide", "b")
 
 
 def test_tags_and_broken_scopes() -> None:
