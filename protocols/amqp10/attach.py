@@ -172,6 +172,7 @@ def _attach_to_unsubscribe(session: Session, m: dict[str, Any]) -> None:
     queue = find_durable(connection.host, m["name"], connection.container_id)
     if queue is None:
         raise ProtocolError(NOT_FOUND, f"there is no subscription '{m['name']}'", LINK)
+    queue.check_access(connection)
     bound = list(connection.host.bound_to.get(queue, {}).values())
     for binding in bound:  # who may subscribe may end it
         connection.access.subscribe(binding.source.name, binding.routing_key)

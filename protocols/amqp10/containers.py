@@ -1,7 +1,8 @@
 """What connections share: which containers are connected, and which links there are by name.
 
 A container may want to be connected once only (OASIS, AMQP Enforcing Connection Uniqueness, version 1.0). A link is
-known by its name between two containers; whoever attaches one of that name again takes it over (part 2, 2.6.1).
+known by its name between two containers; whoever attaches one of that name again takes it over (part 2, 2.6.1). A
+container is one user's: another who calls his the same has a container of his own.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Containers:
 
     def enter(self, connection: Connection, host: VirtualHost, desired: list[str], properties: dict[str, Any]) -> None:
         """A connection opens. Raises: ProtocolError when its container may be connected only once, and is."""
-        key = _container_key(host, connection.container_id)
+        key = _container_key(host, connection)
         others = self._connections.get(key, [])
         wants_sole = SOLE in desired
         policy = properties.get("sole-connection-enforcement-policy", REFUSE)
@@ -51,7 +52,7 @@ class Containers:
 
     def leave(self, connection: Connection) -> None:
         """A connection is gone. It may never have entered."""
-        key = _container_key(connection.host, connection.container_id) if connection.opened else ""
+        key = _container_key(connection.host, connection) if connection.opened else ""
         others = self._connections.get(key)
         if others is not None and connection in others:
             others.remove(connection)
@@ -60,13 +61,14 @@ class Containers:
 
     def remember(self, link: Link) -> None:
         """A link is attached: one of the same name that its container has already is taken from where it was."""
-        self._steal(link.key, link.name)
-        self._links[link.key] = link
+        key = _users(link.connection, link.key)
+        self._steal(key, link.name)
+        self._links[key] = link
         link.attached = True
 
     def steal(self, connection: Connection, role: bool, name: str) -> None:
         """Detach the link of that name that the connection's container has, if it has one."""
-        self._steal(link_key(connection, role, name), name)
+        self._steal(_users(connection, link_key(connection, role, name)), name)
 
     def _steal(self, key: str, name: str) -> None:
         other = self._links.get(key)
@@ -75,15 +77,16 @@ class Containers:
 
     def forget(self, link: Link) -> None:
         """A link is detached."""
-        if self._links.get(link.key) is link:
-            del self._links[link.key]
+        key = _users(link.connection, link.key)
+        if self._links.get(key) is link:
+            del self._links[key]
         self.dynamic.leave(link)
 
     # Links that may come back.
 
     def suspend(self, link: Link, event: int) -> None:
         """A link that has something unsettled is detached by the event."""
-        self._suspended[link.key] = link
+        self._suspended[_users(link.connection, link.key)] = link
         link.connection.suspended.append(link)
         self.happened(link, event)
 
@@ -98,7 +101,7 @@ class Containers:
 
     def take_back(self, link: Link) -> Link | None:
         """The suspended link that this one is the return of."""
-        former = self._suspended.pop(link.key, None)
+        former = self._suspended.pop(_users(link.connection, link.key), None)
         if former is not None:
             former.connection.suspended.remove(former)
             if former.timer is not None:
@@ -106,10 +109,14 @@ class Containers:
         return former
 
     def _expire(self, link: Link) -> None:
-        if self._suspended.get(link.key) is link:
+        if self._suspended.get(_users(link.connection, link.key)) is link:
             self.take_back(link)
             link.forgotten()
 
 
-def _container_key(host: VirtualHost, container: str) -> str:
-    return f"{host.name}\0{container}"
+def _container_key(host: VirtualHost, connection: Connection) -> str:
+    return _users(connection, f"{host.name}\0{connection.container_id}")
+
+
+def _users(connection: Connection, key: str) -> str:
+    return f"{connection.user}\0{key}"

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 PREFIX = "subscription:"
 
+_OWN = {"qpid.exclusivity_policy": "PRINCIPAL"}
+"""A subscription that is not shared is its user's: others may call their containers the same."""
+
 
 class Subscription:
     """What a receiver wants of an exchange."""
@@ -49,6 +52,8 @@ def subscribe(connection: Connection, subscription: Subscription, exchange: Exch
     host = connection.host
     arguments = filters.arguments(connection.container_id)
     queue = host.queues.get(subscription.name) if subscription.name else None
+    if queue is not None:
+        queue.check_access(connection)
     if queue is not None and not _is_bound_so(host, queue, exchange, key, arguments):
         if queue.consumers.all:
             raise ResourceLocked(f"{queue!r} has consumers, and another topic or selector")
@@ -57,8 +62,8 @@ def subscribe(connection: Connection, subscription: Subscription, exchange: Exch
     if queue is not None:
         return queue
     if subscription.name:
-        queue, _ = host.declare_queue(subscription.name, subscription.durable, False, not subscription.durable, {},
-                                      connection)
+        queue, _ = host.declare_queue(subscription.name, subscription.durable, False, not subscription.durable,
+                                      dict(_OWN) if subscription.exclusive else {}, connection)
     else:
         queue = host.hidden_queue(host.free_name("amq.subscription-"), connection)
     try:
