@@ -33,6 +33,8 @@ class Sources:
             if settings.permissions_file:
                 self.permissions.load()
 
+        self.asks_names = any(rule.asks_names() for file in self.files for rule in file.rules)
+
     @property
     def files(self) -> list[AclFile]:
         return [*([self.acl] if self.acl is not None else []), *self.hosts.values()]

@@ -26,7 +26,7 @@ QUIET = 10_000
 class Arrival:
     """One client's connection, while its socket is open."""
 
-    __slots__ = ("peer", "source", "quota", "since", "drop", "logged_in")
+    __slots__ = ("peer", "source", "quota", "since", "drop", "logged_in", "host_name")
 
     def __init__(self, peer: str, source: str, quota: Quota, since: int, drop: Callable[[], object]) -> None:
         self.peer = peer
@@ -35,6 +35,7 @@ class Arrival:
         self.since = since  # ms since the epoch
         self.drop = drop  # closes the connection, whatever has become of it
         self.logged_in: Callable[[], bool] = _not_yet
+        self.host_name = ""  # of the client's machine, where access rules ask for it
 
 
 def _not_yet() -> bool:

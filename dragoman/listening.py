@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from dragoman.arrivals import Arrival, Repeated
 from dragoman.config import Listener
 from dragoman.config_tls import refuses_plain
+from dragoman.hostnames import confirmed_name
 from dragoman.reasons import reason
 from dragoman.tls import CLIENT
 from dragoman.transport import Transport
@@ -176,6 +177,8 @@ class Listening:
         ends = loop.time() + patience - (self.server.clock.now - arrival.since) / 1000
         transport = None
         try:
+            if self.server.access.sources.asks_names:
+                arrival.host_name = await confirmed_name(loop, client.getpeername()[0], patience / 2)
             read = b""
             if context is not None:
                 tls, read = await self._begins_tls(client, first)

@@ -263,6 +263,7 @@ class Transport(Outlet, asyncio.Protocol):
             self._first = b""
             front_end = self.front_end = self.server.front_end(header, self)
             front_end.quota = self.quota
+            front_end.peer_name = self.arrival.host_name
             self.limited()
             if rest:
                 self.server.shares.take(self, rest)

@@ -282,6 +282,10 @@ class Rule:
     def where(self) -> str:
         return f"{self.file}:{self.line}" if self.line else self.file
 
+    def asks_names(self) -> bool:
+        """Whether the name of the client's host matters, which somebody has to look up."""
+        return any(isinstance(condition, FromHost) for condition in self.conditions)
+
     def concerns(self, subject: Subject) -> bool:
         """Whether it is about somebody."""
         return self.who == ALL or self.who in subject.groups or not self.is_group and self.who in subject.names

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,3 +68,20 @@ def test_rules_are_followed_and_changed_while_the_broker_runs(broker: testing.Br
 def test_without_rules_the_broker_says_so() -> None:
     with testing.broker() as running:
         assert "may do: everything, to whoever has logged in: there are no access rules" in running.log()
+
+
+def test_rules_about_the_name_of_a_clients_host(tmp_path: Path) -> None:
+    name = socket.getfqdn("127.0.0.1")
+    try:
+        if "127.0.0.1" not in {each[4][0] for each in socket.getaddrinfo(name, None)}:
+            pytest.skip("this machine's loopback address has no name")
+    except OSError:
+        pytest.skip("this machine's loopback address has no name")
+    for wanted, allowed in ((re.escape(name), True), ("elsewhere", False)):
+        (tmp_path / "rules.acl").write_text(f'ACL ALLOW ALL ACCESS VIRTUALHOST from_hostname="{wanted}"\n')
+        with testing.broker(f'[access]\nacl_file = "{tmp_path}/rules.acl"\n') as running:
+            if allowed:
+                pika.BlockingConnection(pika.URLParameters(running.url)).close()
+            else:
+                with pytest.raises(pika.exceptions.ProbableAccessDeniedError):
+                    pika.BlockingConnection(pika.URLParameters(running.url))
