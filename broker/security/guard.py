@@ -40,6 +40,7 @@ class Judge:
         raise NotImplementedError
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Rules(Policy):
     """Who may do what, by the rules of judges. What one of them refuses is refused; without any, everything is allowed
     but to send messages in another's name."""
