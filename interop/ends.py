@@ -46,6 +46,7 @@ class From:
     prefetch: int = 100  # deliveries that may be unsettled, at least 1
     arguments: dict[str, Any] = field(default_factory=dict)  # of the queue that is made
     settled: bool = False  # at most once: messages count as settled when they are delivered
+    name: str = ""  # the bridge's, the same in every run: by it, what a killed run has left is ended at once
 
 
 @dataclass(frozen=True, slots=True)

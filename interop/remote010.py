@@ -18,6 +18,7 @@ from broker.outcome import Outcome
 from broker.view import View
 from interop.amqp010 import aio, commands
 from interop.amqp010.address import Target as Server
+from interop.amqp010.aio_session import Session
 from interop.amqp010.errors import Error
 from interop.amqp010.links import Receiver
 from interop.amqp010.message import Message as ClientMessage
@@ -49,7 +50,8 @@ RESUME = 3.0
 
 KEPT = 5
 """Seconds that the other side is asked to keep our sessions, and what is unsettled in them, when we are gone. Not more:
-if we were killed, whoever comes after us waits for it."""
+if we were killed, other readers of the queue wait for it. (We do not: a session is called by its bridge, and a new run
+ends that of the one before.)"""
 
 GOODBYE = 3.0
 """Seconds that closing may take."""
@@ -141,14 +143,16 @@ class End(Observer):
     def __init__(self, remote: Remote010) -> None:
         self.remote = remote
         self.lost: asyncio.Future[str] = remote.loop.create_future()
-        self.session: aio.Session = None  # type: ignore[assignment]
+        self.session: Session = None  # type: ignore[assignment]
 
-    async def begin(self) -> None:
-        """Raises: EndError."""
+    async def begin(self, name: str = "") -> None:
+        """name: of the session; if the other side has kept one of that name, it ends first. Raises: EndError."""
         if self.remote.connection is None:
             raise EndError("the connection is not open")
         try:
-            self.session = await self.remote.connection.session(f"dragoman-{uuid.uuid4()}", timeout=KEPT)
+            if name:
+                await self.remote.connection.end_session(name)
+            self.session = await self.remote.connection.session(name or f"dragoman-{uuid.uuid4()}", timeout=KEPT)
         except Error as error:
             raise EndError(shortened(str(error))) from None
         self.session.core.decode = Raw
@@ -202,8 +206,8 @@ class Source010(End, Source):
         self._keeps = False  # what is rejected
 
     async def open(self) -> None:
-        await self.begin()
         taken = self.taken
+        await self.begin(f"dragoman {self.remote.options.name} {taken.name}" if taken.name else "")
         try:
             if not taken.exchange:
                 found = await self.call(commands.queue_query(taken.queue))

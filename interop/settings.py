@@ -91,7 +91,8 @@ class BridgeSettings:
         pulls = self.direction == PULL
         return From(self.remote_queue if pulls else self.local_queue,
                     self.remote_exchange if pulls else self.local_exchange, () if self.federation else self.keys,
-                    self.selector, self.prefetch, dict(self.arguments), self.acknowledge == AT_MOST_ONCE)
+                    self.selector, self.prefetch, dict(self.arguments), self.acknowledge == AT_MOST_ONCE,
+                    self.name)
 
     def sent(self) -> To:
         """Where its target sends to."""

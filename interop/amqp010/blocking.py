@@ -18,6 +18,7 @@ from collections.abc import Coroutine
 from typing import Any, Self, TypeVar
 
 from interop.amqp010 import aio, links
+from interop.amqp010.aio_session import Session as AioSession
 from interop.amqp010.commands import Command
 from interop.amqp010.errors import ConnectionError_, Error
 from interop.amqp010.message import Message
@@ -109,7 +110,7 @@ class Connection:
 class Session:
     """Made by `Connection.session`. `call` is for commands (interop.amqp010.commands), the rest for messages."""
 
-    def __init__(self, loop: Loop, inner: aio.Session) -> None:
+    def __init__(self, loop: Loop, inner: AioSession) -> None:
         self._loop = loop
         self._inner = inner
 

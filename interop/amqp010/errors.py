@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 ERROR_NAMES = {
     403: "unauthorized-access", 404: "not-found", 405: "resource-locked", 406: "precondition-failed",
@@ -73,3 +77,11 @@ class Empty(Timeout):
 
 class AddressError(Error):
     """There is no queue or exchange of this name, or what was asked for makes no sense for it."""
+
+
+async def within(awaitable: Awaitable[T], seconds: float, what: str) -> T:
+    """Wait no longer than that. Raises: Timeout."""
+    try:
+        return await asyncio.wait_for(awaitable, seconds)
+    except TimeoutError:
+        raise Timeout(f"{what} took longer than {seconds:g} s") from None

@@ -14,7 +14,7 @@ from interop.amqp010.message import Message
 from interop.amqp010.session import Delivery, Pending, needs_accept
 
 if TYPE_CHECKING:
-    from interop.amqp010.aio import Session
+    from interop.amqp010.aio_session import Session
 
 
 class Sender:

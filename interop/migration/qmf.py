@@ -12,6 +12,7 @@ from typing import Any
 from broker.arguments import EXCHANGE_NAMES, QUEUE_NAMES, fairshare_level
 from broker.option import IGNORED, Option
 from interop.amqp010 import aio, commands
+from interop.amqp010.aio_session import Session
 from interop.amqp010.errors import Empty, Error
 from interop.amqp010.message import Message, ReplyTo
 from interop.migration.links import propose_qpidd
@@ -51,7 +52,7 @@ async def read_kind(url: str, kind: str, **options: Any) -> list[Values]:
         return await _objects(await connection.session(), kind)
 
 
-async def _objects(session: aio.Session, kind: str) -> list[Values]:
+async def _objects(session: Session, kind: str) -> list[Values]:
     queue = f"dragoman-import-{uuid.uuid4()}"
     await session.call(commands.queue_declare(queue, exclusive=True, auto_delete=True))
     receiver = await session.receiver(queue)
