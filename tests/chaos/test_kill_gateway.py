@@ -1,5 +1,5 @@
-"""Kill either broker of a bridge with SIGKILL while messages move: nothing is lost, exactly once doubles nothing, and the
-order in which messages first come is kept.
+"""Kill either broker of a bridge with SIGKILL while messages move: nothing is lost, exactly once doubles nothing, and
+the order in which messages first come is kept.
 
 CHAOS_ROUNDS=50 kills so often, CHAOS_SEED=number repeats the choices of an earlier run.
 """

@@ -71,7 +71,7 @@ class Publisher(threading.Thread):
 
     def __init__(self, url: str, queue: str, count: int, rate: int, durable: bool = True) -> None:
         super().__init__()
-        self.properties = pika.BasicProperties(delivery_mode=2 if durable else 1)
+        self.delivery_mode = 2 if durable else 1
         self.url = url
         self.queue = queue
         self.count = count
@@ -96,7 +96,8 @@ class Publisher(threading.Thread):
                         commit = channel.tx_commit
                     while number < self.count:
                         self.again += 1
-                        channel.basic_publish("", self.queue, b"%d" % number, self.properties, mandatory=True)
+                        properties = pika.BasicProperties(delivery_mode=self.delivery_mode, message_id=str(number))
+                        channel.basic_publish("", self.queue, b"%d" % number, properties, mandatory=True)
                         commit()
                         self.again -= 1
                         self.confirmed.add(number)

@@ -96,15 +96,29 @@ def check(received: list[int], publisher: Publisher, breaks: int) -> None:
     assert doubled <= publisher.again + breaks * (PREFETCH + 1)
 
 
-def under_load(source: str, target: str, queue: str, breaks: list[Callable[[], Any]], durable: bool = True) -> None:
-    """Publish to the source's queue, and break something every second, until all has come to the target's."""
+def test_exactly_once_from_brokerj(brokerj: peers.BrokerJ, name: str, tmp_path: Path,
+                                   request: pytest.FixtureRequest) -> None:
+    """Message ids are remembered here, so that it does not matter what the other broker can do."""
+    more = 'acknowledge = "exactly-once"\n'
+    with of_remote(request, "brokerj", "0-10", "pull", name, tmp_path, more) as (made, _):
+        breaks = [made.cutter.cut, restart(made.broker)] * 2
+        received = under_load(made.there, made.here, name, breaks)
+        assert received == list(range(MESSAGES))
+
+
+def under_load(source: str, target: str, queue: str, breaks: list[Callable[[], Any]],
+               durable: bool = True) -> list[int]:
+    """Publish to the source's queue, and break something every second, until all has come to the target's. Gives the
+    numbers as they came."""
     publisher = Publisher(source, queue, MESSAGES, RATE, durable)
     publisher.start()
     for each in breaks:
         time.sleep(0.8)
         each()
     publisher.join()
-    check(read_all(target, queue, publisher.confirmed), publisher, len(breaks))
+    received = read_all(target, queue, publisher.confirmed)
+    check(received, publisher, len(breaks))
+    return received
 
 
 REMOTES = pytest.mark.parametrize("remote, dialect", [
@@ -113,12 +127,12 @@ REMOTES = pytest.mark.parametrize("remote, dialect", [
 
 @contextmanager
 def of_remote(request: pytest.FixtureRequest, remote: str, dialect: str, direction: str, queue: str,
-              folder: Path) -> Iterator[tuple[Estate, Any]]:
+              folder: Path, more: str = "") -> Iterator[tuple[Estate, Any]]:
     peer = request.getfixturevalue(remote)
     path = "default" if remote == "brokerj" else ""
     there = f"amqp://guest:guest@127.0.0.1:{peer.port}/{path}"
     declare(there, queue)
-    bridge = f'direction = "{direction}"\nremote_queue = "{queue}"\nlocal_queue = "{queue}"\n'
+    bridge = f'direction = "{direction}"\nremote_queue = "{queue}"\nlocal_queue = "{queue}"\n{more}'
     with estate(folder, peer.port, there, dialect, bridge, path) as made:
         declare(made.here, queue)
         yield made, peer
