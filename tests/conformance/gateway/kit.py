@@ -6,13 +6,14 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
-import paho.mqtt.client as paho
 import pika
 from pika.exceptions import AMQPError, MethodNotImplemented
 
 from tests.remote_kit import Proxy
+from tests.wire import Hangup, Peer
+from tests.wire_mqtt import MqttClient
 
 SILENCE = 3.0
 """Seconds without a message after which all has come that will come."""
@@ -109,39 +110,34 @@ class Publisher(threading.Thread):
 
 
 class Devices(threading.Thread):
-    """Publishes numbers with QoS 1 to a topic below `prefix`, by a persistent session."""
+    """Publishes numbers with QoS 1 to topics below `prefix`, in order, each until it is confirmed."""
 
     def __init__(self, port: int, prefix: str, count: int, rate: int) -> None:
         super().__init__()
-        self.port = port
+        self.peer = Peer("127.0.0.1", port)
         self.prefix = prefix
         self.count = count
         self.rate = rate
-        self.confirmed: set[int] = set()
+        self.confirmed: dict[int, float] = {}  # number, and when that was
+        self.again = 0  # messages that were sent again: it is not known whether the first one has come
 
     def run(self) -> None:
-        client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id=f"device-{self.prefix}", clean_session=False)
-        client.username_pw_set("guest", "guest")
-        client.reconnect_delay_set(1, 1)
-        sent: dict[int, int] = {}  # number by packet id; there are fewer messages than ids
-        done: set[int] = set()
-        client.on_publish = lambda client, data, mid, *_: done.add(mid)
-        client.connect("127.0.0.1", self.port)
-        client.loop_start()
+        number = 0
         began = time.monotonic()
-        for number in range(self.count):
-            mid = client.publish(f"{self.prefix}/{number % 7}", b"%d" % number, 1).mid
-            sent[mid] = number
-            time.sleep(max(0.0, began + number / self.rate - time.monotonic()))
-        with suppress(TimeoutError):
-            until(lambda: len(done) >= self.count, 60)
-        self.confirmed.update(sent[mid] for mid in done)
-        client.disconnect()
-        client.loop_stop()
-
-
-def devices(port: int, prefix: str, count: int, rate: int) -> Devices:
-    return Devices(port, prefix, count, rate)
+        while number < self.count:
+            with suppress(OSError, AssertionError, Hangup), ExitStack() as stack:
+                client = MqttClient(self.peer)
+                stack.callback(client.drop)
+                client.connect(f"device-{self.prefix}")
+                while number < self.count:
+                    self.again += 1
+                    client.send_whole(f"{self.prefix}/{number % 7}", b"%d" % number, 1)
+                    self.again -= 1
+                    self.confirmed[number] = time.monotonic()
+                    number += 1
+                    time.sleep(max(0.0, began + number / self.rate - time.monotonic()))
+            if number < self.count:
+                time.sleep(0.1)
 
 
 def read_all(url: str, queue: str, wanted: set[int], seconds: float = 90.0) -> list[int]:
