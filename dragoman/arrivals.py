@@ -45,19 +45,20 @@ def _not_yet() -> bool:
 class Repeated:
     """A line of the log that many clients might cause: of too many, only their number is written."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = LINES) -> None:
+        self.most = most  # lines in QUIET ms
         self.since = 0  # ms since the epoch: when lines began to be counted
         self.lines = 0
 
     def log(self, now: int, text: str, *values: object) -> None:
         more = ""
         if not 0 <= now - self.since < QUIET:
-            if self.lines > LINES:
-                more = f"; {self.lines - LINES} times more since the last such line"
+            if self.lines > self.most:
+                more = f"; {self.lines - self.most} times more since the last such line"
             self.since = now
             self.lines = 0
         self.lines += 1
-        if self.lines <= LINES:
+        if self.lines <= self.most:
             logger.warning(text + "%s", *values, more)
 
 

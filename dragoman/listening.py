@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import logging
 import os
 import socket
 from functools import partial
@@ -28,8 +27,6 @@ from protocols.detect import AMQP, HEADER_SIZE, TLS10
 if TYPE_CHECKING:
     from dragoman.server import Server
 
-logger = logging.getLogger(__name__)
-
 _BACKLOG = 1024
 _MANY, _A_FEW, _REST = 64, 8, 0.01
 """How many clients are let in at a time; while others have work, so many, and none for some seconds after that."""
@@ -37,6 +34,8 @@ _MANY, _A_FEW, _REST = 64, 8, 0.01
 _TURNS = 4
 """Of the loop: so many it takes until a connection whose end has come is over."""
 
+_TLS_LINES = 200
+"""At most so many lines in ten seconds are logged of clients that do not get through TLS: each tells another reason."""
 _TLS_HANDSHAKE = b"\x16"
 """The first byte of TLS: a record of type handshake (RFC 8446, section 5.1)."""
 
@@ -52,6 +51,7 @@ class Listening:
         self.tasks: set[asyncio.Task[None]] = set()
         self.addresses: list[tuple[str, int, str]] = []
         self._no_files = Repeated()
+        self._no_tls = Repeated(_TLS_LINES)
 
     async def start(self) -> None:
         """Raises: OSError."""
@@ -185,7 +185,7 @@ class Listening:
                 if not tls:
                     context = None
             if context is None and refuses_plain(self.server.config.tls, listener):
-                logger.warning("%s: refused, it does not use TLS", arrival.peer)
+                self._no_tls.log(self.server.clock.now, "%s: refused, it does not use TLS", arrival.peer)
                 await self._refuse(client, read)
             else:
                 CLIENT.set(client)
@@ -195,7 +195,8 @@ class Listening:
                                                                 "ssl_shutdown_timeout": patience}))
         except OSError as error:
             if context is not None:
-                logger.warning("%s: closed, its TLS handshake failed: %s", arrival.peer, reason(error))
+                self._no_tls.log(self.server.clock.now, "%s: closed, its TLS handshake failed: %s", arrival.peer,
+                                 reason(error))
         except asyncio.CancelledError:
             pass  # it has to go
         if transport is None:

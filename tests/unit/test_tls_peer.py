@@ -172,7 +172,12 @@ def test_ciphers(tmp_path: Path, authority: Authority) -> None:
 
 def test_certificates_that_cannot_be_used(tmp_path: Path, authority: Authority) -> None:
     (tmp_path / "text").write_text("hello")
-    for ca, says in (("none", "cannot be read: No such file"), ("text", "there is no certificate in PEM form in")):
-        listener = Listener(client_ca=str(tmp_path / ca))
+    server, ca = str(tmp_path / "server.pem"), str(tmp_path / "ca.pem")
+    for file, says in (("none", "cannot be read: No such file"), ("text", "there is no certificate in PEM form in")):
+        listener = Listener(client_ca=str(tmp_path / file))
         with pytest.raises(ValueError, match=f"^client_ca.*{says}"):
-            Certificates(Config(listeners=(listener,), tls=Tls(str(tmp_path / "server.pem"))))
+            Certificates(Config(listeners=(listener,), tls=Tls(server)))
+    for file, says in (("none", "cannot be read: No such file"), ("ca.pem", "there is no revocation list in PEM form")):
+        tls = Tls(server, client_ca=ca, client_revocation_lists=(str(tmp_path / file),))
+        with pytest.raises(ValueError, match=f"^tls.client_revocation_lists.*{says}"):
+            Certificates(Config(tls=tls))
