@@ -34,6 +34,10 @@ NAME_KINDS = ("dns", "email", "uri", "ip")
 
 NAME_LIMIT = 1024  # characters of a user's name
 
+UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension,
+              x509.UnsupportedGeneralNameType)
+"""What the library raises for what is no certificate or list, or an odd one."""
+
 _CERTIFICATE = re.compile(b"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _LIST = re.compile(b"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
 
@@ -88,7 +92,7 @@ class Certificates(Provider):
             certificate = x509.load_der_x509_certificate(data)
             name = user_name(certificate, self._settings)
             groups = frozenset(_values(certificate.subject, self._settings.groups_from))
-        except (ValueError, UnsupportedAlgorithm) as error:
+        except UNREADABLE as error:
             return Refusal(f"the certificate cannot be read: {error}")
         issuers = [each for each in self._issuers if issued(certificate, each)]
         if self._issuers and not issuers:
@@ -177,17 +181,17 @@ class RevocationList:
             raise ValueError(f"{self._path}: cannot be read: {error.strerror}") from None
         try:
             lists = [x509.load_pem_x509_crl(each) for each in _LIST.findall(data)] or [x509.load_der_x509_crl(data)]
-        except ValueError:
+        except UNREADABLE:
             raise ValueError(f"{self._path}: is no revocation list, in PEM or DER") from None
         for each in lists:
             reason = _unfit(each, self._issuers)
             if reason:
-                raise ValueError(f"{self._path}: the list of {each.issuer.rfc4514_string()} {reason}")
+                raise ValueError(f"{self._path}: a revocation list in it {reason}")
         self.lists = lists
 
 
 def user_name(certificate: x509.Certificate, settings: CertificateSettings) -> str:
-    """Who a certificate is for, "" if it does not say. Raises: ValueError for one that cannot be read."""
+    """Who a certificate is for, "" if it does not say. Raises one of UNREADABLE."""
     if settings.user_from == DISTINGUISHED_NAME:
         return certificate.subject.rfc4514_string()
     if settings.user_from == ALTERNATIVE_NAME:
@@ -204,7 +208,7 @@ def issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     """Whether an issuer signed a certificate itself."""
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except (InvalidSignature, *UNREADABLE):
         return False
     return True
 
@@ -242,8 +246,8 @@ def _current(revoked: x509.CertificateRevocationList, now: datetime.datetime) ->
 
 def _unfit(revoked: x509.CertificateRevocationList, issuers: Iterable[x509.Certificate]) -> str:
     """Why a list must not be used, or "": it is none of our issuers', or does not tell all (RFC 5280, section 5.2)."""
-    signers = [each for each in issuers if each.subject == revoked.issuer]
     try:
+        signers = [each for each in issuers if each.subject == revoked.issuer]
         if not any(revoked.is_signature_valid(each.public_key()) for each in signers):  # type: ignore[arg-type]
             return "is not signed by any of the issuers"
         for extension in revoked.extensions:
@@ -254,7 +258,7 @@ def _unfit(revoked: x509.CertificateRevocationList, issuers: Iterable[x509.Certi
                 if part.indirect_crl or part.only_contains_ca_certs or part.only_contains_attribute_certs \
                         or part.only_some_reasons:
                     return "does not list all that its issuer has revoked"
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except UNREADABLE as error:
         return f"cannot be checked: {error}"
     return ""
 
@@ -266,7 +270,7 @@ def _read_issuers(path: str) -> list[x509.Certificate]:
             found = [x509.load_pem_x509_certificate(each) for each in _CERTIFICATE.findall(file.read())]
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except UNREADABLE as error:
         raise ValueError(f"{path}: a certificate in it is damaged: {error}") from None
     if not found:
         raise ValueError(f"{path}: there is no certificate in it; it must be in PEM")

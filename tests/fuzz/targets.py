@@ -61,7 +61,7 @@ from store import records
 from store.journal import StoreDamaged, StoreError
 from store.transfer import import_
 from tests import captures
-from tests.fuzz import connections
+from tests.fuzz import connections, credentials
 from tests.fuzz.session import Client, Session
 from tests.fuzz.session10 import MESSAGES, Session10
 from tests.fuzz.session_mqtt import ClientMqtt, SessionMqtt
@@ -453,6 +453,10 @@ TARGETS: dict[str, Target] = {
     "connection-mqtt": Target(connections.connection_mqtt, (), connections.seeds_connection_mqtt, 3),
     "detection": Target(_detect, (Unknown,), _texts("AMQP\0\0\x09\x01", "\x10", "AMQP\x03\x01\0\0"), 0.2),
     "sasl": Target(_sasl, (), _seeds_sasl),
+    "tokens": Target(credentials.token, (ValueError,), credentials.seeds_token),
+    "key-sets": Target(credentials.key_set, (ValueError, RecursionError), credentials.seeds_key_set),
+    "certificates": Target(credentials.certificate, (), credentials.seeds_certificate),
+    "revocation-lists": Target(credentials.revocation_list, (ValueError,), credentials.seeds_revocation_list, 0.5),
     "password-file": Target(_password_file, (ValueError,), _texts(
         "# comment\nguest:SCRAM-SHA-256$4096:c2FsdA==$AAAA:AAAA\n",
         "a:$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$AAAA\n", "b:RABBITMQ-SHA256$AAAAAAAA\n")),
