@@ -130,6 +130,7 @@ class _Reader:
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.at = 0
+        self.empty = 0  # elements of arrays without bytes so far
 
     def take(self, size: int) -> bytes:
         at = self.at
@@ -199,7 +200,9 @@ class _Reader:
             return 0xF0, []
         code = self.number(1)
         count = self.number(4)
-        if end > len(self.data) or count > max(size, MOST_EMPTY if code >= 0xF0 else 0):
+        if code >= 0xF0:
+            self.empty += count
+        if end > len(self.data) or self.empty > MOST_EMPTY or code < 0xF0 and count > size:
             raise ValueError("an array is cut off")
         found = [self.typed(code, depth) for _ in range(count)]
         if self.at != end:

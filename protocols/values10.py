@@ -35,8 +35,9 @@ ODD: Final = "amqp:0-10:value"
 DEEPEST: Final = 100
 """Levels of nesting; beyond is an error."""
 
-MOST_EMPTY: Final = 65536
-"""Elements of an array that take no bytes each (of nulls, say); more are an error, for four billion fit into a line."""
+MOST_EMPTY: Final = 4096
+"""Elements of arrays that take no bytes each (of nulls, say); more of them in all that is read are an error, for four
+billion fit into a line."""
 
 _FLOAT: Final = Struct(">f")
 _DOUBLE: Final = Struct(">d")
@@ -100,6 +101,7 @@ class Reader:
         self.data = data
         self.at = at
         self.end = end
+        self.empty = 0  # elements without bytes so far
 
     def number(self, width: int) -> int:
         """An unsigned integer of `width` bytes."""
@@ -224,7 +226,9 @@ class Reader:
             kind = self.number(1)
         if kind not in KINDS:
             raise Malformed(f"there is no constructor {kind:#04x}")
-        if count > (MOST_EMPTY if kind >> 4 == 4 else self.end - self.at):
+        if kind >> 4 == 4:
+            self.empty += count
+        if self.empty > MOST_EMPTY or kind >> 4 != 4 and count > self.end - self.at:
             raise Malformed("an array says that it has more values than it may have")
         return Array(kind, [self.body(kind, depth + 1) for _ in range(count)], descriptor, described)
 
