@@ -19,7 +19,7 @@ from typing import Any
 
 from broker.argument_values import load as load_arguments
 from broker.branch import saved_branch
-from broker.message import AMQP010, AMQP091, AMQP10, MQTT, Message, address_of
+from broker.message import AMQP010, AMQP091, AMQP10, CONVERTERS, MQTT, Message, address_of
 from broker.security.authenticator import Authenticator
 from broker.security.identity import Identity, Peer
 from broker.security.passwords import ScramVerifier, new_verifier
@@ -251,18 +251,15 @@ def _password_file(data: bytes) -> None:
 # Languages.
 
 
-class _Headers(Message):
+def _with_headers() -> Message:
     """A message with a few headers of all kinds, for selectors."""
-
-    def view(self) -> View:
-        view = View()
-        view.headers = {"a": 1, "b": "text", "c": 2.5, "d": True, "e": None, "f": "%_" * 50}
-        return view
+    view = View()
+    view.headers = {"a": 1, "b": "text", "c": 2.5, "d": True, "e": None, "f": "%_" * 50}
+    return CONVERTERS[AMQP091].encode(view, Message(address_of("", "q"), AMQP091, b"", None, 0, False, 4, 0, 0))
 
 
 def _selector(data: bytes) -> None:
-    Selector(data.decode("utf-8", "surrogateescape")).matches(
-        _Headers(address_of("", "q"), AMQP10, b"", None, 0, False, 4, 0, 0))
+    Selector(data.decode("utf-8", "surrogateescape")).matches(_with_headers())
 
 
 def _topics(data: bytes) -> None:
