@@ -120,6 +120,18 @@ def test_a_stranger_does_not_lock_a_user_out_from_where_it_has_logged_in_before(
     assert house.login("shop", "right", "198.51.100.9") == "in"
 
 
+def test_a_lock_out_of_a_user_does_not_get_longer_by_failures_where_it_has_logged_in_before() -> None:
+    house = House(failures=0, user_failures=2)
+    house.login("shop", "right", "192.0.2.1")
+    for last in (8, 9):
+        house.login("shop", "guess", f"198.51.100.{last}")
+    assert "locked out" in house.login("shop", "right", "198.51.100.1")
+    house.turn(59_000)
+    assert house.login("shop", "guess", "192.0.2.1") == "wrong"
+    house.turn(1_000)
+    assert house.login("shop", "right", "198.51.100.1") == "in"
+
+
 def test_a_success_forgets_the_failures_of_that_user_from_there_only() -> None:
     house = House()
     for _ in range(2):

@@ -357,6 +357,19 @@ def test_providers_are_asked_in_order_until_one_knows_the_user() -> None:
     assert Client(SaslServer(Authenticator([], ["PLAIN"]), Peer(loopback=True))).server.mechanisms == []
 
 
+def test_a_provider_that_knows_the_user_has_the_last_word_in_challenges_too() -> None:
+    others = PasswordFile("not saved")
+    others.set("guest", "guest", "CRAM-MD5", "SCRAM-SHA-256")
+    second = FileProvider(POOL.run, others, loopback_users=())
+    for providers, says in (([CRAM, second], Failure("user 'guest' may log in over loopback only")),
+                            ([second, CRAM], In("guest"))):
+        authenticator = Authenticator(providers, ["CRAM-MD5", "SCRAM-SHA-256"])
+        assert cram(Client(SaslServer(authenticator, Peer("192.0.2.1"))), "guest", "guest") == says
+        outcome, _ = scram(Client(SaslServer(authenticator, Peer("192.0.2.1"), success_extra=True)), "SCRAM-SHA-256",
+                           "guest", "guest")
+        assert outcome == says or isinstance(outcome, In) and isinstance(says, In)
+
+
 def test_clear_passwords_and_tokens_are_not_offered_from_afar_without_tls() -> None:
     class Tokens(Provider):
         def mechanisms(self) -> set[str]:
