@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +14,7 @@ from pika.credentials import ExternalCredentials
 from pika.exceptions import ChannelClosed, ConnectionClosed
 
 from dragoman.reasons import reason
+from interop.trust import Trust
 
 DEFAULT_URL = "amqp://guest:guest@127.0.0.1:5672/"
 NOT_FOUND = 404
@@ -26,36 +25,6 @@ Channel = Any  # pika has no types
 
 class ClientError(Exception):
     """What to tell the user, in one line."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trust:
-    """How a client uses TLS: what --ca, --cert and --key say."""
-
-    ca: str | None = None  # a file of the issuers that are trusted; None: whom the system trusts
-    certificate: str | None = None  # a file with our own certificate
-    key: str | None = None  # a file with its key; None: the certificate's file has it
-
-    def context(self) -> ssl.SSLContext:
-        """Raises: ClientError."""
-        if self.key and not self.certificate:
-            raise ClientError("--key is for a --cert")
-        made = self._trusting()
-        if self.certificate:
-            try:
-                made.load_cert_chain(self.certificate, self.key, password=lambda: "")  # never asks at the terminal
-            except (OSError, ValueError) as error:
-                hint = "" if self.key else "; --key names the file of a key that is elsewhere"
-                raise ClientError(f"{self.certificate}: it and its key cannot be used: {reason(error)}{hint}") from None
-        return made
-
-    def _trusting(self) -> ssl.SSLContext:
-        try:
-            made = ssl.create_default_context(cafile=self.ca)
-        except OSError as error:
-            raise ClientError(f"{self.ca}: {reason(error)}") from None
-        made.minimum_version = ssl.TLSVersion.TLSv1_2
-        return made
 
 
 def parameters(url: str, trust: Trust) -> Any:
@@ -70,7 +39,10 @@ def parameters(url: str, trust: Trust) -> Any:
     if trust != Trust():
         if made.ssl_options is None:
             raise ClientError("--ca, --cert and --key are for amqps:// addresses")
-        made.ssl_options = pika.SSLOptions(trust.context(), made.host)
+        try:
+            made.ssl_options = pika.SSLOptions(trust.context(), made.host)
+        except ValueError as error:
+            raise ClientError(str(error)) from None
     if trust.certificate and urlsplit(url).username is None:
         made.credentials = ExternalCredentials()
     made.connection_attempts = 1

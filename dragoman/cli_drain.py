@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
-from dragoman.cli_client import DEFAULT_URL, ClientError, Trust
+from dragoman.cli_client import DEFAULT_URL, ClientError
 from dragoman.cli_messages import run, tls_context, tls_options
 from dragoman.draining import Draining, Work
 from interop.ends import EndError, Options
 from interop.settings import DIALECTS
+from interop.trust import Trust
 
 INCOMPLETE = 3
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from dragoman.cli_client import Trust
 from dragoman.cli_drain import drain
 from dragoman.cli_manage import JSON_OPTION, Row, broker_options, duration, show_rows, with_console
 from dragoman.cli_qmf import Console, name_in
+from interop.trust import Trust
 
 SET_OPTION = click.option("--set", "-s", "settings", multiple=True, metavar="KEY=VALUE",
                           help="A key of the configuration's section, as text; KEY:=VALUE for JSON: numbers, true, "

@@ -15,7 +15,6 @@ import click
 from broker.security.permissions import Permission, PermissionFile, TopicPermission
 from broker.security.users import PasswordFile, User
 from dragoman.cli import CONFIG_OPTION
-from dragoman.cli_client import Trust
 from dragoman.cli_manage import broker_options
 from dragoman.cli_messages import run, tls_context
 from dragoman.config import Config, ConfigError, load
@@ -28,6 +27,7 @@ from interop.migration.qmf import plan_of
 from interop.migration.qpid_config import NotUnderstood, read_text
 from interop.migration.rabbitmq import BadDefinitions, read_definitions
 from interop.migration.to_rabbitmq import definitions
+from interop.trust import Trust
 
 INCOMPLETE = 3
 """The exit code that says that something was left out."""

@@ -11,9 +11,10 @@ from typing import Any
 
 import click
 
-from dragoman.cli_client import DEFAULT_URL, Trust
+from dragoman.cli_client import DEFAULT_URL
 from dragoman.cli_messages import parameters_of, run, tls_options
 from dragoman.cli_qmf import Console, name_in
+from interop.trust import Trust
 
 Row = dict[str, Any]
 

@@ -17,9 +17,10 @@ from typing import Any
 import click
 from pika.data import encode_table
 
-from dragoman.cli_client import DEFAULT_URL, ClientError, Trust, parameters
+from dragoman.cli_client import DEFAULT_URL, ClientError, parameters
 from dragoman.cli_receive import Receiving, receive_messages
 from dragoman.cli_send import Sending, send_messages
+from interop.trust import Trust
 
 PROPERTIES = ("content_encoding", "correlation_id", "reply_to", "expiration", "message_id", "timestamp", "type",
               "user_id", "app_id", "priority")
@@ -148,7 +149,7 @@ def parameters_of(url: str, trust: Trust) -> Any:
 def tls_context(trust: Trust) -> ssl.SSLContext:
     try:
         return trust.context()
-    except ClientError as error:
+    except ValueError as error:
         raise click.UsageError(str(error)) from None
 
 

@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote, urlsplit
 import click
 
 from broker.message import AMQP010, AMQP091
-from dragoman.cli_client import Client, ClientError, Trust, parameters
+from dragoman.cli_client import Client, ClientError, parameters
 from dragoman.importing import carry_out, only
 from interop.drain import Drained, drain
 from interop.ends import EndError, Options, Remote
@@ -27,6 +27,7 @@ from interop.migration.plan import Plan, Queue
 from interop.migration.rabbitmq import BadDefinitions, read_definitions
 from interop.remotes import remote
 from interop.settings import DIALECTS
+from interop.trust import Trust
 
 API_PORT = 15672
 API_SECONDS = 10.0

@@ -13,10 +13,11 @@ from typing import Any
 
 import click
 
-from dragoman.cli_client import Client, ClientError, Trust, parameters
+from dragoman.cli_client import Client, ClientError, parameters
 from dragoman.cli_qmf import Console
 from interop.migration.plan import Binding, Exchange, Plan, Queue
 from interop.migration.qmf import KINDS, plan_of
+from interop.trust import Trust
 
 CHANNELS = 16
 """Declarations that are under way at a time: each waits until it is durable."""

@@ -15,6 +15,7 @@ from interop.remotes import remote as remote_at
 from interop.replies import Waiting
 from interop.settings import LinkSettings
 from interop.states import CONNECTING, DOWN, STABLE, STOPPED, UP, Backoff, State
+from interop.trust import Trust
 
 logger = logging.getLogger(__name__)
 
@@ -145,16 +146,9 @@ def tls_context(settings: LinkSettings) -> ssl.SSLContext | None:
     if not any(url.partition(":")[0].endswith("s") for url in (settings.url, *settings.failover)):
         return None
     try:
-        context = ssl.create_default_context(cafile=settings.ca or None)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if settings.certificate:
-            context.load_cert_chain(settings.certificate, settings.key or None)
-    except (ssl.SSLError, OSError) as error:
-        raise EndError(f"TLS: {getattr(error, 'strerror', None) or error}") from None
-    if not settings.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+        return Trust(settings.ca, settings.certificate, settings.key, settings.verify).context()
+    except ValueError as error:
+        raise EndError(f"TLS: {error}") from None
 
 
 def shown(url: str) -> str:

@@ -8,13 +8,13 @@ dialect alone fails.
 
 from __future__ import annotations
 
-import ssl
 from importlib import import_module
 from urllib.parse import unquote, urlsplit
 
 from broker.message import AMQP010, AMQP091, AMQP10, MQTT
 from interop.dial import Place
 from interop.ends import EndError, Options, Remote
+from interop.trust import Trust
 
 ADAPTERS = {
     AMQP091: ("interop.remote091", "Remote091"),
@@ -50,7 +50,7 @@ def place_of(url: str, options: Options) -> Place:
         raise EndError(f"the URL is to begin with one of {', '.join(f'{each}://' for each in PORTS)} and a host")
     tls = None
     if parts.scheme.endswith("s"):
-        tls = options.tls or ssl.create_default_context()
+        tls = options.tls or Trust().context()
     return Place(parts.hostname, port or PORTS[parts.scheme], unquote(parts.path[1:]),
                  options.user or unquote(parts.username or ""),
                  options.password if options.user else unquote(parts.password or ""),

@@ -159,9 +159,9 @@ def test_check_of_a_weak_key(folder: Path) -> None:
 
 def test_what_clients_of_the_command_line_get_wrong(folder: Path) -> None:
     tls("self-signed", "--client", "shop")
-    for words, says in ((["--key", "k", "amqps://x"], "--key is for a --cert"),
+    for words, says in ((["--key", "k", "amqps://x"], "a key needs its certificate"),
                         (["--cert", "dragoman-tls/shop.pem", "amqp://x"], "are for amqps:// addresses"),
-                        (["--cert", "dragoman-tls/shop.pem", "amqps://x"], "--key names the file of a key"),
+                        (["--cert", "dragoman-tls/shop.pem", "amqps://x"], "a key that is elsewhere has to be named"),
                         (["--cert", "none", "amqps://x"], "none: it and its key cannot be used: No such file"),
                         (["--ca", "none", "amqps://x"], "none: No such file or directory")):
         done = CliRunner().invoke(dragoman, ["send", *words, "q", "x"])
