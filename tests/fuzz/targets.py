@@ -38,6 +38,7 @@ from interop.migration.links import propose_shovel
 from interop.migration.plan import Plan
 from interop.migration.qpid_config import NotUnderstood, read_text
 from interop.migration.rabbitmq import BadDefinitions, read_definitions
+from interop.migration.user_files import NotUnderstood as UsersNotUnderstood
 from interop.patterns import Pattern, PatternError, Template
 from interop.remotes import place_of
 from protocols import maps010, values10
@@ -61,7 +62,7 @@ from store import records
 from store.journal import StoreDamaged, StoreError
 from store.transfer import import_
 from tests import captures
-from tests.fuzz import connections, credentials
+from tests.fuzz import access_files, connections, credentials
 from tests.fuzz.session import Client, Session
 from tests.fuzz.session10 import MESSAGES, Session10
 from tests.fuzz.session_mqtt import ClientMqtt, SessionMqtt
@@ -478,6 +479,11 @@ TARGETS: dict[str, Target] = {
         b'k\xff\xff{"client": "c", "user": "u", "expiry": 5, "gone": 5}']),
     "import": Target(_import, (StoreError,), lambda: [_EXPORTED], 0.5),
     "qmf": Target(_qmf, (), _seeds_qmf, 2),
+    "acl": Target(access_files.acl, (ValueError,), lambda: access_files.ACL),
+    "permissions": Target(access_files.permissions, (ValueError,), _texts(
+        "permission u / ^a .* ''\ntopic u / amq.topic ^a\\\\. .*\n# comment\n", "permission 'a b' / '(' x y\n")),
+    "tokens": Target(access_files.tokens, (), access_files.seeds_tokens),
+    "user-files": Target(access_files.users, (UsersNotUnderstood,), access_files.seeds_users),
     "urls": Target(_urls, (), _texts("amqps://user:p%40ss@host:5671/v%2Fhost?x=y#z", "mqtt://h", "amqp://[::1]:5/")),
 }
 """By name, which is that of the folder of their inputs and of the files of findings."""
