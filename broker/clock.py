@@ -1,6 +1,7 @@
 """Time as the broker sees it: handed in from outside, so that a test can turn it.
 
-`Clock.now` is in milliseconds since the epoch and is set by the server at the start of each turn of the event loop.
+`Clock.now` is in milliseconds since the epoch and is set by the server at the start of each turn of the event loop. It
+follows the system's clock, but does not jump with it: heartbeats, deadlines and expiries would all be wrong at once.
 `Timers` calls back when a time has come; the server asks it when to wake up next.
 """
 
@@ -9,22 +10,45 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable
+from typing import Final
 
 from mypy_extensions import mypyc_attr
+
+NEAR: Final = 1000.0
+"""Differences of so many ms from the system's clock are made good at once."""
+
+FAR: Final = 86_400_000.0
+"""A machine whose clock is set after the start may be years behind: what is so many ms ahead counts at once, too."""
+
+HASTE: Final = 0.5
+"""For other differences, the clock runs by so much faster or slower until they are gone."""
 
 
 class Clock:
     """The current time, ms since the epoch; it stands still within a turn."""
 
-    __slots__ = ("now",)
+    __slots__ = ("now", "ahead", "_exact", "_up")
 
     def __init__(self) -> None:
-        self.now = 0
-        self.tick()
+        self._exact = time.time() * 1000  # ms
+        self._up = time.monotonic() * 1000  # ms, when that was so
+        self.ahead = 0.0  # ms that the system's clock is ahead of us
+        self.now = int(self._exact)
 
     def tick(self) -> None:
-        """Read the system's clock."""
-        self.now = int(time.time() * 1000)
+        """Read the system's clocks."""
+        up = time.monotonic() * 1000
+        passed = up - self._up
+        self._up = up
+        wall = time.time() * 1000
+        ahead = wall - self._exact - passed
+        if -NEAR <= ahead <= NEAR or ahead > FAR:
+            self._exact = wall
+            self.ahead = 0.0
+        else:
+            self._exact += passed * (1 + HASTE if ahead > 0 else 1 - HASTE)
+            self.ahead = ahead
+        self.now = int(self._exact)
 
 
 class Timer:

@@ -75,6 +75,7 @@ class Server(Watcher):
         self.reserve: int | None = os.open(os.devnull, os.O_RDONLY)  # a file descriptor for when there are no more
         self.dirty: list[Transport] = []
         self.shares = Shares(self.loop)
+        self._adrift = False  # our clock is not the system's
         self.stopping = False
         self._gone = asyncio.Event()
         self.certificates = Certificates(config)
@@ -345,6 +346,7 @@ class Server(Watcher):
 
     def _tick(self) -> None:
         self.clock.tick()
+        self._watch_clock()
         self._ticker = self.loop.call_later(1, self._tick)
         self._watch_disk()
         self.certificates.tick(self.clock.now)
@@ -356,6 +358,16 @@ class Server(Watcher):
         self.broker.memory.add(waiting - self._waiting)
         self._waiting = waiting
         self.broker.quotas.tick()
+
+    def _watch_clock(self) -> None:
+        ahead = self.clock.ahead
+        if bool(ahead) != self._adrift:
+            self._adrift = bool(ahead)
+            if ahead:
+                logger.warning("the system's clock has jumped by %+.1f s; ours runs %s until it is right again",
+                               ahead / 1000, "faster" if ahead > 0 else "slower")
+            else:
+                logger.info("our clock is the system's again")
 
     def _watch_disk(self) -> None:
         if self.config.store.kind != "lmdb":

@@ -62,7 +62,7 @@ def tokens(data: bytes) -> None:
 def seeds_tokens() -> Iterable[bytes]:
     return [b"eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJpIn0.AAAA",
             b'{"iss": "i", "aud": ["a"], "exp": 1e10, "nbf": 0, "sub": "u", "scope": "r:*/* w:x", "cnf": {"x": 1}}',
-            b'{"keys": [{"kty": "RSA", "n": "AQAB", "e": "AQAB", "kid": "1"}, {"kty": "EC", "crv": "P-256", "x": "A"}]}']
+            b'{"keys": [{"kty": "RSA", "n": "AQAB", "e": "AQAB", "kid": "1"}, {"kty": "EC", "crv": "P-256"}]}']
 
 
 def users(data: bytes) -> None:
