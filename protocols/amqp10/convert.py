@@ -149,7 +149,11 @@ def _read_properties(view: View, fields: Any) -> None:
         if name in ("content_type", "content_encoding"):
             value = str(value)
         elif name in ("absolute_expiry_time", "creation_time", "group_sequence"):
+            if not isinstance(value, int):
+                continue  # is of another type than it should be, and says nothing to others
             value = int(value)
+        elif name in ("to", "subject", "reply_to", "group_id", "reply_to_group_id") and not isinstance(value, str):
+            continue
         setattr(view, name, value)
 
 

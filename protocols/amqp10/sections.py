@@ -37,7 +37,9 @@ _NAMES = {"amqp:header:list": HEADER, "amqp:delivery-annotations:map": DELIVERY_
           "amqp:amqp-sequence:list": SEQUENCE, "amqp:value:*": VALUE, "amqp:footer:map": FOOTER}
 
 _HEADER_KINDS = (BOOL, UBYTE, UINT, BOOL, UINT)
-_USER_ID, _TO, _SUBJECT, _EXPIRY, _GROUP_ID = 1, 2, 3, 8, 10
+_MESSAGE_ID, _USER_ID, _TO, _SUBJECT, _CORRELATION_ID, _EXPIRY, _GROUP_ID = 0, 1, 2, 3, 5, 8, 10
+_IDS: Final = (0x44, 0x53, 0x80, 0x98, 0xA0, 0xA1, 0xB0, 0xB1)
+"""Constructors that a message's id may have (part 3, section 3.2.11 to 3.2.14)."""
 
 
 class Scan:
@@ -152,6 +154,8 @@ class Scan:
                     raise Malformed("a message's absolute-expiry-time is no timestamp")
                 reader.at += 1
                 self.absolute_expiry = int.from_bytes(reader.take(8), "big", signed=True)
+            elif (index == _MESSAGE_ID or index == _CORRELATION_ID) and code not in _IDS:
+                raise Malformed("a message's id is no ulong, uuid, binary or string")
             else:
                 reader.skip()
         if reader.at > end:

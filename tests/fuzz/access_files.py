@@ -1,17 +1,12 @@
-"""What says who may do what, as targets of fuzzing: ACL files, permissions, tokens, other brokers' files of users."""
+"""What says who may do what, as targets of fuzzing: ACL files, permissions, other brokers' files of users."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import tempfile
 from collections.abc import Iterable
 
-from broker.security.identity import Identity, Peer
 from broker.security.permissions import PermissionFile
-from broker.security.provider import Refusal
 from broker.security.qpid_acl import parse
-from broker.security.tokens import Claims, Token, judge, may_be_token, read_keys
 from interop.migration.user_files import read_users
 
 ACL = (b"""# qpidd's
@@ -41,28 +36,6 @@ def permissions(data: bytes) -> None:
         file.write(data)
         file.flush()
         PermissionFile(file.name).load()
-
-
-def tokens(data: bytes) -> None:
-    """A token as it comes, its claims, and a set of keys."""
-    text = data.decode("utf-8", "replace")
-    if may_be_token(text):
-        with contextlib.suppress(ValueError):
-            Token(text)
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        return
-    if isinstance(document, dict):
-        with contextlib.suppress(ValueError):
-            read_keys(document)
-        assert isinstance(judge(document, Claims(issuer="i", audiences=("a",)), 1e9, Peer(), "p"), Identity | Refusal)
-
-
-def seeds_tokens() -> Iterable[bytes]:
-    return [b"eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJpIn0.AAAA",
-            b'{"iss": "i", "aud": ["a"], "exp": 1e10, "nbf": 0, "sub": "u", "scope": "r:*/* w:x", "cnf": {"x": 1}}',
-            b'{"keys": [{"kty": "RSA", "n": "AQAB", "e": "AQAB", "kid": "1"}, {"kty": "EC", "crv": "P-256"}]}']
 
 
 def users(data: bytes) -> None:

@@ -482,7 +482,6 @@ TARGETS: dict[str, Target] = {
     "acl": Target(access_files.acl, (ValueError,), lambda: access_files.ACL),
     "permissions": Target(access_files.permissions, (ValueError,), _texts(
         "permission u / ^a .* ''\ntopic u / amq.topic ^a\\\\. .*\n# comment\n", "permission 'a b' / '(' x y\n")),
-    "tokens": Target(access_files.tokens, (), access_files.seeds_tokens),
     "user-files": Target(access_files.users, (UsersNotUnderstood,), access_files.seeds_users),
     "urls": Target(_urls, (), _texts("amqps://user:p%40ss@host:5671/v%2Fhost?x=y#z", "mqtt://h", "amqp://[::1]:5/")),
 }

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from proton import Described, ulong
 
+from broker import values as v
+from broker.message import AMQP010, AMQP091, AMQP10, MQTT, Message, address_of
+from protocols.amqp010 import convert as _convert010  # noqa: F401 - these register themselves
+from protocols.amqp091 import convert as _convert091  # noqa: F401
+from protocols.amqp10 import convert as _convert10  # noqa: F401
 from protocols.amqp10.sections import Scan, check_pieces
+from protocols.mqtt import convert as _convert_mqtt  # noqa: F401
 from protocols.values10 import Malformed, encode_list, encode_map, sized
 from protocols.values10 import encode as ours
 from tests.wire import Channel
@@ -96,3 +104,19 @@ def test_a_first_transfer_that_ends_with_a_section(connect10: Callable[..., Clie
     wire.transfer(parts[1][:40_000], b"t", more=True, number=0)
     wire.transfer(parts[1][40_000:], b"t", number=0)
     assert wire.delivery()[1].endswith(b"".join(sections[1:]))
+
+
+@pytest.mark.parametrize("value", [[1], {"a": 1}, v.Described(v.ULong(5), 1), True, v.UByte(3), b"x", "x", v.Symbol("s"),
+                                   uuid.UUID(int=1), 2.5, v.Array(0x71, [v.Int(1)])], ids=repr)
+@pytest.mark.parametrize("index", range(13))
+def test_a_property_of_the_wrong_type(index: int, value: Any) -> None:
+    """Is refused, or says nothing in other dialects."""
+    properties = [None] * index + [value]
+    data = b"\0\x53\x73" + ours(properties) + b"\0\x53\x75\xa0\1x"
+    try:
+        Scan(data, True)
+    except Malformed:
+        return
+    message = Message(address_of("", "q"), AMQP10, data, None, len(data), False, 4, 0, 0)
+    for dialect in (AMQP091, AMQP010, MQTT):
+        message.translated(dialect)
