@@ -158,7 +158,7 @@ class Management:
     """What operators' tools find."""
 
     qmf: bool = _key(True, Kind.BOOLEAN, "Answer the tools of Qpid (qpid-config, qpid-stat, ...) and `dragoman queue`, "
-                     "`stat` and the like, in every virtual host, for every user of it.", restart=True)
+                     "`stat` and the like, in every virtual host, as far as access rules allow.", restart=True)
     interval: int = _key(10, Kind.SECONDS, "How often consoles that listen are told of what there is.", minimum=1,
                          maximum=65535, restart=True)
 
