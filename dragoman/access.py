@@ -79,16 +79,23 @@ class FileRules(Rules):
     def __init__(self, broker: Broker, settings: Access) -> None:
         """Raises: ValueError."""
         super().__init__(broker, [])
-        self.sources = Sources(settings)
-        self.take(self.sources)
+        self.clock = broker.clock
+        self.take(Sources(settings))
 
     def take(self, sources: Sources) -> None:
         """Have what is in files that were read."""
         self.sources = sources
+        self.read_at = self.clock.now
         self.change(sources.rules(self.broker))
         for file in sources.files:
             for note in file.notes:
                 logger.warning("%s", note)
+
+    def rules(self) -> tuple[str, int, int]:
+        names = [file.name for file in self.sources.files]
+        if self.sources.settings.permissions_file:
+            names.append(self.sources.settings.permissions_file)
+        return ", ".join(names), self.read_at, self.denied
 
     def reload(self) -> None:
         try:

@@ -54,8 +54,12 @@ class Console:
             assert found == answer, values
 
     def call(self, name: str, arguments: dict[str, Any], target: str = "broker:amqp-broker") -> None:
-        self.expect("_method_request", {"_object_id": {"_object_name": f"{PACKAGE}:{target}"}, "_method_name": name,
+        self.expect("_method_request", {"_object_id": {"_object_name": _full(target)}, "_method_name": name,
                                         "_arguments": arguments}, "_method_response")
+
+
+def _full(target: str) -> str:
+    return target if target.startswith("org.") else f"{PACKAGE}:{target}"
 
 
 def _is(action: str, kind: str, name: str = "") -> Any:
@@ -107,6 +111,8 @@ _calls("setTimestampConfig", "manage", "setTimestampConfig", {"receive": False},
        quiet=True)
 _calls("setLogHiresTimestamp", "manage", "setLogHiresTimestamp", {"logHires": False}, only=_is("update", "broker"),
        quiet=True)
+_calls("reloadACLFile", "manage", "reloadACLFile", {}, f"org.apache.qpid.acl:acl:{PACKAGE}:broker:amqp-broker",
+       only=_is("update", "broker"), quiet=True)
 _calls("create link", "manage", "create", _made("link", "l", url="amqp://127.0.0.1:1"), only=_is("create", "link", "l"))
 
 

@@ -107,6 +107,11 @@ class Policy:
         them; then those that were stay."""
         raise ValueError("there are no access rules")
 
+    def rules(self) -> tuple[str, int, int]:
+        """What operators see of them: the files they are from ("": there are none), when these were read (ms since the
+        epoch), and how often somebody was refused something."""
+        return "", 0, 0
+
     def exchange_deleted(self) -> None:
         """What is known of an exchange holds no more: another one may get its name."""
 

@@ -51,6 +51,7 @@ class Rules(Policy):
         that of users without one. impersonators: users who may send messages with another's user-id."""
         self.broker = broker
         self.generation = 0
+        self.denied = 0  # times that somebody was refused something
         self.judges = judges
         self.groups = groups or {}
         self.realms = realms or []
@@ -174,6 +175,7 @@ class Guarded(Access):
         if refusal is None:
             refusal = self._may_publish(short_strings, exchange, routing_key)
         if refusal:
+            self.policy.denied += 1
             raise Forbidden(refusal)
 
     def _may_publish(self, short_strings: bytes, exchange: str, routing_key: str) -> str:
@@ -255,6 +257,7 @@ class Guarded(Access):
     def _ask(self, question: Question) -> None:
         text = self._refusal(question)
         if text:
+            self.policy.denied += 1
             raise Forbidden(text)
 
 

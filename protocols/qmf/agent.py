@@ -30,7 +30,7 @@ from protocols.qmf import binary
 from protocols.qmf.events import event_maps
 from protocols.qmf.methods import MethodError, call
 from protocols.qmf.objects import OBJECTS, Facts, Objects, find, kind_and_key
-from protocols.qmf.schema import PACKAGE
+from protocols.qmf.schema import PACKAGE, package_of
 from protocols.qmf.values import plain_text
 from protocols.routes import key_of
 
@@ -219,7 +219,7 @@ class Agent(Observer):
         else:
             kind = str(schema.get("_class_name")).lower() if isinstance(schema, dict) else ""
             makes = self._objects(schema)
-        access.manage("access", "query", kind, {"schemapackage": PACKAGE, "schemaclass": kind})
+        access.manage("access", "query", kind, {"schemapackage": package_of(kind), "schemaclass": kind})
         objects: list[Any] = []
         for found in makes:
             if found is None:
@@ -234,9 +234,10 @@ class Agent(Observer):
 
     def _objects(self, schema: Any) -> Objects:
         """The objects of the class that a query names."""
-        if isinstance(schema, dict) and schema.get("_package_name", PACKAGE) == PACKAGE:
-            makes = OBJECTS.get(str(schema.get("_class_name")).lower())
-            if makes is not None:
+        if isinstance(schema, dict):
+            kind = str(schema.get("_class_name")).lower()
+            makes = OBJECTS.get(kind)
+            if makes is not None and schema.get("_package_name", package_of(kind)) == package_of(kind):
                 return makes(self.host, self.facts)
         return iter(())
 
@@ -347,7 +348,7 @@ class Agent(Observer):
             self.host.broker.chores.add(self._publish_objects(kinds))
 
     def _data_key(self, kind: str) -> str:
-        return f"agent.ind.data.{PACKAGE.replace('.', '_')}.{kind}.{self._suffix}"
+        return f"agent.ind.data.{package_of(kind).replace('.', '_')}.{kind}.{self._suffix}"
 
     def _publish_objects(self, kinds: list[str]) -> Iterator[None]:
         for kind in kinds:

@@ -12,7 +12,7 @@ from typing import Any
 
 from broker.values import UByte, UInt
 from protocols.maps010 import write_map
-from protocols.qmf.schema import CLASSES, EVENTS, PACKAGE, TYPE_CODES, Property, SchemaClass
+from protocols.qmf.schema import ACL_PACKAGE, CLASSES, EVENTS, PACKAGE, TYPE_CODES, Property, SchemaClass
 
 _HEAD = Struct(">3scI")
 _COUNTS = Struct(">HHH")
@@ -30,11 +30,12 @@ def answers(data: bytes, system: uuid.UUID) -> Iterator[bytes]:
     if opcode == b"B":
         yield _message(b"b", sequence, system.bytes)
     elif opcode == b"P":
-        yield _message(b"p", sequence, _short(PACKAGE))
+        for package in (PACKAGE, ACL_PACKAGE):
+            yield _message(b"p", sequence, _short(package))
         yield _complete(sequence)
     elif opcode == b"Q":
-        if rest == _short(PACKAGE):
-            for each in (*CLASSES.values(), *EVENTS.values()):
+        for each in (*CLASSES.values(), *EVENTS.values()):
+            if rest == _short(each.package):
                 yield _message(b"q", sequence, bytes([_kind(each)]) + _key(each))
         yield _complete(sequence)
     elif opcode == b"S":
@@ -63,7 +64,7 @@ def _kind(schema: SchemaClass) -> int:
 
 
 def _key(schema: SchemaClass) -> bytes:
-    return _short(PACKAGE) + _short(schema.name) + schema.hash.bytes
+    return _short(schema.package) + _short(schema.name) + schema.hash.bytes
 
 
 def _schema(schema: SchemaClass) -> bytes:

@@ -19,13 +19,14 @@ from protocols.qmf.objects import (
     BROKER_KEY,
     OBJECTS,
     Facts,
+    acl_key,
     connection_key,
     find,
     gateway_parts,
     kind_and_key,
     object_name,
 )
-from protocols.qmf.schema import CLASSES, PACKAGE
+from protocols.qmf.schema import CLASSES, package_of
 
 UNKNOWN_OBJECT, UNKNOWN_METHOD, NOT_IMPLEMENTED, PARAMETER_INVALID = 1, 2, 3, 4
 """Statuses of QMF."""
@@ -51,7 +52,7 @@ def call(host: VirtualHost, facts: Facts, access: Access, target: str, name: str
     Raises: MethodError, BrokerError.
     """
     kind, key = kind_and_key(target)
-    access.manage("access", "method", name, {"schemapackage": PACKAGE, "schemaclass": kind})
+    access.manage("access", "method", name, {"schemapackage": package_of(kind), "schemaclass": kind})
     connection = session = None
     if kind == "connection":
         connection = _connection(host, key)
@@ -60,6 +61,7 @@ def call(host: VirtualHost, facts: Facts, access: Access, target: str, name: str
     if kind in ("link", "bridge"):
         return _gateway(host, access, kind, key, name)
     if not ((kind == "broker" and key == BROKER_KEY) or (kind == "queue" and key in host.queues)
+            or (kind == "acl" and key == acl_key() and host.broker.policy.rules()[0])
             or (kind == "exchange" and key in host.exchanges) or connection is not None):
         raise MethodError(UNKNOWN_OBJECT, "No object found with that ID")
     if name not in CLASSES[kind].methods:
@@ -69,6 +71,8 @@ def call(host: VirtualHost, facts: Facts, access: Access, target: str, name: str
         return _BROKER[name](host, facts, given)
     if kind == "queue":
         return _QUEUE[name](host, host.queue(key), given)
+    if kind == "acl":
+        return _reload(host, access)
     assert connection is not None
     access.manage("delete", kind, key, {"username": connection.user})
     if session is None:
@@ -245,7 +249,7 @@ def _query(host: VirtualHost, facts: Facts, given: _Given) -> Done:
     kind, name = given.text("type"), given.text("name")
     if kind not in OBJECTS:
         raise MethodError(PARAMETER_INVALID, f"there are no objects of type '{kind}'")
-    given.access.manage("access", "query", kind, {"schemapackage": PACKAGE, "schemaclass": kind})
+    given.access.manage("access", "query", kind, {"schemapackage": package_of(kind), "schemaclass": kind})
     for found in find(host, facts, object_name(kind, name)):
         if found is not None:
             return {"results": CLASSES[kind].typed(found.values)}, False
@@ -351,6 +355,18 @@ def _gateway(host: VirtualHost, access: Access, kind: str, key: str, name: str) 
     else:
         _control(host).pause(part.name, name == "pause")
     return {}, True
+
+
+# Access rules.
+
+
+def _reload(host: VirtualHost, access: Access) -> Done:
+    access.manage("update", "broker", BROKER_KEY, {"property": "acl"})
+    try:
+        host.broker.policy.reload()
+    except ValueError as error:
+        raise MethodError(PARAMETER_INVALID, str(error)) from None
+    return {}, False
 
 
 # Queues and connections.

@@ -16,7 +16,7 @@ from broker.queue import Queue
 from broker.totals import Totals
 from broker.values import ULong
 from broker.virtualhost import VirtualHost
-from protocols.qmf.schema import CLASSES, PACKAGE
+from protocols.qmf.schema import CLASSES, package_of
 from protocols.qmf.values import model_map, plain_text, shown_arguments
 
 BROKER_KEY = "amqp-broker"
@@ -54,7 +54,7 @@ Objects = Iterator[ManagedObject | None]
 
 
 def object_name(kind: str, key: str) -> str:
-    return f"{PACKAGE}:{kind}:{key}"
+    return f"{package_of(kind)}:{kind}:{key}"
 
 
 def reference(kind: str, key: str) -> dict[str, Any]:
@@ -281,11 +281,24 @@ def _part(host: VirtualHost, part: ManagedPart, references: dict[str, Any]) -> M
                          part.created, host.broker.clock.now)
 
 
+def acl_key() -> str:
+    return object_name("broker", BROKER_KEY)
+
+
+def _acls(host: VirtualHost, facts: Facts) -> Objects:
+    """The access rules, if there are any."""
+    files, read_at, denied = host.broker.policy.rules()
+    if files:
+        yield _lasting(host, "acl", acl_key(), {
+            "brokerRef": reference("broker", BROKER_KEY), "policyFile": files, "enforcingAcl": True,
+            "transferAcl": True, "lastAclLoad": read_at * _NS, "aclDenyCount": denied})
+
+
 OBJECTS: dict[str, Callable[[VirtualHost, Facts], Objects]] = {
     "system": _systems, "memory": _memories, "broker": _brokers, "vhost": _hosts, "queue": _queues,
     "exchange": _exchanges, "binding": _bindings, "exchangebinding": _exchange_bindings,
     "subscription": _subscriptions, "connection": _connections,
-    "session": _sessions, "link": _links, "bridge": _bridges}
+    "session": _sessions, "link": _links, "bridge": _bridges, "acl": _acls}
 """The objects of each class of the schema."""
 
 
@@ -311,7 +324,7 @@ def kind_and_key(name: str) -> tuple[str, str]:
     """The parts of an object's full name; "" for a name of another package."""
     package, _, rest = name.partition(":")
     kind, _, key = rest.partition(":")
-    return (kind, key) if package == PACKAGE else ("", "")
+    return (kind, key) if package == package_of(kind) else ("", "")
 
 
 def _lasting(host: VirtualHost, kind: str, key: str, values: dict[str, Any]) -> ManagedObject:

@@ -1,4 +1,5 @@
-"""The classes of `org.apache.qpid.broker` as data: what they are called, what they have, of which types.
+"""The classes of `org.apache.qpid.broker` and `org.apache.qpid.acl` as data: what they are called, what they have, of
+which types.
 
 Names and types are those that qpidd gives them, for its tools ask by them. Left out is what this broker has nothing to
 say about: high and low water marks, latencies, clusters. Links and bridges have more than
@@ -14,6 +15,7 @@ from typing import Any
 from broker.values import UInt, ULong, UShort
 
 PACKAGE = "org.apache.qpid.broker"
+ACL_PACKAGE = "org.apache.qpid.acl"
 
 TYPE_CODES = {"uint8": 1, "uint16": 2, "uint32": 3, "uint64": 4, "sstr": 6, "lstr": 7, "absTime": 8, "deltaTime": 9,
               "objId": 10, "bool": 11, "uuid": 14, "map": 15, "count32": 3, "count64": 4, "hilo32": 3}
@@ -46,11 +48,12 @@ class Property:
 class SchemaClass:
     """A class of objects, or a kind of event, whose arguments are then its properties."""
 
-    __slots__ = ("name", "is_event", "properties", "statistics", "methods", "types", "hash")
+    __slots__ = ("name", "package", "is_event", "properties", "statistics", "methods", "types", "hash")
 
     def __init__(self, name: str, is_event: bool, properties: list[Property], statistics: list[Property],
-                 methods: dict[str, list[Property]]) -> None:
+                 methods: dict[str, list[Property]], package: str = PACKAGE) -> None:
         self.name = name
+        self.package = package
         self.is_event = is_event
         self.properties = properties
         self.statistics = statistics
@@ -61,8 +64,8 @@ class SchemaClass:
 
     def identity(self) -> dict[str, Any]:
         """What `_schema_id` says of it."""
-        return {"_package_name": PACKAGE, "_class_name": self.name, "_type": "_event" if self.is_event else "_data",
-                "_hash": self.hash}
+        return {"_package_name": self.package, "_class_name": self.name,
+                "_type": "_event" if self.is_event else "_data", "_hash": self.hash}
 
     def typed(self, values: dict[str, Any]) -> dict[str, Any]:
         """Values of its properties and statistics in the types that they have here; unknown ones raise KeyError."""
@@ -192,9 +195,21 @@ _CLASSES = [
         *_statistics("count64", "msgReceived msgMoved byteMoved msgRejected msgRetried msgLooped msgDuplicates "
                      "msgUnwanted msgLost msgLag delay msgReceivedRate msgMovedRate")],
         _methods(close="", pause="", resume="")),
+    SchemaClass("acl", False, [
+        Property("brokerRef", "objId", READ_CREATE, True, refers_to="Broker"),
+        Property("policyFile", "lstr", READ_ONLY), Property("enforcingAcl", "bool", READ_ONLY),
+        Property("transferAcl", "bool", READ_ONLY), Property("lastAclLoad", "absTime", READ_ONLY)],
+        _statistics("count64", "aclDenyCount"), _methods(reloadACLFile=""), ACL_PACKAGE),
 ]
 
 CLASSES = {each.name: each for each in _CLASSES}
+
+
+def package_of(kind: str) -> str:
+    """The package of a class of objects, as far as it is known."""
+    schema = CLASSES.get(kind)
+    return PACKAGE if schema is None else schema.package
+
 
 _ARGUMENT_TYPES = {"args": "map", "properties": "map", "durable": "bool", "excl": "bool", "autoDel": "bool",
                    "key": "lstr", "reason": "lstr", "msgDepth": "count64", "byteDepth": "count64"}

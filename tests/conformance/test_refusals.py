@@ -5,6 +5,7 @@ The rules shut what is called `secret`, for everybody.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Iterator
@@ -18,8 +19,11 @@ from proton import Message
 from proton.utils import BlockingConnection, LinkDetached, SendException
 
 from dragoman import testing
+from dragoman.cli_client import ClientError
+from dragoman.cli_qmf import Console
 from interop.amqp010 import Connection, SessionError, commands, connect
 from interop.amqp010 import Message as Message010
+from protocols.qmf.objects import acl_key
 from tests.conformance.mqtt_tools import Device, Mqtt, Refused
 from tests.wire import eventually
 
@@ -178,3 +182,25 @@ def test_paho_has_a_will(mqtt: Mqtt) -> None:
     with pytest.raises(Refused) as refused:
         Device(mqtt, will={"topic": "secret/a", "payload": b"m"})
     assert refused.value.code == 0x87
+
+
+# Those who look after it.
+
+
+def test_operators_read_the_rules_again(broker: testing.Broker) -> None:
+    async def main() -> None:
+        async with Console(pika.URLParameters(broker.url)) as console:
+            acl, = await console.objects("acl")
+            assert acl["enforcingAcl"] and acl["policyFile"].endswith("rules.acl")
+            assert acl["aclDenyCount"] >= 0
+            path = Path(acl["policyFile"])
+            path.write_text("nonsense")
+            try:
+                with pytest.raises(ClientError, match="nonsense"):
+                    await console.method("reloadACLFile", {}, "acl", acl_key())
+            finally:
+                path.write_text(RULES)
+            await console.method("reloadACLFile", {}, "acl", acl_key())
+            again, = await console.objects("acl")
+            assert again["lastAclLoad"] > acl["lastAclLoad"]
+    asyncio.run(main())

@@ -518,6 +518,7 @@ def test_old_consoles_learn_the_schema(console: Console) -> None:
     assert data.startswith(b"AM2b\0\0\0\x01") and len(data) == 24
     ask(b"AM2P\0\0\0\x02")
     assert answer() == b"AM2p\0\0\0\x02\x16org.apache.qpid.broker"
+    assert answer() == b"AM2p\0\0\0\x02\x13org.apache.qpid.acl"
     assert answer() == b"AM2z\0\0\0\x02\0\0\0\0\x02OK"
     ask(b"AM2Q\0\0\0\x03\x16org.apache.qpid.broker")
     classes = {}

@@ -20,7 +20,7 @@ DOORS: dict[str, set[str]] = {
     "enqueue": {"publish"}, "route_and_enqueue": {"publish"},
     "move": {"manage"}, "copy": {"manage"}, "reroute": {"manage"}, "delete": {"purge", "manage"},
     "redirect": {"manage"}, "undo_redirect": {"manage"}, "close_connection": {"manage"}, "close_session": {"manage"},
-    "create": {"manage"}, "pause": {"manage"}, "setLevel": {"manage"},
+    "create": {"manage"}, "pause": {"manage"}, "setLevel": {"manage"}, "reload": {"manage"},
 }
 """What the core is asked to do, by the name of the function, and which questions allow it."""
 
