@@ -31,7 +31,7 @@ from dragoman.config_keys import Key, Kind, keys
 from dragoman.config_keys import key as _key
 from dragoman.config_limits import LimitFor, Limits, limit_problems
 from dragoman.config_providers import FILE, PROVIDER_KINDS, FileUsers, ProviderSettings, provider_problems
-from dragoman.config_security import Access, Authentication
+from dragoman.config_security import MECHANISMS, Access, Authentication
 from dragoman.config_tls import Certificate, Tls, tls_problems
 
 
@@ -49,6 +49,8 @@ class Listener:
                                     "`client_ca`, else `none`.", choices=("auto", "none", "want", "need"))
     client_ca: str = _key("", Kind.PATH, "Issuers of client certificates (PEM). Empty: those of `tls.client_ca`.")
     anonymous: bool = _key(False, Kind.BOOLEAN, "Let clients in without a name and password (SASL ANONYMOUS).")
+    mechanisms: tuple[str, ...] = _key((), Kind.TEXTS, "SASL mechanisms here, instead of those of "
+                                       "`authentication.mechanisms`.", choices=MECHANISMS)
     clear_passwords: bool = _key(False, Kind.BOOLEAN, "Let clients that do not use TLS send passwords and tokens from "
                                  "other machines, too: whoever is on the way can read them.")
     providers: tuple[str, ...] = _key((), Kind.TEXTS, "Names of the providers that are asked who may log in, in this "
@@ -444,7 +446,8 @@ def _contradictions(config: Config) -> list[str]:
               if not 1 <= len(name.encode("utf-8", "surrogatepass")) <= 255]
     if config.mqtt.virtual_host and config.mqtt.virtual_host not in config.virtual_hosts:
         found.append(f'mqtt.virtual_host is "{config.mqtt.virtual_host}", which is not one of virtual_hosts')
-    if not config.authentication.mechanisms and not all(listener.anonymous for listener in config.listeners):
+    if not config.authentication.mechanisms and not all(listener.anonymous or listener.mechanisms
+                                                        for listener in config.listeners):
         found.append("authentication.mechanisms is empty, and not all listeners are anonymous: nobody could log in")
     found += [f'access.host_acl_files has "{name}" in it, which is not one of virtual_hosts'
               for name, _ in config.access.host_acl_files if name not in config.virtual_hosts]

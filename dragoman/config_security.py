@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from dragoman.config_keys import Kind
 from dragoman.config_keys import key as _key
 
+MECHANISMS = ("PLAIN", "AMQPLAIN", "EXTERNAL", "XOAUTH2", "OAUTHBEARER", "GSSAPI", "CRAM-MD5", "SCRAM-SHA-1",
+              "SCRAM-SHA-256", "SCRAM-SHA-512")
+
 
 @dataclass(frozen=True, slots=True)
 class Authentication:
@@ -22,8 +25,7 @@ class Authentication:
                                        "told them for: many clients choose one as soon as it is offered, so all their "
                                        "users should have it. MQTT's clients may use them in any case, and passwords "
                                        "where this has `PLAIN`.",
-                                       choices=("PLAIN", "AMQPLAIN", "EXTERNAL", "XOAUTH2", "OAUTHBEARER", "GSSAPI",
-                                                "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-512"))
+                                       choices=MECHANISMS)
     guest: bool = _key(True, Kind.BOOLEAN, "Let in `guest` with the password `guest`, from this machine only.")
     lockout_failures: int = _key(10, Kind.NUMBER, "Failed logins from one address, or of one user from there, within "
                                  "`lockout_seconds`, after which they are refused unheard for as long. 0 for never.")

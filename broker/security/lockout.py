@@ -142,7 +142,8 @@ class Lockout:
         return count is not None and count.locked and count.until > self._clock.now
 
     def _digest(self, *parts: str) -> bytes:
-        joined = "\0".join(parts).encode("utf-8", "surrogatepass")
+        """Of a user's name as directories see it, who do not tell Alice from alice, and an address."""
+        joined = "\0".join(part.strip().casefold() for part in parts).encode("utf-8", "surrogatepass")
         return hashlib.blake2b(joined, digest_size=16, key=self._key).digest()
 
 

@@ -143,6 +143,14 @@ def test_a_success_forgets_the_failures_of_that_user_from_there_only() -> None:
     assert house.login("shop", "right", "192.0.2.1") == "in"
 
 
+def test_a_name_is_the_same_in_capitals() -> None:
+    """A directory does not tell them apart, so neither may be a way around."""
+    house = House(failures=0, user_failures=3)
+    for last, name in enumerate(("shop", "SHOP", " Shop ")):
+        house.login(name, "guess", f"198.51.100.{last}")
+    assert "locked out" in house.login("sHop", "right", "192.0.2.1")
+
+
 def test_failures_are_forgotten_in_time() -> None:
     house = House()
     for _ in range(2):

@@ -44,6 +44,7 @@ clear_passwords = true
 [[listeners]]
 port = 3
 providers = ["partners", "file"]
+mechanisms = ["CRAM-MD5"]
 """
 
 
@@ -98,7 +99,8 @@ def test_what_a_listener_offers(folder: Path) -> None:
     config = parse(text)
     logins = Logins(config, tools())
     near, far = Peer("::1", loopback=True), Peer("192.0.2.1")
-    first, second = (logins.of(listener) for listener in config.listeners[:2])
+    first, second, third = (logins.of(listener) for listener in config.listeners)
+    assert third.mechanisms(near) == {"CRAM-MD5"}
     assert first.mechanisms(near) == {"PLAIN", "SCRAM-SHA-256", "CRAM-MD5"}
     assert first.mechanisms(far) == {"SCRAM-SHA-256", "CRAM-MD5"}
     assert second.mechanisms(far) == {"PLAIN", "CRAM-MD5", "ANONYMOUS"}
