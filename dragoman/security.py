@@ -65,7 +65,9 @@ class Logins:
         if found is None:
             providers = [self.providers[name] for name in listener.providers or self.providers
                          if name in self.providers]
-            allowed = [*(listener.mechanisms or self._settings.mechanisms), *(["ANONYMOUS"] if listener.anonymous else [])]
+            allowed = list(listener.mechanisms or self._settings.mechanisms)
+            if listener.anonymous:
+                allowed.append("ANONYMOUS")
             found = self._authenticators[listener] = Authenticator(
                 providers, allowed, clear_passwords=listener.clear_passwords,
                 anonymous_user=self._settings.anonymous_user if listener.anonymous else "",
