@@ -105,10 +105,9 @@ class Certificates(Provider):
             return Refusal(f"{shown(name)} in the certificate is not of the pattern", unknown=True)
         if wanted not in ("", user):
             return Refusal(f"the client asks to be {shown(wanted)} with the certificate of {shown(user)}")
-        reason = self._expired(certificate) or self._revoked(certificate)
-        if reason:
+        if reason := self._expired(certificate):
             return Refusal(f"the certificate of {shown(user)} {reason}")
-        return Identity(user, groups, provider=self.name)
+        return self._revoked(certificate, user) or Identity(user, groups, provider=self.name)
 
     def _rewritten(self, name: str) -> str:
         if not self._settings.pattern:
@@ -124,18 +123,17 @@ class Certificates(Provider):
             return "has expired"
         return "is not valid yet" if now < certificate.not_valid_before_utc else ""
 
-    def _revoked(self, certificate: x509.Certificate) -> str:
-        if not self._lists:
-            return ""
+    def _revoked(self, certificate: x509.Certificate, user: str) -> Refusal | None:
         for each in self._lists:
             each.refresh()
         ours = [found for each in self._lists for found in each.lists if found.issuer == certificate.issuer]
         if any(_lists(each, certificate) for each in ours):
-            return "is revoked"
+            return Refusal(f"the certificate of {shown(user)} is revoked")
         now = self._now()
-        if self._settings.stale_lists == "refuse" and not any(_current(each, now) for each in ours):
-            return "is by an issuer whose revocation list is out of date" if ours else "is by an issuer without a list"
-        return ""
+        if not self._lists or self._settings.stale_lists == "accept" or any(_current(each, now) for each in ours):
+            return None
+        what = "whose revocation list is out of date" if ours else "without a revocation list"
+        return Refusal(f"the certificate of {shown(user)} is by an issuer {what}", trouble=True)
 
 
 class RevocationList:

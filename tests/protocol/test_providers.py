@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -26,7 +28,7 @@ from interop.amqp010 import blocking
 from interop.amqp010.errors import Error as Error010
 from tests.authority import LOCAL, Authority, pem, save
 from tests.directory import SERVICE, SUFFIX, slapd
-from tests.issuer import AUDIENCE, Issuer
+from tests.issuer import AUDIENCE, Issuer, base64url, sign
 from tests.peers import PeerMissing
 from tests.wire import HANG, Peer, eventually
 from tests.wire10 import HEADER, SASL_HEADER, Client10, encode, state
@@ -276,19 +278,27 @@ def test_access_rules_go_by_the_groups_that_providers_name(server: Setting, user
                 connection.channel().queue_declare("others")
 
 
-BAD = {"expired": {"exp": 1000}, "wrong audience": {"aud": "other"}, "wrong issuer": {"iss": "https://other"},
-       "not yet": {"nbf": 1 << 40}}
+def bad_tokens(issuer: Issuer) -> dict[str, str]:
+    """By what is logged of them."""
+    head, _, rest = issuer.token().partition(".")
+    return {"has expired": issuer.token(exp=1000), "not for us": issuer.token(aud="other"),
+            "another issuer": issuer.token(iss="https://other"), "not valid yet": issuer.token(nbf=1 << 40),
+            "signature is wrong": f"{head}.{base64url(json.dumps({**BEARER, 'iss': issuer.url}).encode())}."
+                                  f"{rest.partition('.')[2]}",
+            "algorithm 'none' is not allowed": sign({"alg": "none"}, json.dumps({"iss": issuer.url}),
+                                                    issuer.key("EC")),
+            "is not JSON": f"ey{base64url(b'[' * 6000)}.e30.e30"}
+
+
+BEARER = {"aud": AUDIENCE, "sub": "admin", "exp": 4_000_000_000}
 
 
 def test_a_token_that_is_refused(server: Setting, client: tuple[LogIn, str]) -> None:
     log_in, words = client
-    logged = []
-    for claims in BAD.values():
+    for reason, token in bad_tokens(server.issuer).items():
         with pytest.raises(Refused, match=words):
-            log_in(server, "token", server.issuer.token(**claims))  # type: ignore[arg-type]
-        logged.append(server.refused())
-    for text, reason in zip(logged, ("has expired", "not for us", "another issuer", "not valid yet"), strict=True):
-        assert reason in text
+            log_in(server, "token", token)
+        assert reason in server.refused()
 
 
 def test_a_certificate(server: Setting, client: tuple[LogIn, str]) -> None:
@@ -314,6 +324,27 @@ def test_pika_with_a_token(server: Setting, mechanism: str) -> None:
         with pytest.raises(Refused, match="ACCESS_REFUSED"):
             by_pika(server, user, server.issuer.token(**claims), mechanism=mechanism)  # type: ignore[arg-type]
         eventually(lambda user=user: ("has expired" if user == "alice" else "asks to be 'bob'") in server.refused())
+
+
+def test_a_directory_that_hangs_holds_up_nobody_else() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        config = f"""
+            [[providers]]
+            name = "directory"
+            kind = "ldap"
+            servers = ["ldap://127.0.0.1:{silent.getsockname()[1]}"]
+            user_dn = "uid={{user}}"
+            timeout = 2
+            """
+        with testing.broker(config) as broker:
+            client = MqttClient(Peer("localhost", broker.port), 5)
+            client.write(client.connect_packet("waits", user="alice", password="secret"))
+            with silent.accept()[0]:  # so the directory is being asked
+                pika.BlockingConnection(pika.URLParameters(broker.url)).close()  # as guest
+                assert "cannot be used" not in broker.log()
+                assert client.expect(CONNACK).reason == 0x86
+            client.drop()
+            assert "cannot be used" in broker.log()
 
 
 class BearerClient10(Client10):

@@ -164,7 +164,8 @@ def test_an_issuer_without_a_list_refuses_by_choice(tmp_path: Path) -> None:
     both = tmp_path / "both.pem"
     both.write_bytes(pem(CA.certificate) + pem(other.certificate))
     answer = refusal(by_certificate(lists(tmp_path, str(both), pem(other.revoke())), der(TILL)))
-    assert "an issuer without a list" in answer.reason
+    assert "an issuer without a revocation list" in answer.reason
+    assert answer.trouble
 
 
 def test_settings_that_cannot_be_used(tmp_path: Path, issuers: str) -> None:

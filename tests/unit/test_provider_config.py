@@ -1,0 +1,83 @@
+"""`[[providers]]`: what the configuration says of them becomes providers, and what is wrong is said."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from broker.security.provider import Provider
+from dragoman.config import ConfigError, parse
+from dragoman.config_files import load_and_check
+from dragoman.config_text import show
+from dragoman.providers import make
+from tests.authority import Authority
+from tests.provider_kit import Threads
+
+LDAP = 'kind = "ldap"\nservers = ["ldap://localhost"]\nbase = "o=x"\nbind_dn = "cn=a"\nbind_password_file = "secret"\n'
+OAUTH2 = 'kind = "oauth2"\nissuer = "https://x"\naudience = ["a"]\nclient_id = "b"\nclient_secret_file = "secret"\n' \
+    'introspection_url = "https://x/i"\n'
+CERTIFICATES = 'kind = "certificates"\nissuers = "ca.pem"\n'
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    Authority("CA").save(tmp_path / "ca.pem")
+    (tmp_path / "secret").write_text("s3cret\n")
+    return tmp_path
+
+
+def problems(folder: Path, table: str) -> str:
+    path = folder / "dragoman.toml"
+    path.write_text(f'[[providers]]\nname = "mine"\n{table}')
+    with pytest.raises(ConfigError) as found:
+        load_and_check(str(path))
+    return str(found.value)
+
+
+@pytest.mark.parametrize(("table", "mechanisms"), [
+    (LDAP, {"PLAIN", "AMQPLAIN"}), (OAUTH2, {"PLAIN", "AMQPLAIN", "OAUTHBEARER", "XOAUTH2"}),
+    (OAUTH2 + "passwords = false\n", {"OAUTHBEARER", "XOAUTH2"}), (CERTIFICATES, {"EXTERNAL"})])
+def test_a_provider_of_each_kind(folder: Path, table: str, mechanisms: set[str]) -> None:
+    path = folder / "dragoman.toml"
+    path.write_text(f'[[providers]]\nname = "mine"\n{table}')
+    config = load_and_check(str(path))
+    (settings,) = config.providers
+    provider = make(settings, Threads().run)  # type: ignore[arg-type]
+    assert isinstance(provider, Provider)
+    assert (provider.name, provider.mechanisms()) == ("mine", mechanisms)
+    assert "s3cret" not in show(config)
+    assert parse(show(config)).providers == config.providers
+
+
+@pytest.mark.parametrize(("table", "text"), [
+    (LDAP.replace('"secret"', '"none"'), "none: cannot be read: No such file or directory"),
+    (LDAP.replace('"secret"', '"ca.pem"').replace("cn=a", ""), "of bind_dn and bind_password_file one is set"),
+    (LDAP.replace("ldap://localhost", "localhost"), '"localhost" is no address of a directory'),
+    (OAUTH2.replace("https://x/i", "http://x.org/i"), "is not https"),
+    (OAUTH2.replace('["a"]', "[]"), "audience is empty"),
+    (OAUTH2 + 'keys_url = "https://x/k"\nkeys_file = "k"\n', "one of them is enough"),
+    (OAUTH2 + 'algorithms = ["HS256"]\n', 'has "HS256" in it'),
+    (CERTIFICATES.replace("ca.pem", "secret"), "there is no certificate in it"),
+    (CERTIFICATES + 'login_from = "commonname"\n', 'did you mean "common_name"?'),
+    ('kind = "pam"\n', "it can be")])
+def test_what_is_wrong_is_said(folder: Path, table: str, text: str) -> None:
+    assert text in problems(folder, table)
+
+
+@pytest.mark.parametrize(("table", "module", "package"), [
+    (LDAP, "ldap", "ldap3"), (OAUTH2, "oauth2", "joserfc"), ('kind = "kerberos"\n', "kerberos", "gssapi")])
+def test_a_package_that_is_missing_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch, table: str, module: str,
+                                            package: str) -> None:
+    class Finder:
+        @staticmethod
+        def find_spec(name: str, *_: object) -> None:
+            if name.partition(".")[0] == package:
+                raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+    for name in [each for each in sys.modules if each.partition(".")[0] == package
+                 or each in (f"broker.security.{module}", "broker.security.tokens")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    assert f"provider mine: the package {package} is not installed: pip install 'dragoman[{module}]'" in \
+        problems(folder, table)
