@@ -311,7 +311,7 @@ _TOTALS = [("connections", ""), ("sessions", ""), ("exchanges", ""), ("queueCoun
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["broker", "connections", "subscriptions"]), default="broker")
+@click.argument("what", type=click.Choice(["broker", "connections", "subscriptions", "limits"]), default="broker")
 @JSON_OPTION
 @broker_options
 def stat(what: str, url: str, trust: Trust, as_json: bool) -> None:
@@ -321,7 +321,8 @@ def stat(what: str, url: str, trust: Trust, as_json: bool) -> None:
     dragoman stat
     dragoman stat connections
     """
-    work = {"broker": _stat_broker, "connections": _stat_connections, "subscriptions": _stat_subscriptions}[what]
+    work = {"broker": _stat_broker, "connections": _stat_connections, "subscriptions": _stat_subscriptions,
+            "limits": _stat_limits}[what]
     with_console(url, trust, lambda console: work(console, as_json))
 
 
@@ -351,6 +352,12 @@ async def _stat_subscriptions(console: Console, as_json: bool) -> None:
             for row in await console.objects("subscription") if name_in(row["queueRef"]) != console.queue]
     show_rows(rows, [("queue", "queue"), ("client", "client"), ("name", "name"), ("browsing", "browses"),
                  ("acknowledged", "settles"), ("exclusive", "exclusive"), ("delivered", "delivered")], as_json)
+
+
+async def _stat_limits(console: Console, as_json: bool) -> None:
+    rows = sorted(await console.objects("limit"), key=lambda row: (-row["used"] / max(1, row["most"]), row["name"]))
+    show_rows(rows, [("measure", "what"), ("subject", "of"), ("used", "has"), ("most", "may have"),
+                     ("refused", "refused")], as_json)
 
 
 def duration(seconds: float) -> str:

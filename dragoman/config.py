@@ -32,6 +32,7 @@ from dragoman.config_keys import key as _key
 from dragoman.config_limits import LimitFor, Limits, limit_problems
 from dragoman.config_providers import FILE, PROVIDER_KINDS, FileUsers, ProviderSettings, provider_problems
 from dragoman.config_security import MECHANISMS, Access, Authentication
+from dragoman.config_synonyms import translate
 from dragoman.config_tls import Certificate, Tls, tls_problems
 
 
@@ -202,6 +203,8 @@ class Config:
     management: Management = Management()
     gateway: GatewaySettings = GatewaySettings()
     log: Log = Log()
+    notes: tuple[str, ...] = ()
+    """What is worth a line in the log, such as keys that are called otherwise here."""
 
 
 SECTIONS: dict[str, type] = {"tls": Tls, "store": StoreSettings, "authentication": Authentication,
@@ -308,6 +311,9 @@ class _Reader:
 
     def config(self, document: dict[str, Any]) -> Config:
         known = {name: key for name, key, _ in keys(Config)}
+        notes, problems = translate(document, {"": {*known, *LISTS, PROVIDERS}, **{
+            section: {name for name, _, _ in keys(of)} for section, of in SECTIONS.items()}})
+        self.problems += problems
         for name in document:
             if name not in known and name not in SECTIONS and name not in LISTS and name != PROVIDERS:
                 self.problems.append(_unknown(name, "", [*known, *SECTIONS, *LISTS, PROVIDERS]))
@@ -329,7 +335,7 @@ class _Reader:
             values[LISTENERS] = self.listeners(document[LISTENERS])
         elif "tls" in values and values["tls"].certificate:
             values[LISTENERS] = (Listener(), Listener(port=5671, tls="always"))
-        return Config(**values)
+        return Config(**values, notes=tuple(notes))
 
     def listeners(self, given: Any) -> tuple[Listener, ...]:
         if given == []:

@@ -6,7 +6,9 @@ import ipaddress
 import logging
 import resource
 
-from broker.security.quotas import CONNECTIONS, COUNTED, FIGURES, Limit, Rate
+from broker.security.qpid_acl import Quota
+from broker.security.quotas import CONNECTIONS, COUNTED, FIGURES, QUEUES, Limit, Rate
+from broker.security.rules import ALL
 from dragoman.config import Config
 from dragoman.config_limits import LimitFor, Limits, rate
 
@@ -26,6 +28,52 @@ def limits_of(config: Config) -> list[Limit]:
         if most:
             limits.append(Limit({CONNECTIONS: most}, per=per, warn_at=own.warn_at))
     return limits + [_limit(each) for each in config.limit]
+
+
+def quota_limits(quotas: list[Quota], groups: dict[str, set[str]], config: Config) -> list[Limit]:
+    """The quotas and CLT lines of a file of access rules: for each user on his own. groups: those of the file.
+
+    What names a user, or a group of the file that he is in, comes before what is for all; of several the last holds.
+    """
+    limits: list[Limit] = []
+    for kind, port in dict.fromkeys((quota.kind, quota.port) for quota in quotas):
+        named: dict[str, Quota] = {}
+        others: dict[str, Quota] = {}  # for all, and for groups that only providers know
+        for quota in quotas:
+            if (quota.kind, quota.port) == (kind, port):
+                if quota.who != ALL:
+                    named |= dict.fromkeys((_plain(user, config) for user in groups.get(quota.who, {quota.who})), quota)
+                if quota.who not in groups:
+                    others[quota.who] = quota
+        sets: dict[tuple[int, int], set[str]] = {}
+        for user, quota in named.items():
+            sets.setdefault((quota.number, quota.seconds), set()).add(user)
+        for listener in _listeners(port, config):
+            limits += [_quota(kind, number, seconds, listener, only=frozenset(users))
+                       for (number, seconds), users in sets.items()]
+            limits += [_quota(kind, quota.number, quota.seconds, listener, but=frozenset(named),
+                              group="" if who == ALL else who) for who, quota in others.items()]
+    return limits
+
+
+def _quota(kind: str, number: int, seconds: int, listener: str, *, group: str = "", only: frozenset[str] = frozenset(),
+           but: frozenset[str] = frozenset()) -> Limit:
+    rated = kind == "connection rate" and number > 0
+    counts = {} if rated else {QUEUES if kind == "queues" else CONNECTIONS: number}
+    return Limit(counts, None, Rate(number, 1000 * seconds) if rated else None, per="user", group=group,
+                 listener=listener, only=only, but=but)
+
+
+def _plain(user: str, config: Config) -> str:
+    """A user's name without the realm that goes without saying."""
+    name, _, realm = user.rpartition("@")
+    return name if name and realm in config.access.realms else user
+
+
+def _listeners(port: str, config: Config) -> list[str]:
+    if not port:
+        return [""]
+    return [listener.name() for listener in config.listeners if port in (listener.name(), str(listener.port))]
 
 
 def _limit(given: LimitFor) -> Limit:

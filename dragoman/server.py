@@ -24,7 +24,7 @@ from dragoman.arrivals import Arrivals
 from dragoman.config import Config, ConfigError, gateway_part, listeners_after, needing_restart
 from dragoman.config_gateway import Bridge, Link
 from dragoman.config_tls import tls_problems
-from dragoman.limits import limits_of, most_connections
+from dragoman.limits import limits_of, most_connections, quota_limits
 from dragoman.listening import Listening
 from dragoman.resources import free_disk, memory_limit
 from dragoman.scheduler import Checks, LoopAlarm, LoopScheduler
@@ -105,13 +105,13 @@ class Server(Watcher):
                                  config.limits.queue_memory_bytes)
             alarm.clock, alarm.timers = self.clock, self.broker.timers
             self._tools.secret = topology.secret(self.broker.store)
-            self.broker.quotas.replace(limits_of(config), [])
             self.broker.branch_timeout = config.amqp010.xa_seconds
             self.broker.branch_timeout_max = config.amqp010.xa_max_seconds
             for name in config.virtual_hosts:
                 self.broker.add_host(name)
             self._allow_auto_creation(config)
             self.access = self.broker.policy = FileRules(self.broker, config.access)
+            self._limit()
             for _ in self.broker.recover():
                 await asyncio.sleep(0)
             for host in self.broker.hosts.values():
@@ -132,6 +132,15 @@ class Server(Watcher):
             return gateway_part(kind, table, self.config.gateway.files)
         except ConfigError as error:
             raise ValueError("; ".join(error.problems)) from None
+
+    def _limit(self) -> None:
+        """Put limits in force, for those who are there already, too."""
+        acl = self.access.sources.acl
+        limits = limits_of(self.config) + ([] if acl is None else quota_limits(acl.quotas, acl.groups, self.config))
+        self.broker.quotas.replace(limits, [queue.party for host in self.broker.hosts.values()
+                                            for queue in host.queues.values() if queue.party is not None])
+        for transport in self.transports:
+            transport.limited()
 
     def _allow_auto_creation(self, config: Config) -> None:
         self.broker.auto_create = [AutoCreate(each.pattern, each.kind, each.durable, dict(each.arguments))
@@ -199,10 +208,7 @@ class Server(Watcher):
         self.config = config
         self._allow_auto_creation(config)
         self.most_connections = most_connections(config)
-        self.broker.quotas.replace(limits_of(config), [queue.party for host in self.broker.hosts.values()
-                                                       for queue in host.queues.values() if queue.party is not None])
-        for transport in self.transports:
-            transport.limited()
+        self._limit()
         if self.gateway is not None:
             self.gateway.reconfigure(config.link, config.bridge)
         self.broker.memory.limit = config.limits.memory or memory_limit()
@@ -301,7 +307,8 @@ class Server(Watcher):
         """Raises: AccessRefused, LimitReached."""
         connection.access = self.broker.policy.access(connection, host_name)
         connection.access.enter()
-        connection.quota.enter(connection.user, connection.identity.groups, host_name)
+        groups = connection.identity.groups | self.access.groups.get(connection.user, frozenset())
+        connection.quota.enter(connection.user, groups, host_name)
         self.arrivals.opened(transport.arrival)
 
     def flush_soon(self, transport: Transport) -> None:

@@ -81,6 +81,7 @@ class _Service:
             loop.add_signal_handler(number, self.ask_to_stop, number)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         _log.info("%s", version_line())
+        self.note(self.config)
         try:
             self.server = Server(self.config)
             await self.server.start()
@@ -101,6 +102,10 @@ class _Service:
             return code or FAILED
         _log.info("stopped")
         return code
+
+    def note(self, config: Config) -> None:
+        for note in config.notes:
+            _log.info("configuration: %s", note)
 
     async def until_stopped(self) -> int:
         """Wait for a signal or a failure."""
@@ -158,6 +163,7 @@ class _Service:
             logs.configure(config.log)
             restart = self.server.reload(config)
             self.config = config
+            self.note(config)
             _log.info("configuration read again%s",
                       f"; these wait for a restart: {', '.join(restart)}" if restart else "")
         except ConfigError as error:

@@ -103,11 +103,11 @@ class Limit:
 
     def __init__(self, counts: dict[str, int] | None = None, figures: dict[str, int] | None = None,
                  rate: Rate | None = None, *, per: str = "all", user: str = "", group: str = "",
-                 network: Network | None = None, listener: str = "", host: str = "", warn_at: int = 80,
-                 refuses: bool = True) -> None:
-        """counts: by what is counted; rate: of connections; user: a name, or a pattern as of files; warn_at: percent
-        of a count at which there is a warning; refuses: False when there are to be only warnings. Conditions that are
-        "" or None fit everybody."""
+                 network: Network | None = None, listener: str = "", host: str = "", only: frozenset[str] = frozenset(),
+                 but: frozenset[str] = frozenset(), warn_at: int = 80, refuses: bool = True) -> None:
+        """counts: by what is counted; rate: of connections; user: a name, or a pattern as of files; only, but: users
+        whom it is for, if there are any, and is not for; warn_at: percent of a count at which there is a warning;
+        refuses: False when there are to be only warnings. Conditions that are "" or None fit everybody."""
         self.counts = counts or {}
         self.figures = figures or {}
         self.rate = rate
@@ -117,6 +117,8 @@ class Limit:
         self.network = network
         self.listener = listener
         self.host = host
+        self.only = only
+        self.but = but
         self.warn_at = warn_at
         self.refuses = refuses
         self.tallies: dict[tuple[str, str], Tally] = {}  # by what is counted, and for whom
@@ -124,11 +126,13 @@ class Limit:
 
     def early(self) -> bool:
         """Whether it can be decided before the login."""
-        return not self.user and not self.group and not self.host and self.per not in ("user", "virtual_host")
+        return not (self.user or self.group or self.host or self.only) and self.per not in ("user", "virtual_host")
 
     def fits(self, party: Party) -> bool:
         """Whether it is about somebody."""
         if self.user and not (party.user and fnmatchcase(party.user, self.user)):
+            return False
+        if party.user in self.but or self.only and party.user not in self.only:
             return False
         if self.group and self.group not in party.groups or self.host and self.host != party.host:
             return False

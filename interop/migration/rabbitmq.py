@@ -14,6 +14,7 @@ from typing import Any
 from broker.arguments import EXCHANGE_NAMES, QUEUE_NAMES
 from broker.security.passwords import RABBITMQ_HASHES, Verifier, new_verifier, parse_verifier
 from broker.security.permissions import Permission, PermissionFile, TopicPermission
+from interop.migration.limits import propose_limits
 from interop.migration.links import propose_shovel, propose_upstream
 from interop.migration.plan import PREDECLARED, Binding, Exchange, Plan, Queue
 from interop.migration.policies import apply_policies
@@ -136,8 +137,9 @@ def _users(plan: Plan, document: Part) -> None:
         tags = part.get("tags")
         tags = tags.split(",") if isinstance(tags, str) else tags or []
         plan.tags[name] = [str(tag).strip() for tag in tags if str(tag).strip()]
-        if part.get("limits"):
-            plan.leave_out(f"limits of user {name}", "limits.connections_per_user is for all users")
+        limits = part.get("limits")
+        if limits and isinstance(limits, dict):
+            propose_limits(plan, f"limits of user {name}", "user", name, limits)
 
 
 def _verifier(part: Part, default: str) -> Verifier:
@@ -242,8 +244,8 @@ def _parameters(plan: Plan, document: Part) -> None:
             propose_shovel(plan, _text(part, "name"), value)
         elif component == "federation-upstream" and isinstance(value, dict):
             propose_upstream(plan, _text(part, "name"), value)
-        elif component == "vhost-limits":
-            plan.leave_out(what, f"{value}: limits are for the whole broker, in the configuration's section [limits]")
+        elif component == "vhost-limits" and isinstance(value, dict):
+            propose_limits(plan, what, "virtual_host", part["vhost"], value)
         else:
             plan.leave_out(what, "a parameter that has no counterpart here")
     for part in document.get("global_parameters", []):

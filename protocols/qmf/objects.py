@@ -91,6 +91,17 @@ def _memories(host: VirtualHost, facts: Facts) -> Objects:
                                                 "malloc_uordblks": memory.used})
 
 
+def _limits(host: VirtualHost, facts: Facts) -> Objects:
+    """What is limited by count, and taken by anybody; Dragoman's own class."""
+    for number, (limit, measure, tally) in enumerate(list(host.broker.quotas.use())):
+        subject = plain_text(tally.subject)
+        name = f"{measure} of {subject} ({host.broker.quotas.limits.index(limit)})"
+        yield _lasting(host, "limit", name, {"name": name, "subject": subject, "measure": measure,
+                                             "most": tally.most, "used": tally.used, "refused": limit.refused})
+        if number % PAUSE == PAUSE - 1:
+            yield None
+
+
 def _brokers(host: VirtualHost, facts: Facts) -> Objects:
     broker = host.broker
     totals = host.totals.copy()
@@ -295,7 +306,7 @@ def _acls(host: VirtualHost, facts: Facts) -> Objects:
 
 
 OBJECTS: dict[str, Callable[[VirtualHost, Facts], Objects]] = {
-    "system": _systems, "memory": _memories, "broker": _brokers, "vhost": _hosts, "queue": _queues,
+    "system": _systems, "memory": _memories, "limit": _limits, "broker": _brokers, "vhost": _hosts, "queue": _queues,
     "exchange": _exchanges, "binding": _bindings, "exchangebinding": _exchange_bindings,
     "subscription": _subscriptions, "connection": _connections,
     "session": _sessions, "link": _links, "bridge": _bridges, "acl": _acls}

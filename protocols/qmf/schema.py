@@ -108,6 +108,10 @@ _CLASSES = [
         Property("name", "sstr", READ_CREATE, True), *(Property(name, "uint64", READ_ONLY, optional=True) for name in (
             "malloc_arena", "malloc_ordblks", "malloc_hblks", "malloc_hblkhd", "malloc_uordblks", "malloc_fordblks",
             "malloc_keepcost"))], [], {}),
+    SchemaClass("limit", False, [
+        Property("name", "lstr", READ_CREATE, True), Property("subject", "lstr", READ_ONLY),
+        Property("measure", "sstr", READ_ONLY), Property("most", "count32", READ_ONLY)],
+        [Property("used", "count32"), Property("refused", "count64")], {}),
     SchemaClass("broker", False, [
         Property("name", "sstr", READ_CREATE, True), Property("systemRef", "objId", READ_ONLY, refers_to="System"),
         Property("port", "uint16", READ_ONLY), Property("workerThreads", "uint16", READ_ONLY),

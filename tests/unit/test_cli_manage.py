@@ -100,6 +100,16 @@ def test_what_the_broker_has_done(broker: testing.Broker) -> None:
         channel.queue_delete("q")
 
 
+def test_use_of_limits() -> None:
+    with testing.broker("[limits]\nconnections_per_user = 5\n[[limit]]\nvirtual_host = '/'\nqueues = 3") as limited, \
+            pika.BlockingConnection(pika.URLParameters(limited.url)) as connection:
+        connection.channel().queue_declare("q", exclusive=True)
+        rows = json.loads(dragoman(limited, "stat", "limits", "--json"))
+        assert {(row["measure"], row["subject"], row["used"], row["most"]) for row in rows} == {
+            ("connections", "user 'guest'", 2, 5), ("queues", "vhost '/'", 2, 3)}  # one for the answers
+        assert "user 'guest'" in dragoman(limited, "stat", "limits")
+
+
 def test_events(broker: testing.Broker) -> None:
     process = start(broker, "events", "--count", "3", "--json")
     assert process.stdout is not None

@@ -122,8 +122,10 @@ def test_nothing_is_skipped_in_silence(document: Any) -> None:
     assert {(each.user, each.host) for each in plan.permissions if isinstance(each, Permission)} == {
         ("guest", "shop"), ("shop", "/"), ("guest", "/"), ("shop", "shop")}
     assert TopicPermission("shop", "shop", "amq.topic", "^a", "^b") in plan.permissions
-    assert plan.tags["guest"] == ["administrator"] and reasons(plan, "vhost-limits")
-    assert len(plan.proposed) == 2
+    assert plan.tags["guest"] == ["administrator"] and not reasons(plan, "vhost-limits")
+    assert len(plan.proposed) == 3
+    assert ("# vhost-limits limits of virtual host shop\n[[limit]]\nvirtual_host = \"shop\"\nconnections = 64\n"
+            in plan.proposed)
     assert reasons(read_definitions({"queues": [], "surprises": []}), "surprises")
 
 
@@ -135,7 +137,7 @@ def test_what_is_proposed_is_configuration(document: Any, change: dict[str, Any]
     shovel = next(part for part in document["parameters"] if part["component"] == "shovel")
     shovel["value"].update(change)
     plan = read_definitions(document)
-    config = parse("\n".join(plan.proposed))
+    config = parse("\n".join(['virtual_hosts = ["/", "shop"]', *plan.proposed]))
     assert [bridge.direction for bridge in config.bridge] == bridges
     assert len(config.link) == len(bridges) + 1 and "secret" not in "".join(plan.proposed)
 
