@@ -175,7 +175,6 @@ class VirtualHost(Routing):
     def _remove_exchange(self, exchange: Exchange) -> None:
         del self.exchanges[exchange.name]
         exchange.deleted = True
-        self.broker.policy.exchange_deleted()
         if exchange.durable:
             self.broker.store.delete(topology.key(topology.EXCHANGE, self.name, exchange.name))
         if isinstance(exchange, DelayedExchange):

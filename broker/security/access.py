@@ -112,9 +112,6 @@ class Policy:
         epoch), and how often somebody was refused something."""
         return "", 0, 0
 
-    def exchange_deleted(self) -> None:
-        """What is known of an exchange holds no more: another one may get its name."""
-
 
 ALL = Access()
 """For connections that may do everything: all, without rules; the broker's own."""

@@ -19,13 +19,18 @@ from broker.security.rules import NAMELESS, Decision, Question, RuleSet, Subject
 
 if TYPE_CHECKING:
     from broker.broker import Broker
+    from broker.exchange import Exchange
     from broker.management import ManagedConnection
     from broker.virtualhost import VirtualHost
 
 logger = logging.getLogger(__name__)
 
-REMEMBERED: Final = 4096
+REMEMBERED: Final = 1024
 """Decisions about addresses to publish to that a connection keeps."""
+
+LINES: Final = 20
+QUIET: Final = 10_000
+"""At most so many lines in so many ms are logged of what one connection is refused."""
 
 GENERATED: Final = "amq.gen-"
 """How the names of queues begin that the broker chooses."""
@@ -63,9 +68,6 @@ class Rules(Policy):
         self.impersonators = other.impersonators
         self.generation += 1
 
-    def exchange_deleted(self) -> None:
-        self.generation += 1
-
     def access(self, connection: ManagedConnection, host_name: str) -> Access:
         return Guarded(self, connection, host_name)
 
@@ -97,6 +99,16 @@ def _variables(user: str, realms: list[str]) -> dict[str, str]:
     return {key: value.replace(".", "_").replace("@", "_") for key, value in parts.items()}
 
 
+class Verdict:
+    """What was decided about an address to publish to, as long as the exchange is the same."""
+
+    __slots__ = ("exchange", "refusal")
+
+    def __init__(self, exchange: Exchange, refusal: str) -> None:
+        self.exchange = exchange
+        self.refusal = refusal  # what to tell the client; "" where it is allowed
+
+
 class Guarded(Access):
     """A connection's rights, as the rules have them."""
 
@@ -105,7 +117,9 @@ class Guarded(Access):
         self.connection = connection
         self.host_name = host_name
         self.generation = -1
-        self.decided: dict[bytes, str] = {}  # what to say to who publishes to an address; "" where it is allowed
+        self.decided: dict[bytes, Verdict] = {}  # by `Address.short_strings`
+        self.refused = 0  # times in a while, which began then
+        self.refused_since = 0  # ms since the epoch
         self._renew()
 
     def _renew(self) -> None:
@@ -171,9 +185,11 @@ class Guarded(Access):
     def publish(self, short_strings: bytes, exchange: str, routing_key: str) -> None:
         if self.generation != self.policy.generation:
             self._renew()
-        refusal = self.decided.get(short_strings)
-        if refusal is None:
+        verdict = self.decided.get(short_strings)
+        if verdict is None or verdict.exchange.deleted:
             refusal = self._may_publish(short_strings, exchange, routing_key)
+        else:
+            refusal = verdict.refusal
         if refusal:
             self.policy.denied += 1
             raise Forbidden(refusal)
@@ -182,10 +198,12 @@ class Guarded(Access):
         values = self._exchange(exchange)
         values["routingkey"] = routing_key
         refusal = self._refusal(Question("publish", "exchange", values))
-        if len(self.decided) >= REMEMBERED:
-            self.decided.clear()
-        if "type" in values:  # there is no such exchange yet: what it will be may matter
-            self.decided[short_strings] = refusal
+        host = self._host()
+        found = host.exchanges.get(exchange) if host is not None else None
+        if found is not None:  # of one that is not there, nobody knows what it will be
+            if len(self.decided) >= REMEMBERED:
+                self.decided.clear()
+            self.decided[short_strings] = Verdict(found, refusal)
         return refusal
 
     def publish_to(self, exchange: str) -> None:
@@ -243,12 +261,25 @@ class Guarded(Access):
             self._renew()
         decision = judge(self.courts, self.subject, question)
         if not decision.allowed:
-            logger.warning("%s: user '%s' is refused: %s (%s)", self.connection.peer, self.subject.user, question,
-                           decision.reason())
+            self._log_refusal(question, decision)
         elif decision.rule is not None and decision.rule.log:
             logger.info("%s: user '%s' may: %s (%s)", self.connection.peer, self.subject.user, question,
                         decision.reason())
         return decision
+
+    def _log_refusal(self, question: Question, decision: Decision) -> None:
+        """Log it, unless the client makes it too many lines: then only how many there were."""
+        broker = self.policy.broker
+        now = broker.clock.now if broker is not None else 0
+        more = ""
+        if not 0 <= now - self.refused_since < QUIET:
+            if self.refused > LINES:
+                more = f"; and {self.refused - LINES} times more since the line before"
+            self.refused, self.refused_since = 0, now
+        self.refused += 1
+        if self.refused <= LINES:
+            logger.warning("%s: user '%s' is refused: %s (%s)%s", self.connection.peer, self.subject.user, question,
+                           decision.reason(), more)
 
     def _refusal(self, question: Question) -> str:
         decision = self._decide(question)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from broker.errors import AccessRefused
 from broker.management import ManagedConnection
 from broker.message import address_of
-from broker.security.guard import REMEMBERED, Guarded, Judge, Rules
+from broker.security.guard import LINES, QUIET, REMEMBERED, Guarded, Judge, Rules
 from broker.security.identity import Identity
 from broker.security.rules import (
     ALL,
@@ -175,6 +175,25 @@ def test_only_who_is_named_may_send_in_anothers_name() -> None:
     assert not guard(allow(ALL, ALL, ALL)).connection.impersonates
     assert guard(allow("bob", "impersonate", "user")).connection.impersonates
     assert guard(impersonators=frozenset({"bob"})).connection.impersonates
+
+
+def test_a_client_that_is_refused_time_and_again_fills_no_log(
+        tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    running = Running(tmp_path, 10)
+    connection = ManagedConnection()
+    connection.identity = Identity("bob")
+    access = Guarded(Rules(running.broker, [Written()]), connection, "/")
+
+    def refused(times: int) -> list[str]:
+        caplog.clear()
+        for _ in range(times):
+            with pytest.raises(AccessRefused):
+                access.consume("q")
+        return [record.getMessage() for record in caplog.records]
+    assert len(refused(LINES + 5)) == LINES
+    running.clock.now += QUIET
+    assert [line.endswith("; and 5 times more since the line before") for line in refused(2)] == [True, False]
+    running.close()
 
 
 # Against a naive model.
