@@ -225,13 +225,14 @@ def _context(loaded: Loaded, tls: Tls, wanted: Demand) -> Context:
 
 def _trust(context: Context, key: str, path: str, kind: str) -> None:
     """Have clients' certificates checked against what is in a file. Raises: ValueError."""
-    problem = unreadable(key, path) or absent(key, path, kind)
+    try:
+        problem = unreadable(key, path) or absent(key, path, kind)
+        if not problem:
+            context.load_verify_locations(path)
+    except (OSError, ValueError) as error:
+        problem = f"{key} {path} cannot be used: {reason(error)}"
     if problem:
         raise ValueError(problem)
-    try:
-        context.load_verify_locations(path)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{key} {path} cannot be used: {reason(error)}") from None
 
 
 def _day(moment: int) -> str:

@@ -34,17 +34,17 @@ def load(given: Certificate, where: str) -> Loaded:
     key = given.key or given.certificate
     problems = [*filter(None, [unreadable(f"{where}.certificate", given.certificate),
                                unreadable(f"{where}.key", given.key)])]
-    problems = problems or [*filter(None, [absent(f"{where}.certificate", given.certificate, "CERTIFICATE"),
-                                           _no_key(f"{where}.key", key)])]
-    if problems:
-        raise ValueError("\n".join(problems))
     try:
-        # OpenSSL asks at the terminal for a passphrase if nobody else answers
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(given.certificate, key, password=lambda: "")
-        return _describe(given, key)
-    except (OSError, ValueError) as error:
+        problems = problems or [*filter(None, [absent(f"{where}.certificate", given.certificate, "CERTIFICATE"),
+                                               _no_key(f"{where}.key", key)])]
+        if not problems:
+            # OpenSSL asks at the terminal for a passphrase if nobody else answers
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(given.certificate, key, password=lambda: "")
+            return _describe(given, key)
+    except Exception as error:  # those of x509 have no class in common
         raise ValueError(f"{where}.certificate {given.certificate} and its key cannot be used: "
                          f"{reason(error)}") from None
+    raise ValueError("\n".join(problems))
 
 
 def unreadable(key: str, path: str) -> str:
@@ -75,7 +75,7 @@ def _no_key(key: str, path: str) -> str:
 
 
 def _describe(given: Certificate, key: str) -> Loaded:
-    """Raises: OSError, ValueError."""
+    """Raises: OSError, and whatever there may be wrong with a certificate."""
     from cryptography import x509  # takes its time to load, and a broker without TLS needs none of it
     from cryptography.hazmat.primitives.serialization import Encoding
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from dragoman.config import Config, Listener
 from dragoman.config_tls import Tls
 from dragoman.tls import CLIENT, Certificates, TlsPeer
-from tests.authority import Authority, der
+from tests.authority import Authority, der, save
 from tests.tls_kit import issue
 
 END_POINT = "tls-server-end-point"
@@ -170,6 +170,17 @@ def test_ciphers(tmp_path: Path, authority: Authority) -> None:
         Pair(tmp_path, client, tls=Tls(str(tmp_path / "server.pem"), ciphers="none such"))
 
 
+def test_a_certificate_that_only_openssl_takes(tmp_path: Path) -> None:
+    """Of a version that there is not."""
+    certificate, key = Authority("an authority").issue("localhost")
+    odd = der(certificate).replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x04", 1)
+    save(tmp_path / "server.pem", certificate, key)
+    text = (tmp_path / "server.pem").read_text()
+    (tmp_path / "server.pem").write_text(ssl.DER_cert_to_PEM_cert(odd) + text[text.index("-----BEGIN PRIVATE"):])
+    with pytest.raises(ValueError, match=f"^tls.certificate {tmp_path}/server.pem and its key cannot be used: "):
+        Certificates(Config(tls=Tls(str(tmp_path / "server.pem"))))
+
+
 def test_certificates_that_cannot_be_used(tmp_path: Path, authority: Authority) -> None:
     (tmp_path / "text").write_text("hello")
     server, ca = str(tmp_path / "server.pem"), str(tmp_path / "ca.pem")
@@ -177,6 +188,9 @@ def test_certificates_that_cannot_be_used(tmp_path: Path, authority: Authority) 
         listener = Listener(client_ca=str(tmp_path / file))
         with pytest.raises(ValueError, match=f"^client_ca.*{says}"):
             Certificates(Config(listeners=(listener,), tls=Tls(server)))
+    (tmp_path / "damaged").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    with pytest.raises(ValueError, match=f"^client_ca {tmp_path}/damaged cannot be used: "):
+        Certificates(Config(listeners=(Listener(client_ca=str(tmp_path / "damaged")),), tls=Tls(server)))
     for file, says in (("none", "cannot be read: No such file"), ("ca.pem", "there is no revocation list in PEM form")):
         tls = Tls(server, client_ca=ca, client_revocation_lists=(str(tmp_path / file),))
         with pytest.raises(ValueError, match=f"^tls.client_revocation_lists.*{says}"):
