@@ -91,6 +91,8 @@ class Bridge(BridgeSettings):
                             choices=(AT_LEAST_ONCE, AT_MOST_ONCE, EXACTLY_ONCE))
     federation: bool = _key(_B.federation, Kind.BOOLEAN, "With `pull` from a remote exchange to a local one: take "
                             "what the local one has bindings for, as these come and go.")
+    federation_hops: int = _key(_B.federation_hops, Kind.NUMBER, "Brokers that a binding may have come through when a "
+                                "federation passes it on; 1: only bindings that are made here.", minimum=1, maximum=255)
     hops: int = _key(_B.hops, Kind.NUMBER, "Brokers that a message may have come through; one that came through "
                      "more is dropped.", minimum=1, maximum=255)
     trace: bool = _key(_B.trace, Kind.BOOLEAN, "Note in each message (`x-dragoman-trace`) where it has been, and "

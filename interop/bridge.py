@@ -58,7 +58,8 @@ class Bridge:
         self.mover: Mover | None = None  # while it runs
         self.source: Source | None = None
         self.target: Target | None = None
-        self.federation = Federation(host, settings.local_exchange, settings.name, bool(settings.remote_queue)) \
+        self.federation = Federation(host, settings.local_exchange, settings.name, bool(settings.remote_queue),
+                                     settings.federation_hops) \
             if settings.federation else None
         self.received_rate = 0.0  # messages a second, of late
         self.moved_rate = 0.0
@@ -165,7 +166,7 @@ class Bridge:
                                        self._now, self.care)
             mover.start()
             if self.federation is not None:
-                self.federation.start(source)
+                self.federation.start(source, self.link.peer_id(), "Dragoman" in remote.product)
             return await self._until_over(remote, source, target, mover)
         finally:
             await self._close(remote, source, target)
@@ -213,7 +214,6 @@ class Bridge:
             return LocalSource(self.host, taken, self.name, settings.acknowledge == EXACTLY_ONCE)
         marks: dict[str, Any] = {}
         if self.federation is not None:
-            taken = replace(taken, keys=tuple(sorted(self.federation.wanted())))
             marks[MARK] = link.broker_id
         if taken.exchange and settings.trace and link.settings.dialect_number() == AMQP010:
             marks.update(queue_arguments(link.broker_id, link.peer_id()))

@@ -107,12 +107,17 @@ class Source:
         """Whether what is rejected there is kept somewhere, as a dead letter; None: nobody knows."""
         return None
 
-    async def bind(self, keys: Iterable[str]) -> None:
-        """Of an exchange: take messages with these keys, too. Raises: EndError, Unsupported."""
+    rebinds: bool = False
+    """Whether a key has one binding, which gets other arguments when it is bound again; not one more."""
+
+    async def bind(self, keys: Iterable[str], arguments: dict[str, str] | None = None) -> None:
+        """Of an exchange: take messages with these keys, too. arguments: of the bindings, where they have some.
+        Raises: EndError, Unsupported."""
         raise Unsupported("bindings cannot be changed here")
 
-    async def unbind(self, keys: Iterable[str]) -> None:
-        """Of an exchange: take messages with these keys no more. Raises: EndError, Unsupported."""
+    async def unbind(self, keys: Iterable[str], arguments: dict[str, str] | None = None) -> None:
+        """Of an exchange: take messages with these keys no more. arguments: those that they were bound with.
+        Raises: EndError, Unsupported."""
         raise Unsupported("bindings cannot be changed here")
 
     async def close(self) -> None:
@@ -166,6 +171,9 @@ class Remote:
 
     lost: asyncio.Future[str]
     """Done when an open connection is lost, with why."""
+
+    product: str = ""
+    """What the other broker is, once the connection is open; "" when it does not say."""
 
     broker_id: str = ""
     """How the other broker calls itself, once the connection is open: what it says as `qpid.federation_tag` in its

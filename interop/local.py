@@ -90,18 +90,19 @@ class LocalSource(Source):
         return settings.alternate is not None and (settings.alternate in host.exchanges
                                                    or settings.alternate in host.queues)
 
-    async def bind(self, keys: Iterable[str]) -> None:
-        self._each_key(keys, self.host.bind)
+    async def bind(self, keys: Iterable[str], arguments: dict[str, str] | None = None) -> None:
+        self._each_key(keys, arguments, self.host.bind)
 
-    async def unbind(self, keys: Iterable[str]) -> None:
-        self._each_key(keys, self.host.unbind)
+    async def unbind(self, keys: Iterable[str], arguments: dict[str, str] | None = None) -> None:
+        self._each_key(keys, arguments, self.host.unbind)
 
-    def _each_key(self, keys: Iterable[str], change: Callable[[Exchange, Queue, str, dict[str, object]], bool]) -> None:
+    def _each_key(self, keys: Iterable[str], arguments: dict[str, str] | None,
+                  change: Callable[[Exchange, Queue, str, dict[str, object]], bool]) -> None:
         if self.exchange is None:
             raise EndError("it takes from a queue, not from an exchange")
         try:
             for key in keys:
-                change(self.exchange, self.queue, key, {})
+                change(self.exchange, self.queue, key, {**(arguments or {})})
         except BrokerError as error:
             raise EndError(str(error)) from None
 

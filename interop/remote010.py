@@ -109,6 +109,7 @@ class Remote010(Remote):
             cause = error.__context__ if isinstance(error.__context__, OSError) else None
             raise EndError(f"{place}: {reason(cause, options.timeout) if cause else shortened(str(error))}") from None
         self.connection = made
+        self.product = str(made.server.get("product") or "")
         self.broker_id = str(made.server.get("qpid.federation_tag") or "")
         made.done.add_done_callback(lambda _: self._over())
 
@@ -191,6 +192,7 @@ class Source010(End, Source):
     """A subscription, in a session of its own. Credit is given as messages are settled."""
 
     dialect = AMQP010
+    rebinds = True
 
     def __init__(self, remote: Remote010, taken: From) -> None:
         super().__init__(remote)
@@ -256,11 +258,11 @@ class Source010(End, Source):
     def keeps_rejected(self) -> bool | None:
         return self._keeps
 
-    async def bind(self, keys: Iterable[str]) -> None:
+    async def bind(self, keys: Iterable[str], arguments: dict[str, str] | None = None) -> None:
         for key in keys:
-            await self.call(commands.exchange_bind(self.queue, self.taken.exchange, key))
+            await self.call(commands.exchange_bind(self.queue, self.taken.exchange, key, arguments))
 
-    async def unbind(self, keys: Iterable[str]) -> None:
+    async def unbind(self, keys: Iterable[str], arguments: dict[str, str] | None = None) -> None:
         for key in keys:
             await self.call(commands.exchange_unbind(self.queue, self.taken.exchange, key))
 

@@ -80,6 +80,7 @@ class Remote091(Remote):
                 raise EndError(str(error) if str(place) in str(error) else f"{place}: {error}") from None
             raise
         self.server = wire.server_properties or {}
+        self.product = str(self.server.get("product") or "")
         self.broker_id = str(self.server.get("qpid.federation_tag") or "")
         wire.add_on_connection_blocked_callback(lambda *_: self._set_blocked(True))
         wire.add_on_connection_unblocked_callback(lambda *_: self._set_blocked(False))
@@ -264,15 +265,15 @@ class Source091(End, Source):
             self._gone.add(tag)
             self.channel.basic_reject(tag, requeue=not outcome.rejects)
 
-    async def bind(self, keys: Iterable[str]) -> None:
+    async def bind(self, keys: Iterable[str], arguments: dict[str, str] | None = None) -> None:
         for key in keys:
             await self.call(lambda told, key=key: self.channel.queue_bind(  # type: ignore[misc]
-                self.queue, self.taken.exchange, key, callback=told))
+                self.queue, self.taken.exchange, key, arguments, callback=told))
 
-    async def unbind(self, keys: Iterable[str]) -> None:
+    async def unbind(self, keys: Iterable[str], arguments: dict[str, str] | None = None) -> None:
         for key in keys:
             await self.call(lambda told, key=key: self.channel.queue_unbind(  # type: ignore[misc]
-                self.queue, self.taken.exchange, key, callback=told))
+                self.queue, self.taken.exchange, key, arguments, callback=told))
 
     async def close(self) -> None:
         self._flush()

@@ -285,12 +285,12 @@ class SourceMqtt(Source):
         else:
             self._repeat(Delivery(delivery.message, True, delivery.handle))
 
-    async def bind(self, keys: Iterable[str]) -> None:
+    async def bind(self, keys: Iterable[str], arguments: dict[str, str] | None = None) -> None:
         filters = [filter_of(key) for key in keys]
         await self._subscribe(filters)
         self._filters += filters
 
-    async def unbind(self, keys: Iterable[str]) -> None:
+    async def unbind(self, keys: Iterable[str], arguments: dict[str, str] | None = None) -> None:
         filters = [filter_of(key) for key in keys]
         try:
             await self.client.unsubscribe(filters)

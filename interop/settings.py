@@ -74,6 +74,7 @@ class BridgeSettings:
     rate: int = 0  # messages a second; 0 for any
     acknowledge: str = AT_LEAST_ONCE
     federation: bool = False  # what is taken from the remote exchange follows the bindings of the local one
+    federation_hops: int = 16  # brokers that a binding may have come through
     hops: int = 16  # brokers that a message may have come through
     trace: bool = True  # note in each message that it came through here
     window: int = 10_000  # message ids that exactly-once remembers

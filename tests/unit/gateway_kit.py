@@ -101,7 +101,7 @@ class FakeSource(Source):
     def settle(self, delivery: Delivery, outcome: Outcome) -> None:
         self.settled.append((body_of(delivery.message), outcome))
 
-    async def bind(self, keys: Iterable[str]) -> None:
+    async def bind(self, keys: Iterable[str], arguments: dict[str, str] | None = None) -> None:
         self._check()
         self.bound += keys
 
@@ -109,7 +109,7 @@ class FakeSource(Source):
         if self.lost.done():
             raise EndError("it is lost")
 
-    async def unbind(self, keys: Iterable[str]) -> None:
+    async def unbind(self, keys: Iterable[str], arguments: dict[str, str] | None = None) -> None:
         self._check()
         for key in keys:
             self.unbound.append(key)

@@ -219,7 +219,7 @@ def test_bindings_here_are_bindings_there_as_they_come_and_go() -> None:
                                               local_exchange="amq.topic", federation=True)])
         await until(lambda: remotes and remotes[0].sources and remotes[0].sources[0].bound)
         source = remotes[0].sources[0]
-        assert source.taken.keys == ("a.#",) and source.bound == ["a.#"]
+        assert source.bound == ["a.#"]
         host.bind(exchange, host.queue("q"), "b", {})
         await until(lambda: source.bound == ["a.#", "b"])
         host.unbind(exchange, host.queue("q"), "a.#", {})
