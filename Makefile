@@ -11,7 +11,7 @@ BUILD := setup.py setup.cfg pyproject.toml
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help run test interop lint types fuzz bench chaos docs wheel build clean
+.PHONY: help run test interop lint types fuzz bench chaos audit docs wheel build clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -38,8 +38,11 @@ fuzz: $(VENV)/fuzzed-with ## feed every parser nonsense, for FUZZ_SECONDS=300 in
 bench: build $(VENV)/tested-with ## measure; PEER=host:port measures another broker in the same run
 	$(BIN)/python -m tests.bench $(if $(PEER),--peer $(PEER)) $(ARGS)
 
-chaos: build $(VENV)/tested-with ## kill brokers under load, CHAOS_ROUNDS=50 times, and look for lost messages
+chaos: build $(VENV)/tested-with audit ## kill brokers under load, CHAOS_ROUNDS=50 times, attack them, look for lost messages
 	CHAOS_ROUNDS=$${CHAOS_ROUNDS:-50} $(PYTEST) tests/chaos $(ARGS)
+
+audit: $(VENV)/tested-with ## look the installed packages up in the database of known vulnerabilities
+	$(BIN)/python -m tests.audit
 
 docs: $(VENV)/tested-with ## write the tables of docs/configuration.md, queue-options.md and translation.md anew
 	$(BIN)/python -m dragoman.config_text docs/configuration.md

@@ -105,7 +105,7 @@ def _database(content: bytes) -> Iterator[tuple[bytes, bytes]]:
     """The pairs that are on the pages of a Berkeley DB hash; larger ones, which SASL has none of, are left out."""
     order: Any = "little" if content[12:16] == _MAGIC.to_bytes(4, "little") else "big"
     size = int.from_bytes(content[20:24], order)
-    if size < 512 or size > 65536 or size & (size - 1) or content[24]:
+    if size < 512 or size > 65536 or size & (size - 1) or len(content) < size or content[24]:
         raise NotUnderstood("the database is damaged, or encrypted")
     for at in range(size, len(content) - size + 1, size):
         page = content[at:at + size]

@@ -106,8 +106,8 @@ def test_a_first_transfer_that_ends_with_a_section(connect10: Callable[..., Clie
     assert wire.delivery()[1].endswith(b"".join(sections[1:]))
 
 
-@pytest.mark.parametrize("value", [[1], {"a": 1}, v.Described(v.ULong(5), 1), True, v.UByte(3), b"x", "x", v.Symbol("s"),
-                                   uuid.UUID(int=1), 2.5, v.Array(0x71, [v.Int(1)])], ids=repr)
+@pytest.mark.parametrize("value", [[1], {"a": 1}, v.Described(v.ULong(5), 1), True, v.UByte(3), b"x", "x",
+                                   v.Symbol("s"), uuid.UUID(int=1), 2.5, v.Array(0x71, [v.Int(1)])], ids=repr)
 @pytest.mark.parametrize("index", range(13))
 def test_a_property_of_the_wrong_type(index: int, value: Any) -> None:
     """Is refused, or says nothing in other dialects."""

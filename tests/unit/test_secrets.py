@@ -17,6 +17,7 @@ import pika
 import pytest
 
 from dragoman import testing
+from dragoman.config import ConfigError, gateway_part
 from tests.wire import Client, Hangup, Peer, eventually
 from tests.wire010 import Client010
 from tests.wire10 import Client10
@@ -202,3 +203,17 @@ def test_files_that_others_may_read_are_named(tmp_path: Path) -> None:
     with testing.broker(f'[authentication]\nusers_file = "{users}"') as broker:
         eventually(lambda: f"{users} has mode 0644" in broker.log())
         assert f"chmod 640 {users}" in broker.log()
+
+
+@pytest.mark.parametrize(("key", "value", "allowed"), [
+    ("password_file", "/etc/shadow", False), ("password_file", "{folder}/../outside", False),
+    ("password_file", "{folder}/password", True), ("certificate", "/etc/ssl/private/key.pem", False),
+    ("password_env", "HOME", False), ("password_env", "DRAGOMAN_LINK_X", True)])
+def test_links_of_others_name_no_files_of_ours(tmp_path: Path, key: str, value: str, allowed: bool) -> None:
+    """Who makes a link through management has the broker read what is meant for links, and nothing else."""
+    table = {"name": "l", "url": "amqp://h", "user": "u", key: value.replace("{folder}", str(tmp_path))}
+    if allowed:
+        gateway_part("link", table, str(tmp_path))
+    else:
+        with pytest.raises(ConfigError, match="must be"):
+            gateway_part("link", table, str(tmp_path))
