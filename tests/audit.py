@@ -27,7 +27,8 @@ def main() -> int:
     bad = [each for each in audited if each["vulns"]]
     for each in bad:
         for one in each["vulns"]:
-            print(f"{each['name']} {each['version']}: {one['id']}, mended in {', '.join(one['fix_versions']) or 'none'}")
+            mended = ", ".join(one["fix_versions"]) or "none"
+            print(f"{each['name']} {each['version']}: {one['id']}, mended in {mended}")
     print(f"{len(audited)} packages audited, {len(found) - len(audited)} not known there, {len(bad)} vulnerable")
     return int(bool(bad))
 
