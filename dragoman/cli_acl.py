@@ -42,7 +42,7 @@ def acl() -> None:
 def check(user: str, action: str, object: str, properties: tuple[str, ...], groups: tuple[str, ...],
           tags: tuple[str, ...], host: str, address: str, peer_name: str, path: str | None,
           config_path: str | None) -> None:
-    """Say whether a user may do something, and which line of which file decides that.
+    """Say whether a user may do something, and which line says so.
 
     The words are those of ACL files: docs/authorisation.md has the table of what clients do in these words. Exit
     code 0: allowed, 1: refused, 2: wrong words.

@@ -16,6 +16,7 @@ from dragoman.config import Config, Listener
 from dragoman.config_providers import FILE, FileUsers, ProviderSettings
 from dragoman.providers import make
 from dragoman.scheduler import LoopAlarm
+from dragoman.transport import is_loopback
 
 
 @dataclass(slots=True)
@@ -83,6 +84,14 @@ class Logins:
     def close(self) -> None:
         for provider in self.providers.values():
             provider.close()
+
+
+def without_passwords(config: Config) -> list[str]:
+    """The listeners that other machines reach, and that take passwords from none of them: what an update may have
+    changed."""
+    return [f"{listener.host}:{listener.port}" for listener in config.listeners
+            if not (listener.clear_passwords or listener.host == "localhost" or is_loopback(listener.host))
+            and (listener.tls == "never" or not config.tls.certificate)]
 
 
 def _loaded(path: str) -> PasswordFile:

@@ -25,6 +25,7 @@ from dragoman.config import Config, ConfigError
 from dragoman.config_files import load_and_check
 from dragoman.notify import notify, reloading, watchdog_interval
 from dragoman.reasons import reason
+from dragoman.security import without_passwords
 from dragoman.server import Server
 from store.journal import StoreDamaged, StoreError, StoreLocked
 
@@ -129,6 +130,9 @@ class _Service:
                   os.path.abspath(kept.path) if kept.kind == "lmdb" else "memory only: a stop forgets them")
         _log.info("may log in: %s", self.server.users())
         _log.info("may do: %s", self.server.rights())
+        for place in without_passwords(self.config):
+            _log.warning("clients of other machines cannot log in at %s with a password: it has no TLS, and no "
+                         "clear_passwords", place)
         plain = [url for url in urls if url.startswith("amqp:")]
         if plain and self.config.authentication.guest and logs.is_text(self.config.log):
             to = plain[0].replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")

@@ -15,7 +15,7 @@ from broker.security.turns import Turns
 from broker.security.users import PasswordFile
 from dragoman import testing
 from dragoman.config import ConfigError, parse
-from dragoman.security import Logins, Tools
+from dragoman.security import Logins, Tools, without_passwords
 from store.journal import Scheduler
 from store.memory import MemoryStore
 from tests.unit.test_server_reload import change, place
@@ -137,6 +137,15 @@ def test_what_is_wrong_is_said(text: str, says: str) -> None:
     with pytest.raises(ConfigError) as error:
         parse(text)
     assert says in str(error.value)
+
+
+@pytest.mark.parametrize("listener, said", [
+    ('host = "0.0.0.0"\nport = 7', ["0.0.0.0:7"]), ('host = "::"\nport = 7', [":::7"]), ('host = "127.0.0.1"', []),
+    ('host = "localhost"', []), ('host = "::1"', []), ('host = "0.0.0.0"\nclear_passwords = true', []),
+    ('host = "0.0.0.0"\nport = 7\ntls = "never"\n[tls]\ncertificate = "x"', ["0.0.0.0:7"]),
+    ('host = "0.0.0.0"\n[tls]\ncertificate = "x"', [])])
+def test_listeners_that_take_no_passwords_from_afar_are_said(listener: str, said: list[str]) -> None:
+    assert without_passwords(parse(f"[[listeners]]\n{listener}")) == said
 
 
 def test_a_file_that_is_missing_is_said(tmp_path: Path) -> None:
