@@ -161,7 +161,13 @@ class Listening:
         task = self.server.loop.create_task(self._begin(client, arrival, first))
         arrival.drop = task.cancel
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        task.add_done_callback(partial(self._begun, client, arrival))
+
+    def _begun(self, client: socket.socket, arrival: Arrival, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if task.cancelled():  # before its first step
+            client.close()
+            self.server.arrivals.gone(arrival)
 
     def _accept_again(self, listening: socket.socket) -> None:
         if listening.fileno() >= 0:
