@@ -38,7 +38,7 @@ from broker.security.rules import (
 )
 
 _MANAGERS = frozenset({"administrator", "monitoring", "policymaker", "management"})
-_ONLY_MANAGED = ("method", "query", "management", "broker", "connection", "session", "link", "bridge", "user", "group",
+_ONLY_MANAGED = ("query", "management", "broker", "connection", "session", "link", "bridge", "user", "group",
                  "virtualhostnode")
 """Objects that nobody gets at by permissions, but by tags."""
 
@@ -329,6 +329,7 @@ class _Rules:
                                   text=self.text))
         if tags & {"administrator", "monitoring"}:
             self.allow("access", "broker")
+        self.deny("access", "method", why="a tag is missing")
         for object in _ONLY_MANAGED:
             if "administrator" in tags:
                 self.allow(ALL, object)

@@ -342,6 +342,8 @@ class _Reader:
                              f"{name!r} is no property; there are {known}")
         name = SAME.get(name, name)
         if kind in (TEXT, NAMES):
+            if values == [""] and name == "name" and rule.object == "exchange":
+                values = [NAMELESS]
             if self.file.dialect == QPIDD or values != [""]:  # to Broker-J an empty one is any
                 rule.conditions.append(Property(name, self.pattern(name, values)))
         elif kind == FLAG:

@@ -185,16 +185,41 @@ GROUP messaging client server
     assert made.rules[-2].log is False and [rule.log for rule in made.rules][3]
 
 
+def test_requests_and_answers_by_rules_of_broker_j() -> None:
+    """A client that asks and a server that answers, as Broker-J's documentation has them."""
+    text = """\
+ACL DENY-LOG ALL ACCESS MANAGEMENT
+ACL ALLOW ALL ACCESS VIRTUALHOST
+ACL ALLOW client CREATE QUEUE temporary="true"
+ACL ALLOW client CONSUME QUEUE temporary="true"
+ACL ALLOW client DELETE QUEUE temporary="true"
+ACL ALLOW client BIND EXCHANGE name="amq.direct" temporary="true"
+ACL ALLOW client PUBLISH EXCHANGE name="" routing_key="example.RequestQueue"
+ACL ALLOW server CONSUME QUEUE name="example.RequestQueue"
+ACL ALLOW server PUBLISH EXCHANGE name="" routing_key="TempQueue*"
+ACL ALLOW ops UPDATE METHOD name="moveMessages"
+ACL DENY-LOG ALL ALL
+"""
+    client, server, ops = access(text, "client"), access(text, "server"), access(text, "ops")
+    assert queue(client, "TempQueue1", exclusive=True) and not queue(client, "q")
+    assert publish(client, "", "example.RequestQueue") and not publish(client, "amq.direct", "example.RequestQueue")
+    assert may(server, "consume", "example.RequestQueue") and not may(server, "consume", "TempQueue1")
+    assert publish(server, "", "TempQueue1") and not publish(server, "", "q")
+    assert may(ops, "manage", "move", "queue", "a", {"queuename": "b"})
+    assert not may(ops, "manage", "redirect", "queue", "a", {"queuename": "b"})
+    assert not may(ops, "manage", "access", "query", "queue", {})
+
+
 def test_routing_keys_of_broker_j_are_text() -> None:
     door = access('ACL ALLOW u PUBLISH EXCHANGE name="X" routing_key="a.*"\n', "u")
     assert [key for key in ("a.", "a.b", "a.b.c", "b.a") if publish(door, "X", key)] == ["a.", "a.b", "a.b.c"]
 
 
 def test_the_nameless_exchange_by_its_names() -> None:
-    for name in ("amq.default", '"<<default>>"'):
+    for name in ("amq.default", '"<<default>>"', '""'):
         door = access(f"ACL ALLOW u PUBLISH EXCHANGE name={name} routing_key=q\n", "u")
         assert publish(door, "", "q") and not publish(door, "", "p") and not publish(door, "x", "q")
-    assert publish(access('ACL ALLOW u PUBLISH EXCHANGE name=""\n', "u"), "x", "k")  # an empty value is any
+    assert publish(access('ACL ALLOW u PUBLISH EXCHANGE routing_key=""\n', "u"), "x", "k")  # an empty value is any
     assert publish(access("acl allow u publish exchange name=amq.default\n", "u"), "", "k")
 
 
