@@ -262,6 +262,8 @@ class _Session:
             found = bind_name, {}
         if isinstance(found, Refusal):
             return Refusal(f"{found.reason}, although it has logged in there")
+        if "=" in bind_name and _canonical(found[0]) != _canonical(bind_name):  # what is no DN cannot be compared
+            return Refusal(f"user {shown(name)} has logged in as another entry than the search finds")
         return self._described(name, *found)
 
     def _by_search(self, name: str, password: bytes) -> tuple[str, frozenset[str]] | Refusal:
@@ -314,7 +316,7 @@ class _Session:
             names = attributes.get(settings.name_attribute.lower(), [])
             if not names:
                 return Refusal(f"the entry of user {shown(name)} has no {settings.name_attribute} to be seen")
-            user = next((each for each in names if each.strip().casefold() == name.strip().casefold()), names[0])
+            user = next((each for each in names if each.strip().casefold() == name.strip().casefold()), min(names))
         groups = {_first_name(each) for each in attributes.get(settings.member_of.lower(), [])}
         if settings.group_base:
             condition = _filled(settings.group_filter,
@@ -361,6 +363,12 @@ class _Session:
 def _filled(template: str, values: dict[str, str]) -> str:
     """A template with its words replaced, all at once: what a value contains is replaced no more."""
     return re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], found[0]), template)
+
+
+def _canonical(dn: str) -> str:
+    """The name of an entry in a form to compare. Escapes stay escapes: a comma in a value is no end of it."""
+    plain = re.sub(r"\\([0-9A-Fa-f]{2})", lambda each: "\\" + chr(int(each[1], 16)), dn)
+    return re.sub(r"\s*(?<!\\)([,+=])\s*", r"\1", plain).casefold()
 
 
 def _first_name(dn: str) -> str:

@@ -107,6 +107,15 @@ def test_users_may_be_searched_by_something_else(directory: Slapd, folder: Path)
     assert user(by_password(asked, "Alice", b"wonderland")) == "Alice"
 
 
+def test_the_entry_that_is_found_is_the_one_that_logged_in(directory: Slapd, folder: Path) -> None:
+    asked = provider(directory, folder, **{**SEARCH, **TEMPLATE, "filter": "(|(uid={user})(uid=bob))", "base":
+                                           f"uid=bob,{PEOPLE}"})
+    assert user(by_password(asked, "bob", b"builder")) == "bob"
+    answer = refusal(by_password(asked, "alice", b"wonderland"))
+    assert (answer.reason, answer.unknown) == (
+        "user 'alice' has logged in as another entry than the search finds", False)
+
+
 def test_groups_by_search(directory: Slapd, folder: Path) -> None:
     asked = provider(directory, folder, group_base=f"ou=groups,{SUFFIX}", **SEARCH)
     groups = {name: identity(by_password(asked, name, password)).groups

@@ -51,6 +51,17 @@ def test_a_provider_of_each_kind(folder: Path, table: str, mechanisms: set[str])
     assert parse(show(config)).providers == config.providers
 
 
+@pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o640, False), (0o644, True)])
+def test_a_secret_that_everybody_can_read(folder: Path, caplog: pytest.LogCaptureFixture, mode: int,
+                                          warned: bool) -> None:
+    (folder / "secret").chmod(mode)
+    path = folder / "dragoman.toml"
+    path.write_text(f'[[providers]]\nname = "mine"\n{LDAP}')
+    load_and_check(str(path))
+    assert ("can be read by every user" in caplog.text) == warned
+    assert "s3cret" not in caplog.text
+
+
 @pytest.mark.parametrize(("table", "text"), [
     (LDAP.replace('"secret"', '"none"'), "none: cannot be read: No such file or directory"),
     (LDAP.replace('"secret"', '"ca.pem"').replace("cn=a", ""), "of bind_dn and bind_password_file one is set"),
