@@ -18,9 +18,8 @@ from typing import Any
 
 from broker.security.identity import Peer
 from dragoman.config import Config, Listener
-from dragoman.config_tls import Certificate, Demand, Tls, demand
-from dragoman.reasons import reason
-from dragoman.tls_files import Loaded, absent, load, unreadable
+from dragoman.config_tls import Certificate, Demand, demand
+from dragoman.tls_files import CERTIFICATE, CRL, Loaded, load, read, trust
 
 logger = logging.getLogger(__name__)
 
@@ -96,14 +95,20 @@ class Certificates:
         self._tls = config.tls
         self._given = given(config)
         self._demands = [*dict.fromkeys(demand(config.tls, each) for each in config.listeners)] if self._given else []
+        self._trusts = {each.authorities: ("client_ca", CERTIFICATE) for each in self._demands if each.authorities}
+        for each in self._demands:
+            self._trusts.update(dict.fromkeys(each.revoked, ("tls.client_revocation_lists", CRL)))
         self._files = sorted({*(path for _, each in self._given for path in (each.certificate, each.key) if path),
-                              *(path for each in self._demands for path in (each.authorities, *each.revoked) if path)})
+                              *self._trusts})
         self._told: dict[bytes, int] = {}  # by certificate: of _WARNINGS the last one given
         self._seen = self._state()
         self._settled = True
-        self._loaded: list[Loaded] = []
+        self._loaded: dict[str, Loaded] = {}  # by section of the configuration, the default one first
+        self._trusted: dict[str, bytes] = {}  # by file
         self._contexts: dict[Demand, Context] = {}
-        self._load()
+        problems = self._load()
+        if problems:
+            raise ValueError("\n".join(problems))
 
     def context(self, listener: Listener) -> Context | None:
         """What a client of this listener begins TLS with; None if there is no TLS."""
@@ -119,12 +124,9 @@ class Certificates:
             self._seen, self._settled = state, False
         elif not self._settled:
             self._settled = True
-            try:
-                self._load()
-            except ValueError as error:
-                for problem in str(error).splitlines():
-                    logger.error("the old certificates stay: %s", problem)
-        for loaded in self._loaded:
+            for problem in self._load():
+                logger.error("the old one stays: %s", problem)
+        for loaded in self._loaded.values():
             self._tell(loaded, now)
 
     def _state(self) -> list[tuple[int, int, int] | None]:
@@ -138,19 +140,62 @@ class Certificates:
                 found.append(None)
         return found
 
-    def _load(self) -> None:
-        """Raises: ValueError."""
-        loaded, problems = [], []
+    def _load(self) -> list[str]:
+        """Take up each file that can be used; the problems with the others. Raises: ValueError."""
+        problems: list[str] = []
         for where, each in self._given:
             try:
-                loaded.append(load(each, where))
+                self._loaded[where] = load(each, where)
+            except ValueError as error:
+                problems += str(error).splitlines()
+        for path, (key, kind) in self._trusts.items():
+            try:
+                self._trusted[path] = read(key, path, kind)
             except ValueError as error:
                 problems.append(str(error))
-        if problems:
-            raise ValueError("\n".join(problems))
-        self._contexts = {each: _contexts(loaded, self._tls, each) for each in self._demands}
-        self._loaded = loaded
-        self._told = {each.der: self._told[each.der] for each in loaded if each.der in self._told}
+        if len(self._loaded) == len(self._given) and len(self._trusted) == len(self._trusts):
+            self._contexts = {each: self._chosen(each) for each in self._demands}
+        self._told = {each.der: self._told[each.der] for each in self._loaded.values() if each.der in self._told}
+        return problems
+
+    def _chosen(self, wanted: Demand) -> Context:
+        """The context of the default certificate, which gives way to those of the others. Raises: ValueError."""
+        made = [self._context(each, wanted) for each in self._loaded.values()]
+        named: dict[str, Context] = {}
+        for each in made:
+            for name in each.loaded.names:
+                named.setdefault(name, each)
+
+        def choose(connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+            if name is not None:
+                name = name.lower().rstrip(".")
+                chosen = named.get(name) or named.get("*." + name.partition(".")[2])
+                if chosen is not None:
+                    connection.context = chosen
+
+        if len(made) > 1:
+            made[0].sni_callback = choose
+        return made[0]
+
+    def _context(self, loaded: Loaded, wanted: Demand) -> Context:
+        """Raises: ValueError."""
+        made = Context(ssl.PROTOCOL_TLS_SERVER)
+        made.loaded = loaded
+        made.minimum_version = _VERSIONS[self._tls.minimum]
+        made.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
+        made.set_alpn_protocols(["mqtt"])  # the one name that is registered of what is spoken here
+        try:
+            made.set_ciphers(self._tls.ciphers or CIPHERS)
+        except ssl.SSLError:
+            raise ValueError(f'tls.ciphers is "{self._tls.ciphers}", of which OpenSSL has none') from None
+        loaded.give_to(made)
+        if wanted.authorities:
+            trust(made, self._trusted[wanted.authorities])
+        for path in wanted.revoked:
+            trust(made, self._trusted[path])
+            made.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+        made.verify_mode = _VERIFY[wanted.kind]
+        return made
 
     def _tell(self, loaded: Loaded, now: int) -> None:
         """Log what a certificate is for, and each time its end has come nearer."""
@@ -159,7 +204,7 @@ class Certificates:
         if self._told.get(loaded.der) == warning:
             return
         self._told[loaded.der] = warning
-        what = f"{loaded.certificate}, for {', '.join(loaded.names) or 'no name'}"
+        what = f"{loaded.file}, for {', '.join(loaded.names) or 'no name'}"
         if now < loaded.begins:
             logger.warning("certificate %s: valid only from %s", what, _day(loaded.begins))
         if warning == _FAR:
@@ -177,62 +222,6 @@ def given(config: Config) -> list[tuple[str, Certificate]]:
         return []
     return [("tls", Certificate(config.tls.certificate, config.tls.key)),
             *((f"certificates[{index}]", each) for index, each in enumerate(config.certificates))]
-
-
-def _contexts(loaded: list[Loaded], tls: Tls, wanted: Demand) -> Context:
-    """The context of the default certificate, which knows those of the others. Raises: ValueError."""
-    made = [_context(each, tls, wanted) for each in loaded]
-    named: dict[str, Context] = {}
-    for each in made:
-        for name in each.loaded.names:
-            named.setdefault(name, each)
-
-    def choose(connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
-        if name is not None:
-            name = name.lower().rstrip(".")
-            chosen = named.get(name) or named.get("*." + name.partition(".")[2])
-            if chosen is not None:
-                connection.context = chosen
-
-    if len(made) > 1:
-        made[0].sni_callback = choose
-    return made[0]
-
-
-def _context(loaded: Loaded, tls: Tls, wanted: Demand) -> Context:
-    """Raises: ValueError."""
-    made = Context(ssl.PROTOCOL_TLS_SERVER)
-    made.loaded = loaded
-    made.minimum_version = _VERSIONS[tls.minimum]
-    made.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
-    made.set_alpn_protocols(["mqtt"])  # the one name that is registered of what is spoken here
-    try:
-        made.set_ciphers(tls.ciphers or CIPHERS)
-    except ssl.SSLError:
-        raise ValueError(f'tls.ciphers is "{tls.ciphers}", of which OpenSSL has none') from None
-    try:
-        made.load_cert_chain(loaded.certificate, loaded.key)
-    except OSError as error:  # it was all right a moment ago
-        raise ValueError(f"{loaded.certificate}: {reason(error)}") from None
-    if wanted.authorities:
-        _trust(made, "client_ca", wanted.authorities, "CERTIFICATE")
-    for path in wanted.revoked:
-        _trust(made, "tls.client_revocation_lists", path, "X509 CRL")
-        made.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
-    made.verify_mode = _VERIFY[wanted.kind]
-    return made
-
-
-def _trust(context: Context, key: str, path: str, kind: str) -> None:
-    """Have clients' certificates checked against what is in a file. Raises: ValueError."""
-    try:
-        problem = unreadable(key, path) or absent(key, path, kind)
-        if not problem:
-            context.load_verify_locations(path)
-    except (OSError, ValueError) as error:
-        problem = f"{key} {path} cannot be used: {reason(error)}"
-    if problem:
-        raise ValueError(problem)
 
 
 def _day(moment: int) -> str:

@@ -1,29 +1,42 @@
-"""Certificates in PEM files: what is in them, and what is wrong with them, in words."""
+"""Files for TLS: what is in them, and what is wrong with them, in words.
+
+What can be used is kept in memory, so that a file that is damaged later takes away nothing, and contexts can be made
+anew at any time.
+"""
 
 from __future__ import annotations
 
+import os
 import ssl
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from dragoman.config_tls import Certificate
 from dragoman.reasons import reason
 
-_KINDS = {"CERTIFICATE": "certificate", "PRIVATE KEY": "private key", "X509 CRL": "revocation list"}
+CERTIFICATE, KEY, CRL = "CERTIFICATE", "PRIVATE KEY", "X509 CRL"  # kinds of blocks in PEM files
+_KINDS = {CERTIFICATE: "certificate", KEY: "private key", CRL: "revocation list"}
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A certificate that can be used, with its key beside it."""
+    """A certificate that can be used, with its key."""
 
-    certificate: str  # the file; the certificates of issuers follow ours
-    key: str  # the file
-    der: bytes  # ours alone
+    file: str  # which has it; the certificates of its issuers follow it there
+    der: bytes  # the certificate alone
     names: tuple[str, ...]  # hosts that it is for, in lower case; "*.example.com" for any one label before that
     begins: int  # ms since the epoch
     ends: int  # ms since the epoch
     binding: bytes  # tls-server-end-point (RFC 5929, section 4.1); b"" where that is not defined
+    chain: bytes = field(repr=False)  # the file
+    key: bytes = field(repr=False)  # the key's file
+
+    def give_to(self, context: ssl.SSLContext) -> None:
+        """Have it shown by this context. Raises: OSError, ValueError."""
+        with _as_file(self.chain) as chain, _as_file(self.key) as key:
+            context.load_cert_chain(chain, key, password=lambda: "")  # or OpenSSL asks for one at the terminal
 
 
 def load(given: Certificate, where: str) -> Loaded:
@@ -31,58 +44,75 @@ def load(given: Certificate, where: str) -> Loaded:
 
     Raises: ValueError, with a line for each problem.
     """
-    key = given.key or given.certificate
-    problems = [*filter(None, [unreadable(f"{where}.certificate", given.certificate),
-                               unreadable(f"{where}.key", given.key)])]
+    problems = []
+    contents = []
+    for name, path, kind in (("certificate", given.certificate, CERTIFICATE),
+                             ("key", given.key or given.certificate, KEY)):
+        try:
+            contents.append(read(f"{where}.{name}", path, kind))
+        except ValueError as error:
+            problems.append(str(error))
+            if not given.key:
+                break  # the same file
+    if problems:
+        raise ValueError("\n".join(problems))
     try:
-        problems = problems or [*filter(None, [absent(f"{where}.certificate", given.certificate, "CERTIFICATE"),
-                                               _no_key(f"{where}.key", key)])]
-        if not problems:
-            # OpenSSL asks at the terminal for a passphrase if nobody else answers
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(given.certificate, key, password=lambda: "")
-            return _describe(given, key)
+        made = _describe(given, *contents)
+        made.give_to(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
     except Exception as error:  # those of x509 have no class in common
         raise ValueError(f"{where}.certificate {given.certificate} and its key cannot be used: "
                          f"{reason(error)}") from None
-    raise ValueError("\n".join(problems))
+    return made
 
 
-def unreadable(key: str, path: str) -> str:
-    """The problem with a file, "" without one."""
+def read(key: str, path: str, kind: str) -> bytes:
+    """The content of a file that is to have a block of this kind. Raises: ValueError."""
     try:
-        if path:
-            open(path, "rb").close()
+        with open(path, "rb") as file:
+            content = file.read()
     except OSError as error:
-        return f"{key} {path} cannot be read: {error.strerror}"
-    return ""
+        raise ValueError(f"{key} {path} cannot be read: {error.strerror}") from None
+    if f"{kind}-----".encode() not in content:  # OpenSSL would only say `PEM lib`
+        raise ValueError(f"{key}: there is no {_KINDS[kind]} in PEM form in {path}")
+    if kind == KEY and b"ENCRYPTED" in content:
+        raise ValueError(f"{key}: the private key in {path} is protected by a passphrase; `openssl pkey` writes it "
+                         "without")
+    if kind != KEY:
+        try:
+            trust(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), content)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{key} {path} cannot be used: {reason(error)}") from None
+    return content
 
 
-def absent(key: str, path: str, kind: str) -> str:
-    """The problem with what is in a file that is to have a PEM block of this kind, "" without one: OpenSSL only says
-    `PEM lib`."""
-    if f"{kind}-----".encode() not in Path(path).read_bytes():
-        return f"{key}: there is no {_KINDS[kind]} in PEM form in {path}"
-    return ""
+def trust(context: ssl.SSLContext, content: bytes) -> None:
+    """Have a context check by these issuers, or revocation lists. Raises: OSError, ValueError."""
+    with _as_file(content) as path:
+        context.load_verify_locations(path)
 
 
-def _no_key(key: str, path: str) -> str:
-    missing = absent(key, path, "PRIVATE KEY")
-    if missing:
-        return missing
-    if b"ENCRYPTED" in Path(path).read_bytes():
-        return f"{key}: the private key in {path} is protected by a passphrase; `openssl pkey` writes it without"
-    return ""
+@contextmanager
+def _as_file(content: bytes) -> Iterator[str]:
+    """A file with this content: the ssl module reads keys and revocation lists from nothing else."""
+    number = os.memfd_create("pem")
+    try:
+        with open(number, "wb", closefd=False) as file:
+            file.write(content)
+        yield f"/proc/self/fd/{number}"
+    finally:
+        os.close(number)
 
 
-def _describe(given: Certificate, key: str) -> Loaded:
-    """Raises: OSError, and whatever there may be wrong with a certificate."""
+def _describe(given: Certificate, chain: bytes, key: bytes) -> Loaded:
+    """Raises whatever there may be wrong with a certificate."""
     from cryptography import x509  # takes its time to load, and a broker without TLS needs none of it
     from cryptography.hazmat.primitives.serialization import Encoding
 
-    ours = x509.load_pem_x509_certificates(Path(given.certificate).read_bytes())[0]
-    return Loaded(given.certificate, key, ours.public_bytes(Encoding.DER), given.names or _names(ours),
+    ours = x509.load_pem_x509_certificates(chain)[0]
+    names = tuple(name.lower().rstrip(".") for name in given.names) or _names(ours)
+    return Loaded(given.certificate, ours.public_bytes(Encoding.DER), names,
                   int(ours.not_valid_before_utc.timestamp() * 1000), int(ours.not_valid_after_utc.timestamp() * 1000),
-                  _binding(ours))
+                  _binding(ours), chain, key)
 
 
 def _names(ours: Any) -> tuple[str, ...]:
