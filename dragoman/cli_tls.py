@@ -33,7 +33,7 @@ def tls() -> None:
 @click.option("--days", default=365, show_default=True, type=click.IntRange(1, 3650), help="How long they are valid.")
 @click.option("--renew", is_flag=True, help="Make certificates anew that there are, but for the issuer's.")
 def self_signed(names: tuple[str, ...], folder: Path, clients: tuple[str, ...], days: int, renew: bool) -> None:
-    """Make a small issuer (CA) of your own, and a certificate of it for the broker.
+    """Make an issuer (CA) of your own and a certificate of it.
 
     Run again, it keeps the issuer and makes what is missing: a certificate for one more client, say. What it prints
     belongs into the configuration.
@@ -87,9 +87,9 @@ def _configuration(certificate: Path, key: Path, authority: Path, clients: bool)
 @CONFIG_OPTION
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE...]")
 def check(config_path: str | None, files: tuple[Path, ...]) -> None:
-    """Show certificates: names, issuers, how long they are valid, and what a client would object to.
+    """Show certificates, and what a client would object to.
 
-    Those in the files named, or else those of the configuration. Exit code 1 if there is something to object to.
+    Names, issuers, how long they are valid. Those in the files named, or else those of the configuration. Exit code 1 if there is something to object to.
     """
     from dragoman.tls import given
     from dragoman.tls_check import report
