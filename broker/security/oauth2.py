@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import logging
 import os
 import threading
 import time
@@ -25,6 +26,8 @@ from broker.security.identity import Identity, Peer
 from broker.security.provider import Answer, Provider, Refusal, Run, shown
 from broker.security.tokens import ALGORITHMS, Claims, Key, Token, judge, may_be_token, read_keys
 from broker.security.web import Endpoint, Unreachable, check_url
+
+logger = logging.getLogger(__name__)
 
 WAITING_LIMIT = 1000  # tokens that are being looked at
 PAUSE = 5  # seconds between two tries to fetch keys while there are none
@@ -194,6 +197,8 @@ class Keys:
         except (ValueError, Unreachable) as error:
             if not self._keys:
                 raise Unreachable(str(error)) from None
+            if isinstance(error, ValueError):  # the other one is logged already
+                logger.warning("provider %s: %s; the keys that there are count further", self._provider, error)
         finally:
             self._fetched = self._now()
 

@@ -264,6 +264,12 @@ def test_an_issuer_that_is_down(issuer: Issuer, caplog: pytest.LogCaptureFixture
     clock.now += 1000
     assert isinstance(by_token(asked, issuer.token()), Identity)  # the keys that it had are good still
     assert [record.levelname for record in caplog.records] == ["ERROR", "INFO", "ERROR"]
+    issuer.status = 200
+    issuer.answer = b'{"keys": []}'
+    clock.now += 1000
+    asked._keys._place._clock = lambda: time.monotonic() + 200  # type: ignore[union-attr]
+    assert isinstance(by_token(asked, issuer.token()), Identity)
+    assert "it has no key for signatures; the keys that there are count further" in caplog.text
 
 
 @pytest.mark.parametrize("answer", [b"", b"{}", b"[]", b"x", b"[" * 9000, b'{"keys": 1}', b'{"keys": [1, {}]}',
