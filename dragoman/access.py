@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from broker.broker import Broker
 from broker.security import qpid_acl
 from broker.security.groups import load_groups
 from broker.security.guard import Judge, Rules
 from broker.security.permissions import PermissionFile, PermissionJudge
-from broker.security.qpid_acl import AclFile, AclJudge, Quota
+from broker.security.qpid_acl import AclFile, AclJudge
 from dragoman.config_security import Access
 
 logger = logging.getLogger(__name__)
 
 
 class Sources:
-    """The files of access rules and permissions, as they are now. `quotas` are for whoever enforces limits."""
+    """The files of access rules and permissions, as they are now."""
 
     def __init__(self, settings: Access) -> None:
         """Raises: ValueError, with file and line."""
@@ -38,10 +39,6 @@ class Sources:
     @property
     def files(self) -> list[AclFile]:
         return [*([self.acl] if self.acl is not None else []), *self.hosts.values()]
-
-    @property
-    def quotas(self) -> list[Quota]:
-        return self.acl.quotas if self.acl is not None else []
 
     def groups_of(self) -> dict[str, frozenset[str]]:
         """The groups of each user, of all files."""
@@ -80,6 +77,7 @@ class FileRules(Rules):
         """Raises: ValueError."""
         super().__init__(broker, [])
         self.clock = broker.clock
+        self.changed: Callable[[], None] | None = None  # called when the files were read again
         self.take(Sources(settings))
 
     def take(self, sources: Sources) -> None:
@@ -90,6 +88,8 @@ class FileRules(Rules):
         for file in sources.files:
             for note in file.notes:
                 logger.warning("%s", note)
+        if self.changed is not None:
+            self.changed()
 
     def rules(self) -> tuple[str, int, int]:
         names = [file.name for file in self.sources.files]

@@ -111,6 +111,7 @@ class Server(Watcher):
                 self.broker.add_host(name)
             self._allow_auto_creation(config)
             self.access = self.broker.policy = FileRules(self.broker, config.access)
+            self.access.changed = self._limit
             self._limit()
             for _ in self.broker.recover():
                 await asyncio.sleep(0)

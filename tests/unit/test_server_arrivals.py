@@ -102,7 +102,8 @@ def test_no_more_files() -> None:
 
 def test_idle() -> None:
     with testing.broker("[limits]\nidle_seconds = 1") as broker:
-        idle, wire10, mqtt = Client(peer(broker)).open(), Client10(broker.host, broker.port), MqttClient(peer(broker), 5)
+        idle, wire10 = Client(peer(broker)).open(), Client10(broker.host, broker.port)
+        mqtt = MqttClient(peer(broker), 5)
         mqtt.connect("idle")
         with pytest.raises(ConnectionClosed) as closed:
             while True:
