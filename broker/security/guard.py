@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 REMEMBERED: Final = 1024
-"""Decisions about addresses to publish to that a connection keeps."""
+"""Decisions about addresses to publish to, and about exchanges, that a connection keeps of each."""
 
 LINES: Final = 20
 QUIET: Final = 10_000
@@ -100,7 +100,8 @@ def _variables(user: str, realms: list[str]) -> dict[str, str]:
 
 
 class Verdict:
-    """What was decided about an address to publish to, as long as the exchange is the same."""
+    """What was decided about an address to publish to, or about an exchange with any key, as long as the exchange is
+    the same."""
 
     __slots__ = ("exchange", "refusal")
 
@@ -118,6 +119,7 @@ class Guarded(Access):
         self.host_name = host_name
         self.generation = -1
         self.decided: dict[bytes, Verdict] = {}  # by `Address.short_strings`
+        self.exchanges: dict[str, Verdict] = {}  # by name, of those where the routing key makes no difference
         self.refused = 0  # times in a while, which began then
         self.refused_since = 0  # ms since the epoch
         self._renew()
@@ -127,6 +129,7 @@ class Guarded(Access):
         identity = connection.identity
         self.generation = self.policy.generation
         self.decided = {}
+        self.exchanges = {}
         self.courts = self.policy.courts(identity, self.host_name)
         address = connection.peer.rpartition(":")[0].strip("[]")
         self.subject = self.policy.subject(identity, address, connection.peer_name, self.host_name,
@@ -195,16 +198,25 @@ class Guarded(Access):
             raise Forbidden(refusal)
 
     def _may_publish(self, short_strings: bytes, exchange: str, routing_key: str) -> str:
-        values = self._exchange(exchange)
-        values["routingkey"] = routing_key
-        refusal = self._refusal(Question("publish", "exchange", values))
-        host = self._host()
-        found = host.exchanges.get(exchange) if host is not None else None
-        if found is not None:  # of one that is not there, nobody knows what it will be
-            if len(self.decided) >= REMEMBERED:
-                self.decided.clear()
-            self.decided[short_strings] = Verdict(found, refusal)
-        return refusal
+        verdict = self.exchanges.get(exchange)
+        if verdict is None or verdict.exchange.deleted:
+            values = self._exchange(exchange)
+            values["routingkey"] = routing_key
+            question = Question("publish", "exchange", values)
+            refusal = self._refusal(question)
+            host = self._host()
+            found = host.exchanges.get(exchange) if host is not None else None
+            if found is None:
+                return refusal  # and nobody knows what it will be
+            verdict = Verdict(found, refusal)
+            if not question.asks_key:
+                if len(self.exchanges) >= REMEMBERED:
+                    self.exchanges.clear()
+                self.exchanges[exchange] = verdict
+        if len(self.decided) >= REMEMBERED:
+            self.decided.clear()
+        self.decided[short_strings] = verdict
+        return verdict.refusal
 
     def publish_to(self, exchange: str) -> None:
         self._ask(Question("publish", "exchange", self._exchange(exchange), keyless=True))

@@ -325,8 +325,7 @@ class _Rules:
         if tags & _MANAGERS:
             self.allow("access", "method")
             self.allow("access", "query")
-            self.made.append(Rule(True, ALL, "delete", "connection", [_Own()], file=self.file, line=self.line,
-                                  text=self.text))
+            self.allow("delete", "connection", _Own())
         if tags & {"administrator", "monitoring"}:
             self.allow("access", "broker")
         self.deny("access", "method", why="a tag is missing")

@@ -230,6 +230,7 @@ class _Reader:
         rules = [rule for _, rule in sorted(self.numbered.items(), key=lambda item: item[0])]
         for rule in rules:
             rule.is_group = rule.who in groups
+            rule.conditions.sort(key=Condition.needs_key)  # what is decided without the key holds for all keys
         self.file.rules = _entering(rules) if self.file.dialect == QPIDD else _looking(rules, self.file.name)
 
     # Kinds of lines.

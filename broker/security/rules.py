@@ -56,7 +56,7 @@ class Question:
     allowed. `others`: what else it is called; a rule that fits any of these fits.
     """
 
-    __slots__ = ("action", "object", "values", "explicit", "free", "keyless", "others")
+    __slots__ = ("action", "object", "values", "explicit", "free", "keyless", "others", "asks_key")
 
     def __init__(self, action: str, object: str, values: dict[str, Any], *, explicit: bool = False, free: bool = False,
                  keyless: bool = False, others: list[Question] | None = None) -> None:
@@ -67,6 +67,7 @@ class Question:
         self.free = free
         self.keyless = keyless
         self.others = others or []
+        self.asks_key = False  # the answer may be another one with another routing key
 
     def __str__(self) -> str:
         values = [f"{name}={written(value)}" for name, value in self.values.items()
@@ -306,10 +307,13 @@ class Rule:
         if self.object != question.object and (self.object != ALL or question.explicit):
             return False
         for condition in self.conditions:
-            if question.keyless and condition.needs_key():
-                if not self.allow:
-                    return False
-            elif not condition.holds(subject, question):
+            if condition.needs_key():
+                question.asks_key = True
+                if question.keyless:
+                    if not self.allow:
+                        return False
+                    continue
+            if not condition.holds(subject, question):
                 return False
         return True
 

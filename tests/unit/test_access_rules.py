@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -175,6 +176,54 @@ def test_only_who_is_named_may_send_in_anothers_name() -> None:
     assert not guard(allow(ALL, ALL, ALL)).connection.impersonates
     assert guard(allow("bob", "impersonate", "user")).connection.impersonates
     assert guard(impersonators=frozenset({"bob"})).connection.impersonates
+
+
+def test_where_the_key_makes_no_difference_an_exchange_is_asked_about_once(tmp_path: Path) -> None:
+    running = Running(tmp_path, 10)
+    connection = ManagedConnection()
+    connection.identity = Identity("bob")
+    access = Guarded(Rules(running.broker, [Written(
+        deny("bob", "publish", "exchange", name="amq.topic", routingkey="a.#"),
+        allow("bob", "publish", "exchange", name="amq*"))]), connection, "/")
+    for number in range(50):
+        access.publish(b"direct %d" % number, "amq.direct", str(number))
+        access.publish(b"topic %d" % number, "amq.topic", str(number))
+        with pytest.raises(AccessRefused):
+            access.publish(b"a %d" % number, "amq.topic", f"a.{number}")
+    assert list(access.exchanges) == ["amq.direct"] and len(access.decided) == 150
+    running.close()
+
+
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from(("amq.topic", "amq.*", "*", None)),
+                          st.sampled_from(("a.#", "#", "b", None))), max_size=6),
+       st.lists(st.tuples(st.sampled_from(("amq.topic", "amq.direct", "")), st.sampled_from(("a", "a.b", "b", "c"))),
+                min_size=1, max_size=12))
+def test_what_is_remembered_is_what_would_be_decided(running: Running, written: list, published: list) -> None:
+    connection = ManagedConnection()
+    connection.identity = Identity("bob")
+    rules = [Rule(allowed, ALL, "publish", "exchange", _conditions("exchange", {
+        key: value for key, value in (("name", name), ("routingkey", wanted)) if value is not None}))
+        for allowed, name, wanted in written]
+    access = Guarded(Rules(running.broker, [Written(*rules)]), connection, "/")
+    for exchange, key in published:
+        found = naive([(rule.allow, ALL, "publish", "exchange", None) for rule, (_, name, wanted) in
+                       zip(rules, written, strict=True)
+                       if simple_pattern(name or "*", False).fits(exchange or "amq.default", access.subject)
+                       and simple_pattern(wanted or "#", True).fits(key, access.subject)],
+                      DENY, "bob", set(), "publish", "exchange", exchange)
+        try:
+            access.publish(address_of(exchange, key).short_strings, exchange, key)
+        except AccessRefused:
+            assert not found
+        else:
+            assert found
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    made = Running(tmp_path_factory.mktemp("store"), 10)
+    yield made
+    made.close()
 
 
 def test_a_client_that_is_refused_time_and_again_fills_no_log(
