@@ -63,6 +63,7 @@ _NESTED = (list, dict, Described, Array, Odd)
 
 USER_KEY: Final = b"\x09x-user-id"
 """The header with a user-id that has no place of its own, as dialects before 1.0 write a key."""
+_LETTERS: Final = (b"X", b"Y", b"Z")
 
 
 # To the model.
@@ -70,14 +71,17 @@ USER_KEY: Final = b"\x09x-user-id"
 
 def disowned(data: bytes, at: int, end: int, texts: bytes) -> bytes:
     """Headers (of a message, from `at` to `end`) in which nobody claims to be another user: what a reader of another
-    dialect would take for the user-id gets another key, `X-user-id`. texts: codes of types that are not taken so."""
+    dialect would take for the user-id gets another key, `X-user-id` if there is none. texts: codes of types that are
+    not taken so."""
+    letters = [letter for letter in _LETTERS if data.find(b"\x09" + letter + USER_KEY[2:], at, end) < 0]
+    letter = letters[0] if letters else _LETTERS[0]
     while True:
         found = data.find(USER_KEY, at, end)
         if found < 0:
             return data
         at = found + len(USER_KEY)
         if at < end and data[at] not in texts:
-            data = data[:found + 1] + b"X" + data[found + 2:]
+            data = data[:found + 1] + letter + data[found + 2:]
 
 
 def read_text(view: View, field: str, name: str, data: bytes) -> None:

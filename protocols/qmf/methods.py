@@ -176,8 +176,8 @@ def _create(host: VirtualHost, facts: Facts, given: _Given) -> Done:
         access.bind(source, destination, True, key, properties)
         return {}, host.bind(host.exchange(source), host.queue(destination), key, properties)
     if kind in ("link", "bridge"):
-        if kind == "bridge":
-            properties.setdefault("virtual_host", host.name)
+        if kind == "bridge" and properties.setdefault("virtual_host", host.name) != host.name:
+            raise MethodError(PARAMETER_INVALID, "a bridge is made in the virtual host that it is for")
         access.manage("create", kind, name, _texts(properties))
         _control(host).create(kind, name, properties)
         return {}, True
