@@ -16,6 +16,7 @@ from dragoman.config import SECTIONS, Config, ConfigError, Listener, Tls, load, 
 from dragoman.config_keys import Key, Kind, keys
 from dragoman.config_providers import FileUsers
 from dragoman.config_text import MARK, reference, show, written
+from dragoman.config_tls import Certificate
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -199,6 +200,7 @@ CONFIGS = st.builds(
     shutdown_seconds=st.integers(0, 1 << 40), **{name: section_of(of) for name, of in SECTIONS.items()}) \
     .map(lambda made: replace(made, mqtt=replace(made.mqtt, virtual_host=made.virtual_hosts[-1]),
                               listeners=tuple(replace(each, providers=("file", "more")) for each in made.listeners),
+                              certificates=(Certificate("c.pem", names=("one.example", "*.two.example")),),
                               providers=(FileUsers("more", users_file="users"),)))
 
 
