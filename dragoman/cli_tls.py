@@ -89,7 +89,8 @@ def _configuration(certificate: Path, key: Path, authority: Path, clients: bool)
 def check(config_path: str | None, files: tuple[Path, ...]) -> None:
     """Show certificates, and what a client would object to.
 
-    Names, issuers, how long they are valid. Those in the files named, or else those of the configuration. Exit code 1 if there is something to object to.
+    Names, issuers, and how long they are valid; of those in the files named, or else of those of the configuration.
+    Exit code 1 if there is something to object to.
     """
     from dragoman.tls import given
     from dragoman.tls_check import report
