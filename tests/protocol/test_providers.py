@@ -182,7 +182,8 @@ def by_our_client(server: Setting, user: str, password: str, card: str = "", mec
 
 
 def by_paho(server: Setting, user: str, password: str, card: str = "", mechanism: str = "", version: int = 5) -> None:
-    client = paho.Client(CallbackAPIVersion.VERSION2, protocol=version)  # type: ignore[arg-type]
+    client = paho.Client(CallbackAPIVersion.VERSION2, protocol=version,  # type: ignore[arg-type]
+                         reconnect_on_failure=False)
     told = threading.Event()
     codes: list[str] = []
 
