@@ -11,9 +11,10 @@ from broker.security.acl_words import PROPERTIES, SAME, canonical, check_pair
 from broker.security.guard import Guarded, management_question, refusal
 from broker.security.identity import Identity
 from broker.security.rules import ALL, NAMELESS, Question, judge
+from broker.security.users import PasswordFile
 from dragoman.access import Sources
 from dragoman.cli import CONFIG_OPTION
-from dragoman.config import ConfigError, load
+from dragoman.config import Config, ConfigError, load
 from dragoman.config_security import Access
 
 _KINDS = {NAMELESS: "direct", "amq.direct": "direct", "amq.topic": "topic", "amq.fanout": "fanout",
@@ -32,8 +33,10 @@ def acl() -> None:
 @click.argument("action")
 @click.argument("object")
 @click.argument("properties", metavar="[PROPERTY=VALUE ...]", nargs=-1)
-@click.option("--group", "groups", multiple=True, help="A group that the user is in, beside those of the files.")
-@click.option("--tag", "tags", multiple=True, help="A tag of RabbitMQ's that the user has.")
+@click.option("--group", "groups", multiple=True, help="A group that the user is in, beside those of the "
+              "files.")
+@click.option("--tag", "tags", multiple=True, help="A tag of RabbitMQ's that the user has, beside those of the "
+              "password file.")
 @click.option("--vhost", "-p", "host", default="/", show_default=True, help="The virtual host.")
 @click.option("--from", "address", metavar="ADDRESS", default="", help="The client's IP address.")
 @click.option("--from-host", "peer_name", metavar="NAME", default="", help="The name of its host.")
@@ -54,7 +57,9 @@ def check(user: str, action: str, object: str, properties: tuple[str, ...], grou
     dragoman acl check bob bind exchange name=amq.topic queuename=q routingkey='#'
     """
     try:
-        sources = Sources(Access(acl_file=path) if path else load(config_path).access)
+        config = Config(access=Access(acl_file=path)) if path else load(config_path)
+        sources = Sources(config.access)
+        identity = _identity(user, config, groups, tags)
         questions = _questions(canonical(action), canonical(object), _values(properties), host)
     except ConfigError as error:
         raise click.ClickException(str(error)) from None
@@ -62,7 +67,7 @@ def check(user: str, action: str, object: str, properties: tuple[str, ...], grou
         raise click.UsageError(str(error)) from None
     connection = ManagedConnection()
     connection.peer, connection.peer_name = f"[{address}]:0", peer_name
-    connection.identity = Identity(user, frozenset(groups), tags=frozenset(tags))
+    connection.identity = identity
     guard = Guarded(sources.rules(None), connection, host)
     if not sources.files and sources.permissions is None:
         click.echo(f"there are no access rules: {sources.described()}")
@@ -76,6 +81,17 @@ def check(user: str, action: str, object: str, properties: tuple[str, ...], grou
     click.echo(f"allowed: {questions[-1]}{', with some routing key' if questions[-1].keyless else ''}")
     for court in guard.courts:
         click.echo(f"by {judge([court], guard.subject, questions[-1]).reason()}")
+
+
+def _identity(user: str, config: Config, groups: tuple[str, ...], tags: tuple[str, ...]) -> Identity:
+    """With the groups and tags of the password file. Raises: ValueError."""
+    known = None
+    if config.authentication.users_file:
+        file = PasswordFile(config.authentication.users_file)
+        file.load()
+        known = file.user(user)
+    return Identity(user, frozenset(groups) | (known.groups if known is not None else frozenset()),
+                    tags=frozenset(tags) | (known.tags if known is not None else frozenset()))
 
 
 def _values(properties: tuple[str, ...]) -> dict[str, Any]:

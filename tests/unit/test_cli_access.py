@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from broker.security.passwords import parse_verifier
+from broker.security.users import PasswordFile, User
 from dragoman.cli import dragoman
 
 
@@ -92,6 +94,19 @@ def test_a_check_says_which_line_decides(config: str) -> None:
     (("bob", "frob", "queue"), 2), (("bob", "all", "queue"), 2), (("bob", "create", "queue", "frob=1"), 2)])
 def test_exit_codes_of_checks(config: str, arguments: tuple[str, ...], code: int) -> None:
     assert run("acl", "check", *arguments, "--config", config).exit_code == code
+
+
+def test_groups_and_tags_of_the_password_file_count(config: str) -> None:
+    folder = Path(config).parent
+    users = PasswordFile(str(folder / "users"))
+    users.put(User("bob", [parse_verifier("RABBITMQ-SHA256$kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR")],
+                   ["monitoring"], ["night"]))
+    users.save()
+    with open(config, "a") as file:
+        file.write('[authentication]\nusers_file = "users"\n')
+    (folder / "rules.acl").write_text("ACL DENY night PUBLISH EXCHANGE\nCONFIG DEFAULTALLOW=true\n")
+    assert run("acl", "check", "bob", "access", "query", "name=q", "-c", config).exit_code == 0
+    assert run("acl", "check", "bob", "publish", "exchange", "-c", config).exit_code == 1
 
 
 def test_checks_of_a_file_alone(tmp_path: Path) -> None:
