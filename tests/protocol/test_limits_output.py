@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 from pamqp import frame
-from pamqp.commands import Basic, Queue
+from pamqp.commands import Basic, Connection, Queue
 
 from dragoman import testing
 from tests.wire import Channel, Client, Peer, eventually
@@ -166,3 +167,23 @@ def test_who_asks_and_does_not_read_is_cut_off(peer: Peer, broker: testing.Broke
             while sent < 256 << 20:
                 sent += client.send(questions)
     eventually(lambda: f"{name}: closed, the client sends but does not read" in broker.log())
+
+
+def test_what_waits_for_clients_is_memory() -> None:
+    """Nothing is in the queue, and nothing unsettled: what a client does not read raises the alarm."""
+    with testing.broker('[limits]\noutput = "1 GiB"\nmemory = "4 MiB"') as broker:
+        peer = Peer(broker.host, broker.port)
+        watcher, publisher, deaf = (Client(peer).open() for _ in range(3))
+        channel = deaf.channel()
+        channel.queue("q", auto_delete=True)
+        channel.consume("q", no_ack=True)
+        channel = publisher.channel()
+        publisher.socket.settimeout(1)
+        with contextlib.suppress(TimeoutError):
+            for _ in range(COUNT):
+                channel.publish("", "q", b"x" * SIZE)
+        assert "messages in memory take" in watcher.expect(Connection.Blocked).reason
+        deaf.drop()
+        watcher.expect(Connection.Unblocked)
+        publisher.drop()
+        watcher.close()
