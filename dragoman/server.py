@@ -17,6 +17,7 @@ from broker import topology
 from broker.broker import AutoCreate, Broker, Watcher
 from broker.clock import Clock
 from broker.security.passwords import SCRAM_HASHES
+from broker.security.quotas import CHANNELS, Quota
 from broker.security.sasl import SaslServer
 from dragoman import __version__
 from dragoman.access import FileRules, Sources
@@ -277,18 +278,18 @@ class Server(Watcher):
                            logins.why_not("PLAIN", origin))
         if header == MQTT:
             return mqtt.Connection(
-                self.broker, _framed(self._settings_mqtt, transport), self._mqtt_sessions,
+                self.broker, _fitted(self._settings_mqtt, transport.quota), self._mqtt_sessions,
                 lambda: SaslServer(self._logins.of(transport.listener), origin, also=SCRAM_HASHES,
                                    success_extra=True), transport, transport.peer)
         if header in amqp10.PROTOCOL_HEADERS:
             sasl = SaslServer(logins, origin, success_extra=True)
-            return amqp10.Connection(self.broker, _framed(self._settings10, transport), self._containers, sasl,
+            return amqp10.Connection(self.broker, _fitted(self._settings10, transport.quota), self._containers, sasl,
                                      transport, transport.peer, header)
         sasl = SaslServer(logins, origin, failure_extra=header == HEADER010)
         if header == HEADER010:
-            return amqp010.Connection(self.broker, _framed(self._settings010, transport), self._sessions, sasl,
+            return amqp010.Connection(self.broker, _fitted(self._settings010, transport.quota), self._sessions, sasl,
                                       transport, transport.peer)
-        return Connection(self.broker, _framed(self._settings, transport), sasl, transport, transport.peer,
+        return Connection(self.broker, _fitted(self._settings, transport.quota), sasl, transport, transport.peer,
                           PROTOCOL_HEADERS[header])
 
     def connected(self, transport: Transport) -> bool:
@@ -392,14 +393,21 @@ class Server(Watcher):
             self.broker.memory.clear_alarm("disk")
 
 
-def _framed(settings: AnySettings, transport: Transport) -> AnySettings:
-    """What is proposed to a client whose frames, or packets, may have a limit of their own."""
-    most = transport.quota.frame_size
-    name = "packet_max" if isinstance(settings, MqttSettings) else "frame_max"
-    if not 0 < most < getattr(settings, name):
+def _fitted(settings: AnySettings, quota: Quota) -> AnySettings:
+    """What is proposed to a client whose frames or packets, and channels, have limits of their own that are known
+    before it logs in."""
+    channels = min((limit.counts[CHANNELS] for limit in quota.limits
+                    if limit.per == "connection" and limit.refuses and CHANNELS in limit.counts), default=0)
+    if not quota.frame_size and not channels:
         return settings
     settings = copy(settings)
-    setattr(settings, name, most)
+    if isinstance(settings, MqttSettings):
+        settings.packet_max = min(settings.packet_max, quota.frame_size or settings.packet_max)
+        return settings
+    settings.frame_max = min(settings.frame_max, quota.frame_size or settings.frame_max)
+    if channels:  # the highest number of one, but in 0-9-1, where it is how many there are
+        highest = channels if isinstance(settings, Settings) else channels - 1
+        settings.channel_max = min(settings.channel_max, highest)
     return settings
 
 

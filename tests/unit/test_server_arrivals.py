@@ -13,6 +13,7 @@ from pamqp.commands import Connection
 
 from dragoman import testing
 from tests.wire import HANG, Client, ConnectionClosed, Hangup, Peer, eventually
+from tests.wire010 import Client010
 from tests.wire10 import CLOSE, Client10
 from tests.wire_mqtt import MqttClient
 
@@ -150,13 +151,45 @@ def test_who_comes_too_often() -> None:
             mqtt.drop()
 
 
-def test_frames() -> None:
-    with testing.broker('[[limit]]\nnetwork = "127.0.0.0/8"\nframe_size = 8192\n') as broker:
+def test_what_is_agreed_on() -> None:
+    with testing.broker('[[limit]]\nnetwork = "127.0.0.0/8"\nper = "connection"\nframe_size = 8192\nchannels = 3') \
+            as broker:
         with closing(Client(peer(broker)).open()) as client:
-            assert client.tune.frame_max == 8192
+            assert (client.tune.frame_max, client.tune.channel_max) == (8192, 3)
         wire10 = Client10(broker.host, broker.port, opens=False)
-        assert int(wire10.open("frames")[2]) == 8192
+        assert [int(value) for value in wire10.open("frames")[2:4]] == [8192, 2]
         wire10.vanish()
+        wire010 = Client010(broker.host, broker.port, opens=False)
+        wire010.control("connection.start-ok", client_properties={}, mechanism="PLAIN", response=b"\0guest\0guest",
+                        locale="en_US")
+        tune = wire010.expect("connection.tune").fields
+        assert (tune["max_frame_size"], tune["channel_max"]) == (8192, 2)
+        wire010.vanish()
         mqtt = MqttClient(peer(broker), 5)
         assert mqtt.connect("frames").properties["MaximumPacketSize"] == 8192
         mqtt.drop()
+
+
+def test_a_listener() -> None:
+    """Its limit is of those who come by it, and of nobody else."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with testing.broker(f"""
+            [[listeners]]
+            port = 0
+            [[listeners]]
+            port = {port}
+            [[limit]]
+            listener = "127.0.0.1:{port}"
+            connections = 1
+            """) as broker, ExitStack() as stack:
+        there = [Peer("127.0.0.1", int(url.rpartition(":")[2].strip("/"))) for url in broker.urls]
+        limited = next(each for each in there if each.port == port)
+        other = next(each for each in there if each.port != port)
+        stack.enter_context(closing(Client(limited).open()))
+        for _ in range(2):
+            stack.enter_context(closing(Client(other).open()))
+        refused = Client(limited)
+        with pytest.raises(ConnectionClosed, match=f"connection limit .1. of listener 127.0.0.1:{port} is reached"):
+            refused.open()
+        refused.drop()
