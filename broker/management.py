@@ -149,8 +149,10 @@ class GatewayControl:
         """The links, or the bridges."""
         raise NotImplementedError
 
-    def create(self, kind: str, name: str, properties: dict[str, Any]) -> None:
-        """Make one, for as long as nobody deletes it. Raises: NotFound, PreconditionFailed."""
+    def create(self, kind: str, name: str, properties: dict[str, Any], durable: bool = True,
+               password: str = "") -> None:
+        """Make one, for as long as nobody deletes it. durable: over restarts; password: of a link, which is never
+        shown. Raises: NotFound, PreconditionFailed."""
         raise NotImplementedError
 
     def delete(self, kind: str, name: str) -> None:

@@ -29,7 +29,9 @@ INTERVAL = 1.0
 LINK = "link"
 BRIDGE = "bridge"
 _PAUSED = "paused"
-"""Kinds of settings in the store; the last is of bridges, of the configuration as well, that an operator has paused."""
+_PASSWORD = "link-password"
+"""Kinds of settings in the store: parts that operators have made; bridges, of the configuration as well, that they have
+paused; passwords that came with a link."""
 
 Reader = Callable[[str, dict[str, Any]], LinkSettings | BridgeSettings]
 """What makes settings of a table as it is in the configuration. Raises: ValueError."""
@@ -46,6 +48,7 @@ class Gateway(GatewayControl):
         self.links: dict[str, Link] = {}
         self.bridges: dict[str, Bridge] = {}
         self.configured: dict[str, LinkSettings | BridgeSettings] = {}  # by kind and name
+        self._passing: set[str] = set()  # kind and name of those that operators have made for this run alone
         self._ending: set[asyncio.Task[None]] = set()
         self._ticker: asyncio.TimerHandle | None = None
         self._ticked = 0.0
@@ -62,7 +65,7 @@ class Gateway(GatewayControl):
         for kind, tables in saved.items():
             for table in tables:
                 try:
-                    self._add(kind, self._settings(kind, table))
+                    self._add(kind, self._settings(kind, table), self._password(str(table.get("name"))))
                 except BrokerError as error:
                     logger.error("%s '%s', which was made by an operator, cannot be: %s", kind, table.get("name"),
                                  error)
@@ -103,11 +106,11 @@ class Gateway(GatewayControl):
 
     # Parts.
 
-    def add_link(self, settings: LinkSettings) -> None:
-        """Raises: PreconditionFailed."""
+    def add_link(self, settings: LinkSettings, password: str = "") -> None:
+        """password: where no file and no environment has it. Raises: PreconditionFailed."""
         if settings.name in self.links:
             raise PreconditionFailed(f"there is a link '{settings.name}' already")
-        link = self.links[settings.name] = Link(settings, self.broker.identity, self.make)
+        link = self.links[settings.name] = Link(settings, self.broker.identity, self.make, password)
         link.start()
 
     def add_bridge(self, settings: BridgeSettings) -> None:
@@ -125,11 +128,15 @@ class Gateway(GatewayControl):
         else:
             bridge.start()
 
-    def _add(self, kind: str, settings: LinkSettings | BridgeSettings) -> None:
+    def _add(self, kind: str, settings: LinkSettings | BridgeSettings, password: str = "") -> None:
         if isinstance(settings, LinkSettings):
-            self.add_link(settings)
+            self.add_link(settings, password)
         else:
             self.add_bridge(settings)
+
+    def _password(self, link: str) -> str:
+        """That which came with it, of a link that an operator has made."""
+        return (self.broker.store.get(topology.key(_PASSWORD, "", link)) or b"").decode()
 
     def _remove(self, kind: str, name: str) -> None:
         part: Link | Bridge | None = self.links.pop(name, None) if kind == LINK else self.bridges.pop(name, None)
@@ -153,15 +160,21 @@ class Gateway(GatewayControl):
 
     # What operators do.
 
-    def create(self, kind: str, name: str, properties: dict[str, Any]) -> None:
+    def create(self, kind: str, name: str, properties: dict[str, Any], durable: bool = True,
+               password: str = "") -> None:
         if not name or "\0" in name or len(name.encode("utf-8", "surrogatepass")) > 255:
             raise PreconditionFailed(f"a {kind}'s name has 1 to 255 bytes, and no NUL")
         try:
             table = json.loads(json.dumps({**properties, "name": name}))  # plain values, whatever their classes
         except (TypeError, ValueError):
             raise PreconditionFailed("properties are texts, numbers, truth values, lists and tables") from None
-        self._add(kind, self._settings(kind, table))
-        self.broker.store.put(topology.key(kind, "", name), json.dumps(table).encode())
+        self._add(kind, self._settings(kind, table), password)
+        if durable:
+            self.broker.store.put(topology.key(kind, "", name), json.dumps(table).encode())
+            if password:
+                self.broker.store.put(topology.key(_PASSWORD, "", name), password.encode())
+        else:
+            self._passing.add(f"{kind} {name}")
         logger.info("%s %s is made by an operator", kind, name)
 
     def delete(self, kind: str, name: str) -> None:
@@ -174,7 +187,10 @@ class Gateway(GatewayControl):
         if users:
             raise PreconditionFailed(f"link '{name}' has bridges: {', '.join(users)}")
         self._remove(kind, name)
-        self.broker.store.delete(topology.key(kind, "", name))
+        self._passing.discard(f"{kind} {name}")
+        for setting in (kind, _PASSWORD) if kind == LINK else (kind,):
+            if self.broker.store.get(topology.key(setting, "", name)) is not None:
+                self.broker.store.delete(topology.key(setting, "", name))
         if kind == BRIDGE:
             self._remember_pause(name, False)
         logger.info("%s %s is removed by an operator", kind, name)
@@ -201,14 +217,15 @@ class Gateway(GatewayControl):
     def parts(self, kind: str) -> list[ManagedPart]:
         if kind == LINK:
             return [ManagedPart(LINK, link.name, "", link.created,
-                                _link_values(link, not self._is_configured(LINK, link)))
+                                _link_values(link, self._is_durable(LINK, link)))
                     for link in list(self.links.values())]
         return [ManagedPart(BRIDGE, bridge.name, bridge.host.name, bridge.created,
-                            _bridge_values(bridge, not self._is_configured(BRIDGE, bridge)))
+                            _bridge_values(bridge, self._is_durable(BRIDGE, bridge)))
                 for bridge in list(self.bridges.values())]
 
-    def _is_configured(self, kind: str, part: Link | Bridge) -> bool:
-        return f"{kind} {part.name}" in self.configured
+    def _is_durable(self, kind: str, part: Link | Bridge) -> bool:
+        """Whether it is in the store."""
+        return f"{kind} {part.name}" not in self.configured and f"{kind} {part.name}" not in self._passing
 
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()

@@ -26,8 +26,9 @@ Maker = Callable[[str, int, Options], Remote]
 class Link:
     """Runs from `start` to `stop`. Whoever uses it awaits `up`, and looks at `remote`."""
 
-    def __init__(self, settings: LinkSettings, broker_id: str, make: Maker = remote_at) -> None:
+    def __init__(self, settings: LinkSettings, broker_id: str, make: Maker = remote_at, password: str = "") -> None:
         self.settings = settings
+        self.password = password  # where no file and no environment has it
         self.broker_id = broker_id  # ours
         self.make = make
         self.state = State(f"link {settings.name}", logger)
@@ -118,7 +119,7 @@ class Link:
     def _options(self) -> Options:
         """Raises: EndError."""
         settings = self.settings
-        return Options(user=settings.user, password=password(settings), mechanism=settings.mechanism,
+        return Options(user=settings.user, password=self.password or password(settings), mechanism=settings.mechanism,
                        tls=tls_context(settings), server_name=settings.server_name, heartbeat=settings.heartbeat,
                        timeout=settings.timeout, name=settings.client or f"{self.broker_id}.{self.name}",
                        session_expiry=settings.session_expiry, mqtt=4 if settings.mqtt_version == "3.1.1" else 5)

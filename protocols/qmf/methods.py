@@ -15,6 +15,7 @@ from broker.queue import Queue
 from broker.security.access import Access
 from broker.values import UInt
 from broker.virtualhost import VirtualHost
+from protocols.qmf import routes
 from protocols.qmf.objects import (
     BROKER_KEY,
     OBJECTS,
@@ -59,7 +60,7 @@ def call(host: VirtualHost, facts: Facts, access: Access, target: str, name: str
     elif kind == "session":
         connection, session = _session(host, key)
     if kind in ("link", "bridge"):
-        return _gateway(host, access, kind, key, name)
+        return _gateway(host, _Given(access, arguments, finished), kind, key, name)
     if not ((kind == "broker" and key == BROKER_KEY) or (kind == "queue" and key in host.queues)
             or (kind == "acl" and key == acl_key() and host.broker.policy.rules()[0])
             or (kind == "exchange" and key in host.exchanges) or connection is not None):
@@ -322,6 +323,7 @@ def _redirect(host: VirtualHost, facts: Facts, given: _Given) -> Done | None:
 
 _BROKER: dict[str, Callable[[VirtualHost, Facts, _Given], Done | None]] = {
     "queueMoveMessages": _move, "queueRedirect": _redirect,
+    "connect": lambda host, facts, given: _connect(host, facts, given),
     "create": _create, "delete": _delete, "echo": _echo, "query": _query, "getLogLevel": _get_log_level,
     "setLogLevel": _set_log_level, "getTimestampConfig": _STAMPS["get"], "setTimestampConfig": _STAMPS["set"],
     "getLogHiresTimestamp": _HIRES["get"], "setLogHiresTimestamp": _HIRES["set"]}
@@ -344,17 +346,46 @@ def _part(host: VirtualHost, kind: str, name: str) -> ManagedPart:
     raise NotFound(f"no {kind} '{name}'")
 
 
-def _gateway(host: VirtualHost, access: Access, kind: str, key: str, name: str) -> Done:
+def _gateway(host: VirtualHost, given: _Given, kind: str, key: str, name: str) -> Done:
     """A method of a link or a bridge."""
-    access.manage("delete" if name == "close" else "update", kind, key, {})
+    if name != "bridge":
+        given.access.manage("delete" if name == "close" else "update", kind, key, {})
     part = _part(host, kind, key)
     if name not in CLASSES[kind].methods:
         raise MethodError(UNKNOWN_METHOD, f"{kind} has no method {name}")
-    if name == "close":
+    if name == "bridge":
+        _bridge(host, given, part)
+    elif name == "close":
         _control(host).delete(kind, part.name)
     else:
         _control(host).pause(part.name, name == "pause")
     return {}, True
+
+
+def _connect(host: VirtualHost, facts: Facts, given: _Given) -> Done:
+    """A link, as qpid-route makes them; if there is one to that broker, it will do."""
+    address, port, transport = given.text("host"), given.number("port"), given.text("transport")
+    if transport not in routes.SCHEMES:
+        raise MethodError(PARAMETER_INVALID, f"there are no links by {transport}: only by tcp and ssl")
+    name, user = routes.link_name(transport, address, port), given.text("username")
+    properties = routes.link_properties(transport, address, port, given.text("authMechanism"), user)
+    given.access.manage("create", "link", name, _texts(properties))
+    if not any((part.values["host"], part.values["port"]) == (address, port) for part in gateway_parts(host, "link")):
+        _control(host).create("link", name, properties, given.flag("durable"), given.text("password") if user else "")
+    return {}, True
+
+
+def _bridge(host: VirtualHost, given: _Given, link: ManagedPart) -> None:
+    durable = given.flag("durable")
+    if durable and not link.values["durable"]:
+        raise MethodError(PARAMETER_INVALID, f"link '{link.name}' is not durable, and so no bridge on it can be")
+    properties = routes.bridge_properties(
+        link.name, given.text("src"), given.text("dest"), given.text("key"), given.flag("srcIsQueue"),
+        given.flag("srcIsLocal"), given.flag("dynamic"), given.text("tag"), given.text("excludes"),
+        given.number("credit"))
+    name = routes.bridge_name(link.name, properties)
+    given.access.manage("create", "bridge", name, _texts(properties))
+    _control(host).create("bridge", name, {**properties, "virtual_host": host.name}, durable)
 
 
 # Access rules.

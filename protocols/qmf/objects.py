@@ -43,7 +43,11 @@ class ManagedObject:
     def as_map(self, agent_name: str) -> dict[str, Any]:
         """As a message has it."""
         schema = CLASSES[self.kind]
-        return {"_values": schema.typed(self.values), "_schema_id": schema.identity(),
+        values = schema.typed(self.values)
+        for name, value in values.items():
+            if schema.types[name] == "objId":  # consoles compare it with the whole _object_id of what it refers to
+                values[name] = {**value, "_agent_name": agent_name}
+        return {"_values": values, "_schema_id": schema.identity(),
                 "_object_id": {"_object_name": object_name(self.kind, self.key), "_agent_name": agent_name},
                 "_create_ts": ULong(self.created * _NS), "_update_ts": ULong(self.updated * _NS),
                 "_delete_ts": ULong(0)}

@@ -128,7 +128,9 @@ _CLASSES = [
             create="type:sstr:I name:sstr:I properties:map:I strict:bool:I",
             delete="type:sstr:I name:sstr:I options:map:I", query="type:sstr:I name:sstr:I results:map:O",
             getLogHiresTimestamp="logHires:bool:O", setLogHiresTimestamp="logHires:bool:I",
-            queueRedirect="sourceQueue:sstr:I targetQueue:sstr:I")),
+            queueRedirect="sourceQueue:sstr:I targetQueue:sstr:I",
+            connect="host:sstr:I port:uint32:I durable:bool:I authMechanism:sstr:I username:sstr:I password:sstr:I "
+                    "transport:sstr:I")),
     SchemaClass("vhost", False, [
         Property("brokerRef", "objId", READ_CREATE, True, refers_to="Broker"),
         Property("name", "sstr", READ_CREATE, True), Property("federationTag", "sstr", READ_ONLY)], [], {}),
@@ -188,7 +190,9 @@ _CLASSES = [
         Property("durable", "bool", READ_CREATE), Property("dialect", "sstr", READ_ONLY),
         Property("url", "lstr", READ_ONLY)], [
         Property("state", "sstr"), Property("lastError", "lstr"), Property("since", "absTime"),
-        Property("connects", "count64")], _methods(close="")),
+        Property("connects", "count64")], _methods(
+            close="", bridge="durable:bool:I src:sstr:I dest:sstr:I key:lstr:I tag:sstr:I excludes:sstr:I "
+                             "srcIsQueue:bool:I srcIsLocal:bool:I dynamic:bool:I sync:uint16:I credit:uint32:I")),
     SchemaClass("bridge", False, [
         Property("linkRef", "objId", READ_CREATE, True, refers_to="Link"),
         Property("name", "sstr", READ_CREATE, True), Property("durable", "bool", READ_CREATE),

@@ -323,7 +323,7 @@ def test_messages_are_moved_rerouted_and_purged_in_part(console: Console, queue:
     assert depths(console, queue, other) == [7, 1]
     found = console.find(f"queue:{other}")
     assert found is not None and found["arguments"] == {}
-    assert found["altExchange"] == {"_object_name": "org.apache.qpid.broker:exchange:amq.fanout"}
+    assert found["altExchange"]["_object_name"] == "org.apache.qpid.broker:exchange:amq.fanout"
     found = console.find(f"queue:{queue}")
     assert found is not None
     assert (found["reroutes"], found["discardsPurge"], found["acquires"]) == (5, 2, 0)
@@ -492,7 +492,7 @@ def test_over_0_10_as_qpids_tools_do_it(c010: Client010) -> None:
     assert type(values["msgDepth"]) is ULong and type(values["bindingCount"]) is UInt
     assert type(found["_create_ts"]) is ULong and type(found["_schema_id"]["_hash"]) is uuid.UUID
     assert values["vhostRef"] == {"_object_name": "org.apache.qpid.broker:vhost:org.apache.qpid.broker:broker:"
-                                                  "amqp-broker,/"}
+                                                  "amqp-broker,/", "_agent_name": headers["qmf.agent"]}
     properties["application_headers"] = {"method": "request", "qmf.opcode": "_method_request"}
     c010.transfer("qmf.default.direct", "broker", b"nonsense", properties=properties)
     arrived = c010.message()

@@ -195,3 +195,94 @@ def test_queue_stats_are_printed(python: str, site: Path, address: str, run: Run
         watcher.terminate()  # a SIGINT is ignored where the tests run in the background
         printed = watcher.communicate(timeout=SECONDS)[0]
     assert "Queue Name" in printed and queue in printed
+
+
+@pytest.fixture
+def route(python: str, site: Path) -> Run:
+    """Runs qpid-route, which takes brokers as arguments."""
+    def run(*arguments: str, fails: bool = False) -> str:
+        done = subprocess.run([python, str(site / "bin" / "qpid-route"), *arguments], text=True,
+                              env=python27.environment(site), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, timeout=SECONDS)
+        assert (done.returncode != 0) is fails, done.stdout
+        return done.stdout
+    return run
+
+
+@pytest.fixture
+def source(python: str, site: Path) -> Iterator[str]:
+    """The address of another broker of ours."""
+    from dragoman import testing
+    with testing.broker() as broker:
+        yield f"guest/guest@{broker.host}:{broker.port}"
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+def receive(python: str, site: Path, address: str, queue: str, count: int) -> list[str]:
+    program = (f"from qpid.messaging import Connection\n"
+               f"c = Connection('{address}'); c.open(); r = c.session().receiver('{queue}')\n"
+               f"for n in range({count}): print(r.fetch(30).content); r.session.acknowledge()\nc.close()\n")
+    done = subprocess.run([python, "-c", program], env=python27.environment(site), check=True, timeout=SECONDS,
+                          text=True, stdout=subprocess.PIPE)
+    return done.stdout.split()
+
+
+def test_route_links_brokers(route: Run, address: str, source: str) -> None:
+    place = source.partition("@")[2].replace(":", r"\s+")
+    route("link", "add", address, source)
+    assert re.search(rf"{place}\s+tcp\s+N\s+up", route("link", "list", address))
+    route("-d", "link", "add", address, source)  # there is one already
+    route("link", "del", address, source)
+    assert "No Links Found" in route("link", "list", address)
+
+
+def test_route_moves_messages_by_keys(route: Run, run: Run, python: str, site: Path, address: str, source: str,
+                                      queue: str) -> None:
+    run("qpid-config", "bind", "amq.topic", queue, "news.#")
+    place = source.partition("@")[2]
+    route("-d", "route", "add", address, source, "amq.topic", "news.#", "a-tag", "other,tags")
+    assert f"{place} amq.topic news.#" in route("route", "list", address)
+    assert "Duplicate" in route("route", "add", address, source, "amq.topic", "news.#", fails=True)
+    mapped = route("route", "map", address)
+    assert f"<= {place}(ex=amq.topic) key=news.#" in mapped
+    send(python, site, source, "amq.topic/news.x", 3)
+    assert receive(python, site, address, queue, 3) == ["m0", "m1", "m2"]
+    route("-e", "route", "del", address, source, "amq.topic", "news.#")
+    assert "No Links Found" in route("link", "list", address)
+
+
+def test_route_follows_bindings(route: Run, run: Run, python: str, site: Path, address: str, source: str,
+                                queue: str) -> None:
+    route("dynamic", "add", address, source, "amq.topic")
+    assert "amq.topic <dynamic>" in route("route", "list", address)
+    run("qpid-config", "bind", "amq.topic", queue, "late.#")
+
+    def reaches() -> bool:
+        listed = subprocess.run([python, str(site / "bin" / "qpid-config"), "-b", source, "exchanges", "amq.topic",
+                                 "-r"], env=python27.environment(site), capture_output=True, text=True).stdout
+        return "late.#" in listed
+    until(reaches)
+    send(python, site, source, "amq.topic/late.x", 2)
+    assert receive(python, site, address, queue, 2) == ["m0", "m1"]
+    assert "Exchange amq.topic:" in route("route", "map", address)
+    route("-e", "dynamic", "del", address, source, "amq.topic")
+
+
+@pytest.mark.parametrize("options", [(), ("-s",)], ids=["pull", "push"])
+def test_route_moves_a_queue(options: tuple[str, ...], route: Run, run: Run, python: str, site: Path, address: str,
+                             source: str, queue: str) -> None:
+    """With -s the link is made at the source."""
+    subprocess.run([python, str(site / "bin" / "qpid-config"), "-b", source, "add", "queue", "far"], check=True,
+                   env=python27.environment(site), timeout=SECONDS)
+    run("qpid-config", "bind", "amq.direct", queue, "far")
+    route(*options, "queue", "add", address, source, "amq.direct", "far")
+    send(python, site, source, "far", 3)
+    assert receive(python, site, address, queue, 3) == ["m0", "m1", "m2"]
+    route(*options, "queue", "del", address, source, "amq.direct", "far")
+    route("-e", "route", "flush", source if options else address)
