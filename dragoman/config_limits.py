@@ -22,7 +22,7 @@ class Limits:
     connections_per_user: int = _key(0, Kind.NUMBER, "Connections of one user; 0 for no limit.")
     connections_per_address: int = _key(0, Kind.NUMBER, "Connections from one address (of IPv6: from one network of "
                                         "64 bits); 0 for no limit.")
-    half_open: int = _key(10000, Kind.NUMBER, "Connections that have not opened a virtual host yet. When there are "
+    half_open: int = _key(4096, Kind.NUMBER, "Connections that have not opened a virtual host yet. When there are "
                           "more, the one that has taken longest is closed.", minimum=1)
     half_open_per_address: int = _key(1000, Kind.NUMBER, "The same, from one address.", minimum=1)
     handshake_seconds: int = _key(10, Kind.SECONDS, "How long a client may take from connecting to having opened "

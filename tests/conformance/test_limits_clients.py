@@ -1,4 +1,4 @@
-"""What others' clients make of limits: each reports the refusal, with the reason where its protocol has words for it."""
+"""What others' clients make of limits: each reports the refusal, with the reason where its protocol has words."""
 
 from __future__ import annotations
 
