@@ -40,7 +40,7 @@ def report(given: Certificate, with_key: bool) -> tuple[list[str], list[str]]:
     if not _names(ours):
         problems.append("it names no host among its alternative names: clients do not look at the subject any more")
     key = given.key or given.certificate
-    if with_key and os.stat(key).st_mode & (stat.S_IRGRP | stat.S_IROTH):
+    if with_key and os.stat(key).st_mode & stat.S_IRWXO:
         problems.append(f"its key {key} can be read by others: chmod 600")
     return lines, problems
 
