@@ -7,6 +7,7 @@ counts up its generation, and each guard forgets what it has remembered when it 
 from __future__ import annotations
 
 import logging
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from mypy_extensions import mypyc_attr
@@ -90,13 +91,17 @@ class Rules(Policy):
         return Subject(identity.user, frozenset(names), frozenset(groups), address, host, client, variables)
 
 
+_NOT_IN_KEYS: Final = re.compile(r"[.@*#]")
+
+
 def _variables(user: str, realms: list[str]) -> dict[str, str]:
-    """What qpidd's variables stand for: of `bob.user@QPID.COM` the user is `bob_user`, the domain `QPID_COM`."""
+    """What qpidd's variables stand for: of `bob.user@QPID.COM` the user is `bob_user`, the domain `QPID_COM`. A user
+    whose name has a wildcard in it must not get one."""
     name, at, domain = user.rpartition("@")
     if not at:
         name, domain = user, realms[0] if realms else ""
     parts = {"user": name, "domain": domain, "userdomain": f"{name}@{domain}" if domain else name}
-    return {key: value.replace(".", "_").replace("@", "_") for key, value in parts.items()}
+    return {key: _NOT_IN_KEYS.sub("_", value) for key, value in parts.items()}
 
 
 class Verdict:
@@ -275,7 +280,7 @@ class Guarded(Access):
         if not decision.allowed:
             self._log_refusal(question, decision)
         elif decision.rule is not None and decision.rule.log:
-            logger.info("%s: user '%s' may: %s (%s)", self.connection.peer, self.subject.user, question,
+            logger.info("%s: user %r may: %s (%s)", self.connection.peer, self.subject.user, question,
                         decision.reason())
         return decision
 
@@ -290,7 +295,7 @@ class Guarded(Access):
             self.refused, self.refused_since = 0, now
         self.refused += 1
         if self.refused <= LINES:
-            logger.warning("%s: user '%s' is refused: %s (%s)%s", self.connection.peer, self.subject.user, question,
+            logger.warning("%s: user %r is refused: %s (%s)%s", self.connection.peer, self.subject.user, question,
                            decision.reason(), more)
 
     def _refusal(self, question: Question) -> str:

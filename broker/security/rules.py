@@ -70,7 +70,7 @@ class Question:
         self.asks_key = False  # the answer may be another one with another routing key
 
     def __str__(self) -> str:
-        values = [f"{name}={written(value)}" for name, value in self.values.items()
+        values = [f"{name}={_shown(value)}" for name, value in self.values.items()
                   if value not in ("", None, False, -1)]
         return " ".join((self.action, self.object, *values))
 
@@ -78,6 +78,12 @@ class Question:
 def written(value: Any) -> str:
     """A property's value as a rule has it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _shown(value: Any) -> str:
+    """For the log, whatever a client has put into it."""
+    text = written(value)
+    return text if text.isprintable() and " " not in text else repr(text)
 
 
 # What a property must be.

@@ -154,6 +154,22 @@ def test_names_with_and_without_a_realm() -> None:
             access.declare_queue("bob_QPID", False, False, False, {})
 
 
+@pytest.mark.parametrize("user", ["*", "#", "*@QPID"])
+def test_a_wildcard_for_a_name_is_none(user: str) -> None:
+    rules = (allow(ALL, "create", "queue", name="${user}"), allow(ALL, "publish", "exchange", routingkey="${user}"))
+    access = guard(*rules, user=user, realms=["QPID"])
+    with pytest.raises(AccessRefused):
+        access.declare_queue("any", False, False, False, {})
+    with pytest.raises(AccessRefused):
+        access.publish(b"1", "x", "any")
+
+
+def test_what_a_client_says_makes_no_lines_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(AccessRefused):
+        guard(user="bob\nroot").consume("q\n127.0.0.1: all is well")
+    assert "\n" not in caplog.records[-1].getMessage()
+
+
 def test_groups_of_the_files_and_of_the_identity() -> None:
     rule = allow("staff", ALL, ALL)
     guard(rule, groups={"bob": frozenset({"staff"})}).enter()
