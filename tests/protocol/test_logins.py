@@ -69,7 +69,7 @@ def said_091(peer: Peer, mechanism: str, respond: Callable[[bytes], bytes], capa
         try:
             asked = client.next()
             if isinstance(asked, Connection.Secure):
-                client.send(0, Connection.SecureOk(respond(asked.challenge.encode()).decode()))
+                client.send(0, Connection.SecureOk(respond(str(asked.challenge).encode()).decode()))
                 client.next()
         except ConnectionClosed as error:
             return str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from broker import topology
 from broker.clock import Alarm, Clock, Timers
 from broker.security.identity import Identity, Peer
 from broker.security.lockout import Lockout
-from broker.security.provider import Answer, Refusal, Run
+from broker.security.provider import Refusal
 from broker.security.turns import Turns
 from broker.security.users import PasswordFile
 from dragoman import testing
@@ -48,11 +49,8 @@ mechanisms = ["CRAM-MD5"]
 """
 
 
-def at_once(work: Answer, done: Answer) -> None:
-    done(work())  # type: ignore[call-arg, arg-type, func-returns-value]
-
-
-RUN: Run = at_once  # type: ignore[assignment]
+def at_once(work: Callable[[], object], done: Callable[[object | BaseException], None]) -> None:
+    done(work())
 
 
 @pytest.fixture
@@ -69,7 +67,7 @@ def folder(tmp_path: Path) -> Path:
 
 def tools() -> Tools:
     clock = Clock()
-    return Tools(RUN, RUN, clock, Lockout(Timers(clock, Alarm())), Turns(), b"secret")
+    return Tools(at_once, at_once, clock, Lockout(Timers(clock, Alarm())), Turns(), b"secret")
 
 
 def who(logins: Logins, config: str, index: int, user: str, password: str) -> str:

@@ -213,7 +213,7 @@ def test_a_user_may_have_several_verifiers_tags_and_groups(tmp_path: Path) -> No
     file = passwords(tmp_path, f"# ours\nshop owner:{PENCIL} CRAM-MD5${'0' * 64} tags=management,monitoring groups=x\n")
     user = file.user("shop owner")
     assert user is not None and [each.scheme for each in user.verifiers] == ["SCRAM-SHA-256", "CRAM-MD5"]
-    assert (user.tags, user.groups) == ({"management", "monitoring"}, {"x"})
+    assert (user.tags, user.groups) == (frozenset({"management", "monitoring"}), frozenset({"x"}))
     assert user.find(ScramVerifier, "SCRAM-SHA-1") is None
     assert file.schemes() == {"SCRAM-SHA-256", "CRAM-MD5"}
     file.set("shop owner", "new", "argon2", "SCRAM-SHA-1")
@@ -223,7 +223,7 @@ def test_a_user_may_have_several_verifiers_tags_and_groups(tmp_path: Path) -> No
     again.load()
     kept = again.user("shop owner")
     assert kept is not None and [each.scheme for each in kept.verifiers] == ["argon2", "SCRAM-SHA-1"]
-    assert (kept.tags, kept.groups) == ({"management", "monitoring"}, {"x"})
+    assert (kept.tags, kept.groups) == (frozenset({"management", "monitoring"}), frozenset({"x"}))
     told: list[Identity | Refusal] = []
     FileProvider(Pool().run, again).check_password("shop owner", b"new", Peer(), told.append)
     assert isinstance(told[0], Identity) and told[0].tags == kept.tags and told[0].groups == {"x"}
