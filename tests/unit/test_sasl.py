@@ -237,7 +237,8 @@ def test_providers_are_asked_in_order_until_one_knows_the_user() -> None:
 
     found = login("b", "2")
     assert found.outcomes == [In("b")]
-    assert (found.identity.provider, found.identity.groups, found.identity.mechanism) == ("second", frozenset({"second"}), "PLAIN")
+    known = found.identity
+    assert (known.provider, known.groups, known.mechanism) == ("second", frozenset({"second"}), "PLAIN")
     assert login("b", "3").outcomes == [Failure("wrong")]  # what the second knows, the third is not asked
     assert login("c", "1").outcomes == [Failure("first: no c here; second: no c here; third: no c here")]
     assert Client(SaslServer(Authenticator([], ["PLAIN"]), Peer(loopback=True))).server.mechanisms == []
