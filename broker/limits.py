@@ -16,6 +16,7 @@ from broker.deduplication import Known, identity_of
 from broker.lifetime import goes_when_empty
 from broker.message import Message
 from broker.queue_settings import QueueSettings
+from broker.tracing import names, trace_of, traced
 
 if TYPE_CHECKING:
     from broker.management import ManagedConnection
@@ -30,7 +31,7 @@ class Limits:
 
     __slots__ = ("queue", "overflow", "max_length", "max_bytes", "counts_unsettled", "stop_count", "resume_count",
                  "stop_size", "resume_size", "marked", "stopped", "held", "lifted", "alerts",
-                 "no_local", "local", "deduplicates", "known")
+                 "no_local", "local", "deduplicates", "known", "traces", "trace_id", "excluded", "untraced")
 
     def __init__(self, queue: Queue, settings: QueueSettings) -> None:
         self.queue = queue
@@ -50,6 +51,10 @@ class Limits:
         self.local: ManagedConnection | None = queue.host.broker.management.actor if self.no_local else None
         self.deduplicates = settings.deduplication
         self.known: Known | None = None  # made with the first message, for only then the journal has recovered
+        self.trace_id = settings.trace_id or ""
+        self.excluded = frozenset(names(settings.trace_exclude or ""))
+        self.traces = bool(self.trace_id or self.excluded)
+        self.untraced: Message | None = None  # the message that comes, as it was published
         self.lifted = False  # for now, nothing is refused: it was promised a place
 
     def full(self, count: int, size: int) -> bool:
@@ -88,6 +93,18 @@ class Limits:
         message.pending += 1
         queue.log.commit(message.settle_pending)
         return True
+
+    def excludes(self, message: Message) -> bool:
+        """Whether the message has come through a broker that the queue wants nothing from."""
+        return bool(self.excluded) and not self.excluded.isdisjoint(trace_of(message))
+
+    def traced(self, message: Message) -> Message:
+        """The message as the queue is to have it."""
+        if not self.trace_id:
+            return message
+        message.pending += 1
+        self.untraced = message
+        return traced(message, self.trace_id)
 
     def consumer_came(self) -> None:
         """The client whose input is being dealt with consumes from the queue from now on."""
@@ -133,6 +150,10 @@ class Limits:
     def added(self, message: Message) -> None:
         """A message is in the queue."""
         queue = self.queue
+        untraced = self.untraced
+        if untraced is not None:
+            self.untraced = None
+            queue.log.commit(untraced.settle_pending)
         if self.known is not None:
             text = identity_of(message)
             if text:
@@ -214,5 +235,5 @@ def limits_of(queue: Queue, settings: QueueSettings) -> Limits | None:
     limits = Limits(queue, settings)
     limited = settings.max_length >= 0 or settings.max_bytes >= 0
     watched = limits.no_local or limits.marked or limits.alerts is not None or goes_when_empty(settings) \
-        or limits.deduplicates
+        or limits.deduplicates or limits.traces
     return limits if limited or watched else None

@@ -123,11 +123,13 @@ class Queue:
             return True
         limits = self.limits
         if limits is not None:
-            if limits.is_own() or limits.has_had(message):
+            if limits.is_own() or limits.has_had(message) or (limits.traces and limits.excludes(message)):
                 return True
             if not limits.admits(message):
                 self.overflows += 1
                 return False
+            if limits.traces:
+                message = limits.traced(message)
         self.enqueued += 1
         self.enqueued_bytes += message.size
         log = self.log

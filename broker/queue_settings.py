@@ -29,7 +29,7 @@ class QueueSettings:
                  "expires", "auto_delete_timeout", "lifetime", "exclusivity",
                  "message_ttl", "minimum_ttl", "message_durability", "no_local", "single_active", "live_consumers",
                  "delivery_limit", "delivery_attempts", "counts_deliveries", "dead_letter_exchange",
-                 "dead_letter_routing_key", "alternate", "dead_letter_queue",
+                 "dead_letter_routing_key", "alternate", "trace_id", "trace_exclude", "dead_letter_queue",
                  "alert_count", "alert_count_down", "alert_size", "alert_size_down", "alert_message_size",
                  "alert_message_age", "alert_repeat_gap")
 
@@ -78,6 +78,8 @@ class QueueSettings:
         self.counts_deliveries = False  # readers are told the delivery count from the first redelivery on
         self.dead_letter_exchange: str | None = None
         self.dead_letter_routing_key: str | None = None
+        self.trace_id: str | None = None
+        self.trace_exclude: str | None = None
         self.alternate: str | None = None  # an exchange or, when none has the name, a queue
         self.dead_letter_queue = False
         self.alert_count = -1

@@ -7,11 +7,11 @@ first, with commas between them. qpidd's `x-qpid.trace`, which queues with `qpid
 from __future__ import annotations
 
 from broker.message import Amendment, Message, amended
+from broker.tracing import TRACE as QPID_TRACE
 from interop.ends import Delivery
 from interop.mover import Skipped
 
 TRACE = "x-dragoman-trace"
-QPID_TRACE = "x-qpid.trace"
 
 _TRACE = TRACE.encode()
 _QPID_TRACE = QPID_TRACE.encode()

@@ -323,7 +323,6 @@ def _redirect(host: VirtualHost, facts: Facts, given: _Given) -> Done | None:
 
 _BROKER: dict[str, Callable[[VirtualHost, Facts, _Given], Done | None]] = {
     "queueMoveMessages": _move, "queueRedirect": _redirect,
-    "connect": lambda host, facts, given: _connect(host, facts, given),
     "create": _create, "delete": _delete, "echo": _echo, "query": _query, "getLogLevel": _get_log_level,
     "setLogLevel": _set_log_level, "getTimestampConfig": _STAMPS["get"], "setTimestampConfig": _STAMPS["set"],
     "getLogHiresTimestamp": _HIRES["get"], "setLogHiresTimestamp": _HIRES["set"]}
@@ -373,6 +372,9 @@ def _connect(host: VirtualHost, facts: Facts, given: _Given) -> Done:
     if not any((part.values["host"], part.values["port"]) == (address, port) for part in gateway_parts(host, "link")):
         _control(host).create("link", name, properties, given.flag("durable"), given.text("password") if user else "")
     return {}, True
+
+
+_BROKER["connect"] = _connect
 
 
 def _bridge(host: VirtualHost, given: _Given, link: ManagedPart) -> None:
