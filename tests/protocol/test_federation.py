@@ -12,7 +12,7 @@ import pytest
 from dragoman import testing
 from tests.peers import free_ports
 
-pytestmark = pytest.mark.dragoman_only("it is our side that is tested here")
+pytestmark = [pytest.mark.dragoman_only("it is our side that is tested here"), pytest.mark.slow]
 PASSWORD = {"PEER_PASSWORD": "guest"}
 DIALECTS = pytest.mark.parametrize("dialect", ["0-9-1", "0-10"])
 

@@ -13,7 +13,7 @@ from dragoman import testing
 from tests.protocol.test_qmf import Console
 from tests.wire import Peer, eventually
 
-pytestmark = pytest.mark.dragoman_only("it is our side that is tested here")
+pytestmark = [pytest.mark.dragoman_only("it is our side that is tested here"), pytest.mark.slow]
 
 LINK = """
 [[link]]
