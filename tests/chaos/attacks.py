@@ -1,7 +1,7 @@
 """Attackers: `python -m tests.chaos.attacks NAME HOST PORT` goes on until its input ends. `Attack` starts one.
 
-They come from 127.0.0.2, log in as guest where they have to, come back when they are thrown out, and say "begun" once
-they are at it. Each is a function of ATTACKS that plays one round; how a round ends does not matter.
+They come from 127.0.0.2, log in as guest where they have to, come back when they are thrown out, and say when they have
+begun and when a round is over. Each is a function of ATTACKS that plays one round; how a round ends does not matter.
 """
 
 from __future__ import annotations
@@ -47,6 +47,10 @@ class Attack:
         if self._process.stdout.readline() != "begun\n":
             self._process.kill()
             raise AssertionError(f"attack {name} fails: {self._process.communicate()[1]}")
+
+    def round(self) -> None:
+        """Wait until the attacker has done all that it does, once."""
+        assert self._process.stdout is not None and self._process.stdout.readline() == "round\n"
 
     def __enter__(self) -> Attack:
         return self
@@ -428,10 +432,12 @@ def main(name: str, host: str, port: int) -> None:
         address, timeout, source_address=(SOURCE, 0))
     threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
     attack = ATTACKS[name]
-    threading.Timer(0.3, lambda: print("begun", flush=True)).start()
-    while True:
+    print("begun", flush=True)
+    for number in itertools.count():
         with contextlib.suppress(Exception):
             attack(Peer(host, port))
+        if not number:
+            print("round", flush=True)
         time.sleep(0.02)
 
 
