@@ -4,13 +4,15 @@ A connection whose input takes longer than BURST at once is greedy for a while. 
 dealt with bit by bit: in each turn of the loop for a fraction of the time that the others have taken, QUANTUM at least.
 So they have what the others leave, all of it when there is nobody else, and a flood costs the others little. While its
 input waits, a connection is not read, so it gets no more than the socket's buffers hold.
+
+Times of work are of this thread's CPU: what other processes take is nobody's fault.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ BURST: Final = 0.003
 
 QUANTUM: Final = 0.0002
 """Seconds that the greedy ones have together in a turn of the loop, when others have work, too."""
+
+TALK: Final = 0.00005
+"""The same for those who send no messages, but heartbeats, acknowledgements, pings, commands."""
 
 SHARE: Final = 0.15
 """Of the time that the others take, what the greedy ones have if it is more."""
@@ -41,7 +46,7 @@ DEAR: Final = 0.001
 """Seconds beyond its time that a single piece of input may take, such as a message to thousands of bindings. After
 more than that, the greedy ones rest for twice as long as it took."""
 
-_LEAST: Final = 256
+_LEAST: Final = 64
 
 
 class Shares:
@@ -66,7 +71,7 @@ class Shares:
             self.wait(transport)
             return
         self._heard = now
-        self._spent += self._work(transport, now, BURST)
+        self._spent += self._work(transport, BURST)
         if transport.rest:
             self.wait(transport)
 
@@ -89,35 +94,40 @@ class Shares:
 
     def _turn(self) -> None:
         self._due = False
-        begun = now = perf_counter()
-        end = now + (max(QUANTUM, SHARE * self._spent) if now < self._heard + LATELY else ALONE)
-        self._spent = 0.0
+        now = perf_counter()
         waiting = self._waiting
-        while waiting and now < end:
+        alone = now >= self._heard + LATELY
+        room = ALONE if alone else max(QUANTUM if waiting[0].publishes else TALK, SHARE * self._spent)
+        spent = self._spent = 0.0
+        while waiting and spent < room:
             transport = waiting.popleft()
-            now += self._work(transport, now, min(QUANTUM, end - now))
+            front_end = transport.front_end
+            before = 0 if front_end is None else front_end.messages_in
+            spent += self._work(transport, min(QUANTUM, room - spent))
+            transport.publishes = front_end is not None and front_end.messages_in != before
             if transport.rest and not transport.held and not transport.flooded_since:
                 waiting.append(transport)
             else:  # all is done, or it goes on when it is read again
                 transport.waits = False
                 transport.greedy_until = now + FORGOTTEN
                 transport.read_or_not()
-        if waiting and now - end > DEAR and now < self._heard + LATELY + (now - begun):
+        if waiting and spent - room > DEAR and not alone:
             self._due = True
-            self.loop.call_later(2 * (now - begun), self._turn)
+            self.loop.call_later(2 * spent, self._turn)
         elif waiting:
             self._soon()
 
-    def _work(self, transport: Transport, begun: float, seconds: float) -> float:
+    def _work(self, transport: Transport, seconds: float) -> float:
         """Deal with some of the input of a connection; give how long that took."""
-        now, end = begun, begun + seconds
+        begun = now = thread_time()
+        end = begun + seconds
         data, at = transport.rest, transport.rest_at
         while at < len(data) and now < end and not transport.held:
             size = max(_LEAST, int((end - now) / transport.pace))
             part = data[at:at + size] if at or size < len(data) else data
             transport.rest_at = at = at + len(part)
             transport.feed(part)
-            before, now = now, perf_counter()
+            before, now = now, thread_time()
             transport.pace = max(1e-10, 0.5 * transport.pace + 0.5 * (now - before) / len(part))
         if transport.front_end is None or transport.front_end.finished or at >= len(data):
             transport.rest, transport.rest_at = b"", 0

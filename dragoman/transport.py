@@ -55,6 +55,7 @@ class Transport(Outlet, asyncio.Protocol):
         self.rest_at = 0
         self.waits = False  # for its turn, in `Server.shares`
         self.greedy_until = 0.0  # by perf_counter
+        self.publishes = True  # there were messages in what it sent last
         self.pace = PACE  # seconds that a byte of its input has taken
         self._first = read  # what it began with, until it is known what it speaks
 

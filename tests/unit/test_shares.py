@@ -39,10 +39,11 @@ class Loop:
 class Transport:
     """Each byte of its input takes a microsecond."""
 
-    front_end: Any = type("FrontEnd", (), {"finished": False})()
-
-    def __init__(self, loop: Loop, each: float = MICROSECOND) -> None:
+    def __init__(self, loop: Loop, each: float = MICROSECOND, messages: bool = True) -> None:
         self.loop = loop
+        self.front_end: Any = type("FrontEnd", (), {"finished": False, "messages_in": 0})()
+        self.messages = messages
+        self.publishes = True
         self.each = each
         self.rest, self.rest_at, self.waits, self.held, self.flooded_since = b"", 0, False, False, 0
         self.greedy_until, self.pace = 0.0, PACE
@@ -50,6 +51,7 @@ class Transport:
 
     def feed(self, data: bytes) -> None:
         self.fed += data
+        self.front_end.messages_in += self.messages
         self.loop.now += self.each * len(data)
 
     def read_or_not(self) -> None:
@@ -60,6 +62,7 @@ class Transport:
 def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
     made = Loop()
     monkeypatch.setattr(shares, "perf_counter", lambda: made.now)
+    monkeypatch.setattr(shares, "thread_time", lambda: made.now)
     return made
 
 
@@ -94,6 +97,17 @@ def test_a_flood_costs_the_others_little(loop: Loop) -> None:
     assert len(good.fed) == 100_000
     assert 0 < (len(flood.fed) - fed) * MICROSECOND < 0.4 * (loop.now - begun)
     assert (len(flood.fed) - fed) * MICROSECOND > 50 * QUANTUM
+
+
+def test_a_flood_without_messages_costs_less(loop: Loop) -> None:
+    turns: Any = Shares(loop)  # type: ignore[arg-type]
+    flood, good = Transport(loop, messages=False), Transport(loop)
+    turns.take(flood, bytes(1 << 20))
+    begun, fed = loop.now, len(flood.fed)
+    for _ in range(1000):
+        turns.take(good, bytes(100))
+        loop.turn()
+    assert (len(flood.fed) - fed) * MICROSECOND < 0.5 * (loop.now - begun)
 
 
 def test_several_floods_cost_no_more_than_one(loop: Loop) -> None:
