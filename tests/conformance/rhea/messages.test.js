@@ -107,7 +107,7 @@ test('a user-id of somebody else ends the link or is rejected', async (t) => {
   const inbox = await queue(connection);
   const { outcome, error } = await deliver(connection, inbox.address, { user_id: Buffer.from('nobody'), body: 'x' });
   assert.equal(outcome, 'rejected');
-  assert.equal(error.condition, 'amqp:not-allowed');
+  assert.equal(error.condition, 'amqp:unauthorized-access');
 });
 
 test('addresses, those of RabbitMQ 3 and 4 among them', async (t) => {
