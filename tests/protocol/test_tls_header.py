@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -22,7 +23,7 @@ SASL_OUTCOME = 0x44
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
-    with setting(tmp_path_factory.mktemp("tls"), "[limits]\nhandshake_seconds = 1\n") as made:
+    with setting(tmp_path_factory.mktemp("tls")) as made:
         yield made
 
 
@@ -156,9 +157,10 @@ def test_what_follows_is_no_tls(server: Setting, after: bytes) -> None:
         log_in(client)
 
 
-def test_clients_that_stop_on_the_way_are_closed(server: Setting) -> None:
+def test_clients_that_stop_on_the_way_are_closed(tmp_path: Path) -> None:
     parts = [b"A", b"AMQ", TLS[:5], TLS[:7], TLS, TLS + b"\x16", TLS + b"\x16\x03\x01\x02\x00\x01"]
     with ExitStack() as stack:
+        server = stack.enter_context(setting(tmp_path, "[limits]\nhandshake_seconds = 1\n"))
         clients = [stack.enter_context(socket.create_connection(server.both, HANG)) for _ in parts]
         for client, part in zip(clients, parts, strict=True):
             client.sendall(part)
