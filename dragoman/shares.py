@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 BURST: Final = 0.003
 """Seconds that a connection's input may take at once."""
 
-QUANTUM: Final = 0.0002
+QUANTUM: Final = 0.0004
 """Seconds that the greedy ones have together in a turn of the loop, when others have work, too."""
 
-TALK: Final = 0.00005
-"""The same for those who send no messages, but heartbeats, acknowledgements, pings, commands."""
+TALK: Final = 0.0002
+REST: Final = 0.001
+"""When others have work, those who send no messages, but heartbeats, acknowledgements, pings, commands, have so many
+seconds, and then rest for so many."""
 
 SHARE: Final = 0.15
 """Of the time that the others take, what the greedy ones have if it is more."""
@@ -111,9 +113,9 @@ class Shares:
                 transport.waits = False
                 transport.greedy_until = now + FORGOTTEN
                 transport.read_or_not()
-        if waiting and spent - room > DEAR and not alone:
+        if waiting and not alone and (spent - room > DEAR or not waiting[0].publishes):
             self._due = True
-            self.loop.call_later(2 * spent, self._turn)
+            self.loop.call_later(max(REST, 2 * spent), self._turn)
         elif waiting:
             self._soon()
 

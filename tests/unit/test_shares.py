@@ -107,7 +107,7 @@ def test_a_flood_without_messages_costs_less(loop: Loop) -> None:
     for _ in range(1000):
         turns.take(good, bytes(100))
         loop.turn()
-    assert (len(flood.fed) - fed) * MICROSECOND < 0.5 * (loop.now - begun)
+    assert 0 < (len(flood.fed) - fed) * MICROSECOND < 0.25 * (loop.now - begun)
 
 
 def test_several_floods_cost_no_more_than_one(loop: Loop) -> None:
@@ -119,7 +119,7 @@ def test_several_floods_cost_no_more_than_one(loop: Loop) -> None:
     for _ in range(400):
         turns.take(good, bytes(1000))
         loop.turn()
-    assert loop.now - begun < 1.6 * 0.4
+    assert loop.now - begun < 1.8 * 0.4
     assert all(flood.rest_at > 3000 for flood in floods)  # each has its turn
 
 
