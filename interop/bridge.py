@@ -186,9 +186,11 @@ class Bridge:
         if mover.blocked in done:
             raise _Blocked(mover.blocked.result())
         why = str(next(iter(done)).result())
-        if target.lost.done() and self.care.broke([each.message for each in mover.cut], remote.lost.done()):
+        reason = self.care.broke([each.message for each in mover.cut], remote.lost.done(), why) \
+            if target.lost.done() else 0
+        if reason:
             self._backoff.succeeded()
-            mover.blame(why)
+            mover.blame(why, reason)
             if mover.blocked.done():
                 raise _Blocked(mover.blocked.result())
         return why

@@ -10,8 +10,10 @@ bridge is blocked, since it must not lose it.
 
 from __future__ import annotations
 
+import re
+
 from broker.message import Message
-from interop.ends import NOWHERE
+from interop.ends import FORBIDDEN, NOWHERE, REFUSED
 
 DEAD_LETTER = "dead-letter"
 REJECT_ANYWAY = "reject"
@@ -24,6 +26,12 @@ CLOSES = 2
 LOSSES = 3
 """How often a channel or link is closed, or the connection lost, with the same message alone on its way, until that is
 to blame: a connection may be lost for other reasons."""
+
+_PASSING = re.compile(r"^(320|404|506)\b|resource-limit|resource.error|forced|not.found|shut", re.IGNORECASE)
+"""Reasons for which no message is to blame: something is full or gone, or the other broker goes down."""
+
+_FORBIDDEN = re.compile(r"^403\b|access|not.allowed|not.authorized", re.IGNORECASE)
+"""Reasons that are about who we are."""
 
 _SHOWN = 80
 """Characters of an id or a key in an error."""
@@ -67,30 +75,30 @@ class Care:
     def rejects(self, reason: int, kept: bool | None) -> bool:
         """Whether a message that the target never takes is rejected at its source; otherwise it blocks the bridge.
 
-        reason: REFUSED or NOWHERE; kept: whether the source keeps what is rejected, None when nobody knows.
+        reason: REFUSED, NOWHERE or FORBIDDEN; kept: whether the source keeps what is rejected, None when nobody knows.
         """
         if self.on_refused != DEAD_LETTER:
             return self.on_refused == REJECT_ANYWAY
-        return bool(kept) or (self.subscribes and reason == NOWHERE)
+        return reason != FORBIDDEN and (bool(kept) or (self.subscribes and reason == NOWHERE))
 
-    def broke(self, cut: list[Message], connection: bool) -> bool:
-        """The target was lost with these messages on their way; connection: with the whole connection. Gives whether
-        the only one of them is to blame."""
+    def broke(self, cut: list[Message], connection: bool, why: str) -> int:
+        """The target was lost with these messages on their way; connection: with the whole connection. Gives REFUSED or
+        FORBIDDEN when the only one of them is to blame, else 0."""
         passed, self._passed = self._passed, False
-        if not cut or (connection and passed):
+        if not cut or (connection and passed) or _PASSING.search(why):
             self._suspect = None
-            return False
+            return 0
         self.slow = max(self.slow, len(cut))
         if len(cut) > 1:
             self._suspect = None
-            return False
+            return 0
         suspect = _likeness(cut[0])
         self._strikes = self._strikes + 1 if suspect == self._suspect else 1
         self._suspect = suspect
         if self._strikes < (LOSSES if connection else CLOSES):
-            return False
+            return 0
         self._suspect = None
-        return True
+        return FORBIDDEN if _FORBIDDEN.search(why) else REFUSED
 
 
 def described(message: Message) -> str:

@@ -76,8 +76,9 @@ Arrived = Callable[[Delivery], None]
 TRY_AGAIN = 0
 REFUSED = 1
 NOWHERE = 2
+FORBIDDEN = 3
 """What to make of a message that the target has not taken: to try again may help; it will never take it (it was
-rejected, is too large); there is no queue for it to go to."""
+rejected, is too large); there is no queue for it to go to; we may not send it there, as long as nobody lets us."""
 
 Done = Callable[[str, int], None]
 """What a target calls once for each message: with "" when it is safe there, or else why not and one of the above."""

@@ -263,10 +263,10 @@ class Mover:
             self.blocked.set_result(figures.last_error)
         return False
 
-    def blame(self, why: str) -> None:
+    def blame(self, why: str, reason: int) -> None:
         """The target was lost because of the only message that was on its way."""
         delivery = self.cut[0]
-        if self.refuse(delivery, why, REFUSED):
+        if self.refuse(delivery, why, reason):
             self._failed = [each for each in self._failed if each.delivery is not delivery]
 
     def _try_later(self) -> None:

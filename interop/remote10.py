@@ -23,6 +23,7 @@ from broker.message import AMQP10, CONVERTERS, Message, address_of
 from broker.outcome import Outcome
 from interop.dial import Place, dial, within
 from interop.ends import (
+    FORBIDDEN,
     NOWHERE,
     REFUSED,
     TRY_AGAIN,
@@ -51,6 +52,9 @@ SELECTOR_FILTER = "apache.org:selector-filter:string"
 
 FULL = ("amqp:resource-limit-exceeded", "amqp:link:transfer-limit-exceeded")
 """Conditions of a rejection that may pass."""
+
+NOT_OURS = ("amqp:unauthorized-access", "amqp:not-allowed")
+"""Those of one that is about who we are."""
 
 
 class Remote10(Remote):
@@ -447,8 +451,9 @@ class Target10(End, Target):
         state = delivery.remote_state
         if state == ProtonDelivery.REJECTED:
             condition = delivery.remote.condition
-            why = said(condition, "the remote broker rejected it")
-            return why, REFUSED if condition is None or condition.name not in FULL else TRY_AGAIN
+            name = condition.name if condition is not None else ""
+            return (said(condition, "the remote broker rejected it"),
+                    TRY_AGAIN if name in FULL else FORBIDDEN if name in NOT_OURS else REFUSED)
         if state == ProtonDelivery.RELEASED:
             unroutable = "RabbitMQ" in self.wire.product  # that is how it says so
             return (f"the remote broker {'has no queue for' if unroutable else 'released'} it",

@@ -26,6 +26,7 @@ from broker.message import MQTT, Address, Message, address_of
 from broker.outcome import Outcome
 from interop.dial import Place, dial_socket, shortened
 from interop.ends import (
+    FORBIDDEN,
     REFUSED,
     TRY_AGAIN,
     Arrived,
@@ -58,8 +59,8 @@ FOREVER = 0xFFFFFFFF
 _PACKET_HEAD = 9
 """Bytes of a PUBLISH beside topic, properties and payload, at most: type, length, those of the topic, packet id."""
 
-_NEVER = (0x90, 0x99)
-"""Reason codes of those that are never taken: topic name invalid, payload format invalid."""
+_REASONS = {0x87: FORBIDDEN, 0x90: REFUSED, 0x99: REFUSED}
+"""What to make of reason codes: not authorized; topic name invalid, payload format invalid. Others may pass."""
 
 
 class Block(Properties):
@@ -441,7 +442,7 @@ class TargetMqtt(Target):
             if reason is None or not reason.is_failure:
                 done("", TRY_AGAIN)
             else:
-                done(f"the remote broker did not take it: {reason}", REFUSED if reason.value in _NEVER else TRY_AGAIN)
+                done(f"the remote broker did not take it: {reason}", _REASONS.get(reason.value, TRY_AGAIN))
 
     def over(self, why: str) -> None:
         if self in self.remote.ends:

@@ -17,7 +17,7 @@ from test_gateway_bridge import LINK, PULLED, PUSHED, World, living
 from broker.message import Message
 from broker.outcome import ACCEPT, REJECT, RELEASE
 from interop.care import CALM, CLOSES, LOSSES, REJECT_ANYWAY, STOP, Care
-from interop.ends import NOWHERE, REFUSED, TRY_AGAIN, From, To
+from interop.ends import FORBIDDEN, NOWHERE, REFUSED, TRY_AGAIN, From, To
 from interop.mover import Figures, Mover
 from interop.states import BLOCKED, UP
 
@@ -101,30 +101,40 @@ def test_after_so_many_taken_messages_all_go_at_once_again() -> None:
 def test_who_is_to_blame() -> None:
     one, other = message(b"1"), message(b"2")
     care = Care()
-    assert not care.broke([one, other], False) and care.slow == 2  # one of them is
+    assert not care.broke([one, other], False, "") and care.slow == 2  # one of them is
     for _ in range(CLOSES - 1):
-        assert not care.broke([one], False)
-    assert not care.broke([other], False)  # it is not the same one
+        assert not care.broke([one], False, "")
+    assert not care.broke([other], False, "")  # it is not the same one
     for _ in range(CLOSES - 1):
-        assert not care.broke([one], False)
-    assert care.broke([one], False)
+        assert not care.broke([one], False, "")
+    assert care.broke([one], False, "406 PRECONDITION_FAILED - message size 132000") == REFUSED
+    assert not care.broke([one], False, "")
+    assert care.broke([one], False, "403 ACCESS_REFUSED - no access to exchange 'x'") == FORBIDDEN
+
+
+@pytest.mark.parametrize("why", ["506 RESOURCE_ERROR", "resource-limit-exceeded: queue 'q' is full", "320 going down",
+                                 "amqp:connection:forced", "404 NOT_FOUND - no exchange 'x'"])
+def test_no_message_is_to_blame_for_what_passes(why: str) -> None:
+    care = Care()
+    assert not any(care.broke([message(b"1")], connection, why) for _ in range(5) for connection in (True, False))
 
 
 def test_a_lost_connection_needs_more_evidence_and_none_of_it_counts_when_messages_passed() -> None:
     care = Care()
     for _ in range(10):
-        assert not care.broke([message(b"1")], True)
+        assert not care.broke([message(b"1")], True, "cut off")
         care.taken()
     assert not care.one_at_a_time()
-    assert [care.broke([message(b"1")], True) for _ in range(LOSSES + 1)] == [False] * LOSSES + [True]
-    assert not care.broke([], True)
+    assert [care.broke([message(b"1")], True, "cut off") for _ in range(LOSSES + 1)] == [0] * LOSSES + [REFUSED]
+    assert not care.broke([], True, "cut off")
 
 
 @pytest.mark.parametrize("policy, reason, kept, subscribes, rejects", [
     ("dead-letter", REFUSED, True, False, True), ("dead-letter", REFUSED, False, True, False),
     ("dead-letter", REFUSED, None, False, False), ("dead-letter", NOWHERE, None, True, True),
     ("dead-letter", NOWHERE, False, False, False), (REJECT_ANYWAY, REFUSED, False, False, True),
-    (STOP, REFUSED, True, True, False), (STOP, NOWHERE, True, True, False)])
+    (STOP, REFUSED, True, True, False), (STOP, NOWHERE, True, True, False),
+    ("dead-letter", FORBIDDEN, True, True, False), (REJECT_ANYWAY, FORBIDDEN, True, False, True)])
 def test_what_is_rejected_at_its_source(policy: str, reason: int, kept: bool | None, subscribes: bool,
                                         rejects: bool) -> None:
     assert Care(policy, False, subscribes).rejects(reason, kept) is rejects

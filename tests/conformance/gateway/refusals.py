@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pika
@@ -102,3 +103,35 @@ def test_what_is_too_large_for_mosquitto_is_dead_lettered(version: str, mosquitt
         assert read_all(broker.url, "letters", set(TOO_LARGE)) == TOO_LARGE
         with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
             until(lambda: connection.channel().queue_declare("large", passive=True).method.message_count == 0, 30)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("dialect", ["0-9-1", "1.0"])
+def test_the_order_of_what_rabbitmq_refuses_for_now(dialect: str, strict: bool, rabbit: peers.RabbitMq,
+                                                    tmp_path: Path) -> None:
+    """Its queue is full nearly all the time: nothing is lost, and in strict order nothing overtakes."""
+    queue = f"small-{dialect}-{strict}"
+    there = f"amqp://guest:guest@127.0.0.1:{rabbit.port}/"
+    with pika.BlockingConnection(pika.URLParameters(there)) as connection:
+        far = connection.channel()
+        far.queue_declare(queue, durable=True, arguments={"x-max-length": 20, "x-overflow": "reject-publish"})
+        more = f"strict_order = {str(strict).lower()}\n"
+        with testing.broker(config(rabbit.port, dialect, queue, bridge=more), store=tmp_path / "store",
+                            env=PASSWORD) as broker:
+            with pika.BlockingConnection(pika.URLParameters(broker.url)) as here:
+                channel = here.channel()
+                channel.queue_declare(queue, durable=True)
+                for number in range(300):
+                    channel.basic_publish("", queue, b"%d" % number, pika.BasicProperties(delivery_mode=2))
+            received: list[int] = []
+            end = time.monotonic() + 120
+            while len(received) < 300 and time.monotonic() < end:
+                method, _, body = far.basic_get(queue, auto_ack=True)
+                if method is not None:
+                    received.append(int(body))
+                else:
+                    time.sleep(0.002)
+    assert sorted(received) == list(range(300))
+    overtaken = sum(1 for before, after in pairwise(received) if after < before)
+    print(f"{dialect}, strict order {strict}: {overtaken} steps back")
+    assert overtaken == 0 if strict else overtaken <= 100
