@@ -51,18 +51,18 @@ class Care:
         self.slow = 0  # messages that are to go one at a time
         self._suspect: tuple[object, ...] | None = None
         self._strikes = 0
-        self._passed = True  # something was taken since the connection was lost
+        self._passed = CALM  # messages that were taken since the target was lost
 
     def one_at_a_time(self) -> bool:
         return self.strict or self.slow > 0
 
     def taken(self) -> None:
         """The target has taken a message."""
-        self._passed = True
+        self._passed += 1
+        self._suspect = None
         self.blocked = False
         if self.slow:
             self.slow -= 1
-            self._suspect = None
 
     def refused(self) -> None:
         """The target does not take a message for now."""
@@ -84,8 +84,8 @@ class Care:
     def broke(self, cut: list[Message], connection: bool, why: str) -> int:
         """The target was lost with these messages on their way; connection: with the whole connection. Gives REFUSED or
         FORBIDDEN when the only one of them is to blame, else 0."""
-        passed, self._passed = self._passed, False
-        if not cut or (connection and passed) or _PASSING.search(why):
+        passed, self._passed = self._passed, 0
+        if not cut or (connection and passed >= CALM) or _PASSING.search(why):
             self._suspect = None
             return 0
         self.slow = max(self.slow, len(cut))

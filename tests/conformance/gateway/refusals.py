@@ -125,13 +125,16 @@ def test_the_order_of_what_rabbitmq_refuses_for_now(dialect: str, strict: bool, 
                     channel.basic_publish("", queue, b"%d" % number, pika.BasicProperties(delivery_mode=2))
             received: list[int] = []
             end = time.monotonic() + 120
-            while len(received) < 300 and time.monotonic() < end:
+            while len(set(received)) < 300 and time.monotonic() < end:
                 method, _, body = far.basic_get(queue, auto_ack=True)
                 if method is not None:
                     received.append(int(body))
                 else:
                     time.sleep(0.002)
-    assert sorted(received) == list(range(300))
-    overtaken = sum(1 for before, after in pairwise(received) if after < before)
+    firsts = list(dict.fromkeys(received))
+    assert sorted(firsts) == list(range(300))
+    if strict or dialect == "0-9-1":  # its plugin for 1.0 breaks the connection off when it refuses several at once
+        assert firsts == received
+    overtaken = sum(1 for before, after in pairwise(firsts) if after < before)
     print(f"{dialect}, strict order {strict}: {overtaken} steps back")
     assert overtaken == 0 if strict else overtaken <= 100
