@@ -84,7 +84,7 @@ class Arrivals:
         now = server.clock.now
         if server.stopping:
             return None
-        if self.full():
+        if self.full() and not self.waiting:
             self._full.log(now, "%s: refused, there are %d connections", peer, len(self.all))
             return None
         quotas = server.broker.quotas
@@ -104,7 +104,7 @@ class Arrivals:
         limits = server.config.limits
         if len(of_source) > limits.half_open_per_address:
             self._make_room(of_source, now)
-        elif len(self.waiting) > limits.half_open:
+        elif len(self.waiting) > limits.half_open or len(self.all) > server.most_connections:
             self._make_room(self.waiting, now)
         return arrival
 

@@ -16,7 +16,7 @@ from pamqp.commands import Connection
 
 from dragoman import testing
 from interop import amqp010
-from tests.wire import Client, ConnectionClosed, Hangup, Peer, eventually
+from tests.wire import HANG, Client, ConnectionClosed, Hangup, Peer, eventually
 
 
 def connect(broker: testing.Broker) -> pika.BlockingConnection:
@@ -52,10 +52,14 @@ def test_connections() -> None:
 def test_connections_that_said_nothing_count() -> None:
     with testing.broker("[limits]\nconnections = 2") as broker:
         silent = [socket.create_connection((broker.host, broker.port)) for _ in range(2)]
-        eventually(lambda: refused(broker))
+        inside = [Client(Peer(broker.host, broker.port)).open() for _ in range(2)]  # for whom they make room
         for each in silent:
+            each.settimeout(HANG)
+            assert each.recv(1) == b""
             each.close()
-        eventually(lambda: not refused(broker))
+        assert refused(broker)
+        for client in inside:
+            client.close()
 
 
 def refused(broker: testing.Broker) -> bool:
