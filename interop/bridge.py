@@ -217,7 +217,8 @@ class Bridge:
         marks: dict[str, Any] = {}
         if self.federation is not None:
             marks[MARK] = link.broker_id
-        if taken.exchange and settings.trace and link.settings.dialect_number() == AMQP010:
+        if taken.exchange and settings.trace and link.settings.dialect_number() == AMQP010 \
+                and "Dragoman" not in remote.product:  # whose bridges write and read traces of their own
             marks.update(queue_arguments(link.broker_id, link.peer_id()))
         try:
             return await remote.source(replace(taken, arguments={**marks, **taken.arguments}))
