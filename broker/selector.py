@@ -192,11 +192,14 @@ def _between(value: Expression, low: Expression, high: Expression) -> Expression
 
 
 def _in(value: Expression, choices: list[Any]) -> Expression:
+    truths = frozenset(choice for choice in choices if isinstance(choice, bool))
+    others = frozenset(choice for choice in choices if not isinstance(choice, bool))
+
     def found(view: View) -> Any:
         one = value(view)
         if one is None:
             return None
-        return any(compare("=", one, choice) is True for choice in choices)
+        return one in (truths if isinstance(one, bool) else others)
     return found
 
 

@@ -46,7 +46,7 @@ PACE: Final = 1e-6
 
 DEAR: Final = 0.001
 """Seconds beyond its time that a single piece of input may take, such as a message to thousands of bindings. After
-more than that, the greedy ones rest for twice as long as it took."""
+more than that, the greedy ones rest for three times as long as it took."""
 
 _LEAST: Final = 64
 
@@ -115,7 +115,7 @@ class Shares:
                 transport.read_or_not()
         if waiting and not alone and (spent - room > DEAR or not waiting[0].publishes):
             self._due = True
-            self.loop.call_later(max(REST, 2 * spent), self._turn)
+            self.loop.call_later(max(REST, 3 * spent), self._turn)
         elif waiting:
             self._soon()
 
