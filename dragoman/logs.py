@@ -20,6 +20,10 @@ _ESCAPES = {code: f"\\x{code:02x}" for code in [*range(32), *range(127, 160)]} |
 _COLOURS = {"WARNING": "\033[33m", "ERROR": "\033[31m", "CRITICAL": "\033[31m"}
 
 
+LINES, QUIET, PEERS = 200, 10.0, 10_000
+"""So many lines of a kind in so many seconds, for each of so many peers."""
+
+
 class TextFormatter(logging.Formatter):
     """`2026-01-31 12:00:00.123 warning  the message (ValueError: what happened)`"""
 
@@ -59,6 +63,33 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(fields, default=str)
 
 
+class Calm(logging.Filter):
+    """Of lines of one kind about one peer, LINES at most in QUIET seconds; of the others, how many there were. A client
+    that has itself refused all day long is not to fill the disk."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._since = 0.0  # seconds since the epoch
+        self._counts: dict[tuple[str, str, str], int] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.INFO:
+            return True
+        if not 0 <= record.created - self._since < QUIET:
+            counts, self._counts = self._counts, {}
+            self._since = record.created
+            for (name, text, peer), count in counts.items():
+                if count > LINES:
+                    logging.getLogger(name).warning("%s: %d more lines as '%s' were left out", peer or "all",
+                                                    count - LINES, text)
+        args = record.args
+        first = args[0] if isinstance(args, tuple) and args else None
+        peer = first.rpartition(":")[0] if isinstance(first, str) and len(self._counts) < PEERS else ""
+        key = (record.name, str(record.msg), peer)
+        count = self._counts[key] = self._counts.get(key, 0) + 1
+        return count <= LINES
+
+
 def configure(settings: Log) -> None:
     """Log as the settings say, from now on. Called again, it opens the file anew (as log rotation wants).
 
@@ -73,6 +104,7 @@ def configure(settings: Log) -> None:
         handler.setFormatter(TextFormatter(traceback, colour))
     else:
         handler.setFormatter(JsonFormatter(traceback))
+    handler.addFilter(Calm())
     root = logging.getLogger()
     old = root.handlers[:]
     root.handlers[:] = [handler]

@@ -142,6 +142,14 @@ def flushes(peer: Peer) -> None:
     blast(client.socket, encode010("session.flush", 0, 65535, completed=True, expected=True, confirmed=True) * 3000)
 
 
+def errors(peer: Peer) -> None:
+    """Channels that are opened to be closed by the broker."""
+    client = Client(peer).open()
+    blast(client.socket, b"".join(
+        V091.encode("channel.open", number) + V091.encode("queue.declare", number, queue="nowhere", passive=True)
+        + V091.encode("channel.close-ok", number) for number in range(1, 1000)))
+
+
 def logins(peer: Peer) -> None:
     """Wrong passwords, as many as go."""
     for _ in range(100):
@@ -421,7 +429,8 @@ def _once(make: Callable[[], Any], send: Callable[[Any], object]) -> None:
 
 
 ATTACKS: dict[str, Callable[[Peer], None]] = {each.__name__.replace("_", "-"): each for each in (
-    heartbeats, acknowledgements, empty_frames, flows, transfers, pings, subscriptions, publishes, flushes, logins,
+    heartbeats, acknowledgements, empty_frames, flows, transfers, pings, subscriptions, publishes, flushes, errors,
+    logins,
     nesting, sizes, selectors, patterns, headers, deaf, queues, exchanges, channels, links, sessions, connections,
     silent, slow)}
 

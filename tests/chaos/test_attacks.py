@@ -26,7 +26,7 @@ GROWTH = 64 << 20
 """Bytes of memory that an attack may cost."""
 MORE = {"silent": 400 << 20}
 """Of those that need more: 20,000 connections."""
-QUICK = ["heartbeats", "nesting", "sizes", "selectors", "patterns", "deaf"]
+QUICK = ["heartbeats", "errors", "nesting", "sizes", "selectors", "patterns", "deaf"]
 """The most telling ones, which `make test` has, too."""
 BOMBS = ["nesting", "sizes"]
 """Of these, those that come to an end by themselves."""

@@ -120,3 +120,24 @@ def test_watchdog_interval(monkeypatch: pytest.MonkeyPatch, usec: str, pid: str 
     if pid is not None:
         monkeypatch.setenv("WATCHDOG_PID", pid)
     assert notify.watchdog_interval() == seconds
+
+
+def test_lines_of_a_kind_are_counted_beyond_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For each peer; others, and other lines, are written as ever."""
+    calm = logs.Calm()
+    said: list[str] = []
+
+    def line(text: str, *values: object, created: float = 1000.0) -> None:
+        record = logging.LogRecord("dragoman.test", logging.WARNING, "", 0, text, values, None)
+        record.created = created
+        if calm.filter(record):
+            said.append(record.getMessage())
+    monkeypatch.setattr(logging.getLogger("dragoman.test"), "warning", lambda text, *values: said.append(text % values))
+    for number in range(logs.LINES + 50):
+        line("%s: refused", f"10.0.0.1:{number}")
+    assert len(said) == logs.LINES
+    line("%s: refused", "10.0.0.2:1")
+    line("%s: closed", "10.0.0.1:1")
+    assert said[-2:] == ["10.0.0.2:1: refused", "10.0.0.1:1: closed"]
+    line("%s: refused", "10.0.0.1:5", created=1000.0 + logs.QUIET)
+    assert said[-2:] == ["10.0.0.1: 50 more lines as '%s: refused' were left out", "10.0.0.1:5: refused"]
