@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from broker.errors import LimitReached
+
 SUCCESS: Final = 0x00
 GRANTED_QOS_1: Final = 0x01
 GRANTED_QOS_2: Final = 0x02
@@ -104,3 +106,9 @@ def wrong(text: str) -> MqttError:
 def return_code(code: int) -> int:
     """What CONNACK of 3.1 and 3.1.1 says for a reason code; -1: there is none, the connection is just closed."""
     return _RETURN_CODES.get(code, -1)
+
+def reason_of(error: Exception) -> int:
+    """Why somebody cannot subscribe, as a reason code."""
+    if isinstance(error, MqttError):
+        return error.code
+    return QUOTA_EXCEEDED if isinstance(error, LimitReached) else NOT_AUTHORIZED

@@ -30,12 +30,12 @@ from protocols.mqtt.errors import (
     ADMINISTRATIVE_ACTION,
     IMPLEMENTATION_SPECIFIC,
     NO_SUBSCRIPTION_EXISTED,
-    NOT_AUTHORIZED,
     PACKET_ID_NOT_FOUND,
     QUOTA_EXCEEDED,
     SUCCESS,
     UNSPECIFIED,
     MqttError,
+    reason_of,
 )
 from protocols.mqtt.frames import V5
 from protocols.mqtt.inbound import Inbound
@@ -225,17 +225,9 @@ class Session(Keeper):
                 subscription = requested(text, options, identifier)
                 connection.access.subscribe(subscription.exchange(), subscription.pattern())
                 wait = self._add(connection, subscription) or wait
-            except LimitReached as limit:
-                logger.warning("%s: cannot subscribe to %r: %s", connection.peer, text, limit)
-                codes.append(QUOTA_EXCEEDED if connection.level >= V5 else UNSPECIFIED)
-                continue
-            except BrokerError as error:
+            except (BrokerError, MqttError) as error:
                 logger.warning("%s: cannot subscribe to %r: %s", connection.peer, text, error)
-                codes.append(NOT_AUTHORIZED if connection.level >= V5 else UNSPECIFIED)
-                continue
-            except MqttError as wrong:  # a name of its own: compiled, a variable has one type
-                logger.warning("%s: cannot subscribe to %r: %s", connection.peer, text, wrong.text)
-                codes.append(wrong.code if connection.level >= V5 else UNSPECIFIED)
+                codes.append(reason_of(error) if connection.level >= V5 else UNSPECIFIED)
                 continue
             codes.append(subscription.qos)
             handling = options >> 4 & 3
