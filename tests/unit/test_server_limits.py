@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pika
@@ -162,3 +163,22 @@ def test_disk(tmp_path: Path) -> None:
         late.close()
         assert events[1:] == ["unblocked"]
         assert broker.log().count("publishers are held") == broker.log().count("publishers may go on") == 1
+
+
+def test_queues_of_a_user_are_his_after_a_restart_and_a_reload(tmp_path: Path) -> None:
+    config = "[[limit]]\nper = 'user'\nqueues = 2"
+    for names in ("ab", "b"):
+        with testing.broker(config, store=tmp_path) as broker, connect(broker) as connection:
+            for name in names:
+                connection.channel().queue_declare(name, durable=True)
+            for _ in range(2):
+                with pytest.raises(pika.exceptions.ChannelClosedByBroker, match="queue limit of user 'guest' .2. is"):
+                    connection.channel().queue_declare("c", durable=True)
+                os.kill(broker.pid, signal.SIGHUP)
+                eventually(partial(told, broker))
+            connection.channel().queue_delete("a")
+            connection.channel().queue_declare("a", durable=True)
+
+
+def told(broker: testing.Broker) -> bool:
+    return "configuration read again" in broker.log()
