@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 BURST: Final = 0.003
 """Seconds that a connection's input may take at once."""
 
-QUANTUM: Final = 0.0004
+QUANTUM: Final = 0.0003
 """Seconds that the greedy ones have together in a turn of the loop, when others have work, too."""
 
 TALK: Final = 0.0002

@@ -22,6 +22,7 @@ from typing import Any
 
 from protocols.amqp091.frames import BODY, HEADER, V091, frame
 from protocols.maps010 import write_map
+from protocols.values10 import encode as encode10
 from tests.wire import HEADER as HEADER091
 from tests.wire import Client, Peer
 from tests.wire010 import Client010
@@ -262,6 +263,22 @@ def headers(peer: Peer) -> None:
     blast(client.socket, publish)
 
 
+def properties(peer: Peer) -> None:
+    """Messages of 1.0 with 100,000 properties to a headers exchange."""
+    client = Client(peer).open()
+    channel = client.channel()
+    channel.bind(channel.queue("", exclusive=True, arguments={"x-max-length": 2}).queue, "amq.match", "", {"h1": 2})
+    modern = Client10(*peer, "attacker")
+    modern.attach("in", SENDER, "amq.match")
+    data = b"\0\x53\x74" + encode10({f"h{number}": number for number in range(100_000)}) + message(b"x")
+    while True:
+        number = modern.next_id
+        for at in range(0, len(data), 60_000):
+            modern.transfer(data[at:at + 60_000], b"t", more=at + 60_000 < len(data), number=number)
+        modern.next_id = number + 1
+        modern.outcome()
+
+
 # Those who do not read.
 
 
@@ -430,8 +447,8 @@ def _once(make: Callable[[], Any], send: Callable[[Any], object]) -> None:
 
 ATTACKS: dict[str, Callable[[Peer], None]] = {each.__name__.replace("_", "-"): each for each in (
     heartbeats, acknowledgements, empty_frames, flows, transfers, pings, subscriptions, publishes, flushes, errors,
-    logins,
-    nesting, sizes, selectors, patterns, headers, deaf, queues, exchanges, channels, links, sessions, connections,
+    logins, nesting, sizes, selectors, patterns, headers, properties,
+    deaf, queues, exchanges, channels, links, sessions, connections,
     silent, slow)}
 
 
