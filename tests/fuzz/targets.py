@@ -10,6 +10,7 @@ import io
 import json
 import logging
 import random
+import ssl
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable
@@ -407,10 +408,13 @@ def _seeds_qmf() -> Iterable[bytes]:
             b"\1" + maps010.write_map({"_what": "OBJECT", "_object_id": {"_object_name": "x:queue:q"}})]
 
 
+_TLS = ssl.create_default_context()
+
+
 def _urls(data: bytes) -> None:
     url = data.decode("utf-8", "replace")
     shown(url)
-    for read_one in (lambda: place_of(url, Options()), lambda: parse_url(url, None)):
+    for read_one in (lambda: place_of(url, Options(tls=_TLS)), lambda: parse_url(url, _TLS)):
         try:
             read_one()
         except (EndError, AddressError):
