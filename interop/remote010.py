@@ -27,6 +27,7 @@ from interop.amqp010.session import Answered, Pending
 from interop.amqp010.session import Delivery as ClientDelivery
 from interop.dial import Place, has_selectors, reason, shortened, within
 from interop.ends import (
+    NOWHERE,
     REFUSED,
     TRY_AGAIN,
     Arrived,
@@ -58,6 +59,9 @@ GOODBYE = 3.0
 
 MOST_UNSETTLED = 5000
 """Messages that may be on their way to the other side."""
+
+UNROUTABLE = 1
+"""A code of message.reject (its domain reject-code). Broker-J gives it for a full queue, too."""
 
 DESTINATION = "in"
 """How a session calls its subscription."""
@@ -396,7 +400,8 @@ class Target010(End, Target):
         for number in event.transfers:
             done = self._pending.get(number)
             if done is not None:
-                self._rejected[number] = (text, REFUSED if event.name == "message.reject" else TRY_AGAIN)
+                self._rejected[number] = (text, TRY_AGAIN if event.name != "message.reject" else
+                                          NOWHERE if event.code == UNROUTABLE else REFUSED)
 
     def flowing(self) -> None:
         if self._callbacks and (self.lost.done() or self.ready()):

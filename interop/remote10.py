@@ -453,7 +453,8 @@ class Target10(End, Target):
             condition = delivery.remote.condition
             name = condition.name if condition is not None else ""
             return (said(condition, "the remote broker rejected it"),
-                    TRY_AGAIN if name in FULL else FORBIDDEN if name in NOT_OURS else REFUSED)
+                    TRY_AGAIN if name in FULL else FORBIDDEN if name in NOT_OURS else
+                    NOWHERE if name == "amqp:not-found" else REFUSED)
         if state == ProtonDelivery.RELEASED:
             unroutable = "RabbitMQ" in self.wire.product  # that is how it says so
             return (f"the remote broker {'has no queue for' if unroutable else 'released'} it",

@@ -17,7 +17,7 @@ from pamqp.commands import Queue
 from broker.message import AMQP010, AMQP091, AMQP10, CONVERTERS
 from broker.outcome import ACCEPT, REJECT, RELEASE, REQUEUE
 from dragoman import testing
-from interop.ends import EndError, From, Options, Remote, To
+from interop.ends import NOWHERE, EndError, From, Options, Remote, To
 from interop.remotes import remote
 from tests.authority import Authority
 from tests.remote_kit import OPTIONS, Proxy, Sent, Taken, lost, opened, run, text_message
@@ -437,4 +437,16 @@ def test_what_a_killed_run_has_not_settled_comes_again_first_and_at_once(peer: P
             assert other.bodies() == [b"%d" % number for number in range(20)]
             await killed.close()
             await again.close()
+    run(main())
+
+
+@DIALECTS
+def test_what_is_bound_nowhere_is_told_from_what_is_refused(dialect: int, peer: Peer) -> None:
+    async def main() -> None:
+        made = await opened(url_of(peer), dialect)
+        sent = Sent(await made.target(To(exchange="amq.topic")))
+        sent.send(text_message(b"x", "nobody.wants.it", dialect, "amq.topic"))
+        (why, reason), = await sent.wait()
+        assert why and reason == NOWHERE
+        await made.close()
     run(main())
