@@ -19,6 +19,7 @@ is gone with all its processes when the block ends. It works as root and as anyb
 from __future__ import annotations
 
 import os
+import random
 import re
 import resource
 import shutil
@@ -27,10 +28,13 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 RABBITMQ_BIN = Path("/usr/lib/rabbitmq/bin")  # Debian's wrappers in /usr/sbin insist on the user rabbitmq, these do not
+LOWEST_PORT = 10_240
+"""Of those that `free_ports` gives."""
+
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
 FETCH_SECONDS = 600.0
@@ -286,12 +290,17 @@ def mosquitto(folder: Path, certificate: Path | None = None, settings: str = "")
 
 
 def free_ports(count: int) -> list[int]:
-    """Different TCP ports of 127.0.0.1 that nobody listens on."""
+    """Different TCP ports of 127.0.0.1 that nobody listens on: below those that the system gives to clients, or a
+    client might have one before it is listened on."""
+    ends = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
+        found: list[int] = []
+        while len(found) < count:
+            each = stack.enter_context(socket.socket())
+            with suppress(OSError):
+                each.bind(("127.0.0.1", random.randrange(LOWEST_PORT, ends) if ends > 2 * LOWEST_PORT else 0))
+                found.append(int(each.getsockname()[1]))
+        return found
 
 
 def speaks_amqp(port: int, host: str = "127.0.0.1") -> bool:
