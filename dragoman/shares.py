@@ -26,8 +26,8 @@ QUANTUM: Final = 0.0003
 
 TALK: Final = 0.0002
 REST: Final = 0.001
-"""When others have work, those who send no messages, but heartbeats, acknowledgements, pings, commands, have so many
-seconds, and then rest for so many."""
+"""When others have work, those who send nothing that comes to a queue, but heartbeats, acknowledgements, pings,
+messages to nowhere, have so many seconds, and then rest for so many."""
 
 SHARE: Final = 0.15
 """Of the time that the others take, what the greedy ones have if it is more."""
@@ -103,10 +103,9 @@ class Shares:
         spent = self._spent = 0.0
         while waiting and spent < room:
             transport = waiting.popleft()
-            front_end = transport.front_end
-            before = 0 if front_end is None else front_end.messages_in
+            before = transport.entries()
             spent += self._work(transport, min(QUANTUM, room - spent))
-            transport.publishes = front_end is not None and front_end.messages_in != before
+            transport.publishes = transport.entries() != before
             if transport.rest and not transport.held and not transport.flooded_since:
                 waiting.append(transport)
             else:  # all is done, or it goes on when it is read again

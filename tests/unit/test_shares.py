@@ -41,7 +41,8 @@ class Transport:
 
     def __init__(self, loop: Loop, each: float = MICROSECOND, messages: bool = True) -> None:
         self.loop = loop
-        self.front_end: Any = type("FrontEnd", (), {"finished": False, "messages_in": 0})()
+        self.front_end: Any = type("FrontEnd", (), {"finished": False})()
+        self.sent = 0
         self.messages = messages
         self.publishes = True
         self.each = each
@@ -51,8 +52,11 @@ class Transport:
 
     def feed(self, data: bytes) -> None:
         self.fed += data
-        self.front_end.messages_in += self.messages
+        self.sent += self.messages
         self.loop.now += self.each * len(data)
+
+    def entries(self) -> int:
+        return self.sent
 
     def read_or_not(self) -> None:
         self.reads = not (self.waits or self.held)
