@@ -47,6 +47,8 @@ def dump_state(state: State) -> bytes:
 def load_state(data: bytes) -> State:
     """Raises: ValueError, KeyError, TypeError, IndexError, MqttError for what nobody can have written."""
     values = load(data)
+    if not isinstance(values, dict):
+        raise ValueError("it is no map")
     will = values.get("will")
     return State(str(values["client"]), str(values["user"]), int(values["expiry"]), int(values["gone"]),
                  None if will is None else _will(will))
