@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 if os.environ.get("PURE"):
@@ -13,6 +14,9 @@ if os.environ.get("PURE"):
 import dragoman  # noqa: E402 - it decides, when imported, which modules the others find
 
 ROOT = Path(__file__).resolve().parent.parent
+
+hypothesis.settings.register_profile("dragoman", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("dragoman")
 
 
 def pytest_report_header() -> str:

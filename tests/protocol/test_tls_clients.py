@@ -210,7 +210,7 @@ def first_flight(made: Setting) -> bytes:
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_garbage_in_the_handshake(server: Setting, data: st.DataObject) -> None:
     """Whatever comes, the client is rid of, and others are served."""
     flight = bytearray(first_flight(server))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from broker_kit import Running
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.errors import AccessRefused
@@ -214,7 +214,6 @@ def test_where_the_key_makes_no_difference_an_exchange_is_asked_about_once(tmp_p
                           st.sampled_from(("a.#", "#", "b", None))), max_size=6),
        st.lists(st.tuples(st.sampled_from(("amq.topic", "amq.direct", "")), st.sampled_from(("a", "a.b", "b", "c"))),
                 min_size=1, max_size=12))
-@settings(deadline=None)
 def test_what_is_remembered_is_what_would_be_decided(running: Running, written: list, published: list) -> None:
     connection = ManagedConnection()
     connection.identity = Identity("bob")
@@ -286,7 +285,6 @@ def naive(written: list[tuple], default: int, user: str, groups: set[str], actio
 @given(st.lists(st.lists(st.tuples(rules, st.sampled_from((ALLOW, DENY, DEFER))), max_size=3), max_size=3),
        st.sampled_from(("bob", "carol")), st.booleans(), st.sampled_from(ACTIONS[:3]), st.sampled_from(OBJECTS[:2]),
        st.sampled_from(("a", "ab", "b", "c")))
-@settings(deadline=None)
 def test_the_engine_decides_as_a_naive_one_does(courts: list, user: str, in_group: bool, action: str, object: str,
                                                 name: str) -> None:
     groups = {"staff"} if in_group else set()
@@ -313,7 +311,6 @@ def naive_topic(pattern: list[str], words: list[str]) -> bool:
 
 @given(st.lists(st.sampled_from(("a", "b", "*", "#")), min_size=1, max_size=6),
        st.lists(st.sampled_from(("a", "b", "")), min_size=1, max_size=6))
-@settings(deadline=None)
 def test_topic_patterns_fit_as_a_naive_matcher_says(pattern: list[str], words: list[str]) -> None:
     nobody = Subject("", frozenset(), frozenset())
     found = simple_pattern(".".join(pattern), True).fits(".".join(words), nobody)

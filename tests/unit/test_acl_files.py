@@ -333,7 +333,7 @@ words = st.sampled_from(("acl", "ACL", "10", "allow", "DENY-LOG", "bob", "all", 
 
 
 @given(st.lists(words | st.text(max_size=5), max_size=25), st.booleans())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_any_text_is_read_or_refused(parts: list[str], spaced: bool) -> None:
     try:
         found = parse((" " if spaced else "").join(parts), "f")

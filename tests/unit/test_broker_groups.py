@@ -179,7 +179,7 @@ class SharedGroupsMachine(GroupsMachine):
 TestExclusiveGroups = GroupsMachine.TestCase
 TestSharedGroups = SharedGroupsMachine.TestCase
 TestExclusiveGroups.settings = TestSharedGroups.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
+    max_examples=60, stateful_step_count=40, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.parametrize("arguments", [

@@ -248,7 +248,7 @@ class SortedMachine(OrderedMachine):
 TestLastValues = LastValueMachine.TestCase
 TestSorted = SortedMachine.TestCase
 TestLastValues.settings = TestSorted.settings = settings(
-    max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
+    max_examples=100, stateful_step_count=40, suppress_health_check=list(HealthCheck))
 
 
 def test_the_order_of_very_many(tmp_path: Path) -> None:

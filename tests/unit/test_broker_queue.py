@@ -166,5 +166,5 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestQueueMachine = QueueMachine.TestCase
-TestQueueMachine.settings = settings(max_examples=150, stateful_step_count=50, deadline=None,
+TestQueueMachine.settings = settings(max_examples=150, stateful_step_count=50,
                                      suppress_health_check=list(HealthCheck))

@@ -205,7 +205,7 @@ CONFIGS = st.builds(
 
 
 @given(CONFIGS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_what_show_writes_reads_as_the_same(made: Config) -> None:
     assert parse(show(made), folder="") == made
 
@@ -213,7 +213,7 @@ def test_what_show_writes_reads_as_the_same(made: Config) -> None:
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
                     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3)),
        st.sampled_from([None, *SECTIONS, "listeners", "virtual_hosts"]), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_wrong_documents_only_ever_give_a_config_error(value: Any, name: str | None, data: st.DataObject) -> None:
     of = SECTIONS.get(name or "", Config)
     key = data.draw(st.sampled_from([each for each, _, _ in keys(of)]))

@@ -253,7 +253,7 @@ def test_a_wrong_file_is_refused_with_its_line(tmp_path: Path, text: str, proble
 
 
 @given(st.binary(max_size=200) | st.text("permission topic bob/'\"\\ \n.*#", max_size=80).map(str.encode))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_file_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any-permissions"
     path.write_bytes(content)
@@ -282,7 +282,7 @@ EXPRESSIONS = st.recursive(ATOMS, lambda inner: st.one_of(
 
 @given(EXPRESSIONS, st.sampled_from(("", "(?i)", "(?s)", "(?m)")),
        st.lists(st.text("abA.-1\nz ", max_size=7), min_size=1, max_size=5))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_expressions_find_what_pythons_do(written: str, flags: str, texts: list[str]) -> None:
     try:
         made = Expression(flags + written)

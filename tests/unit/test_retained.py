@@ -233,7 +233,7 @@ class RetainedMachine(RuleBasedStateMachine):
 
 
 TestRetained = RetainedMachine.TestCase
-TestRetained.settings = settings(max_examples=100, stateful_step_count=40, deadline=None,
+TestRetained.settings = settings(max_examples=100, stateful_step_count=40,
                                  suppress_health_check=list(HealthCheck))
 
 

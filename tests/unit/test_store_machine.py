@@ -230,5 +230,5 @@ def shape(held: Held) -> dict[int, tuple[int, ...]]:
 
 
 TestStore = StoreMachine.TestCase
-TestStore.settings = settings(max_examples=60, stateful_step_count=40, deadline=None,
+TestStore.settings = settings(max_examples=60, stateful_step_count=40,
                               suppress_health_check=[HealthCheck.too_slow])

@@ -254,5 +254,5 @@ class BranchMachine(RuleBasedStateMachine):
 
 
 TestBranches = BranchMachine.TestCase
-TestBranches.settings = settings(max_examples=150, stateful_step_count=50, deadline=None,
+TestBranches.settings = settings(max_examples=150, stateful_step_count=50,
                                  suppress_health_check=list(HealthCheck))
