@@ -6,18 +6,15 @@ import asyncio
 import contextlib
 import logging
 import os
-import socket
 import uuid
-from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from broker import topology
 from broker.broker import AutoCreate, Broker, Watcher
 from broker.clock import Clock
 from broker.security.passwords import SCRAM_HASHES
-from broker.security.quotas import CHANNELS, Quota
 from broker.security.sasl import SaslServer
 from dragoman import __version__
 from dragoman.access import FileRules, Sources
@@ -27,6 +24,7 @@ from dragoman.config_gateway import Bridge, Link
 from dragoman.config_tls import tls_problems
 from dragoman.limits import limits_of, most_connections, quota_limits
 from dragoman.listening import Listening
+from dragoman.proposals import Proposals
 from dragoman.resources import free_disk, memory_limit
 from dragoman.scheduler import Checks, LoopAlarm, LoopScheduler
 from dragoman.security import Logins, tools
@@ -37,14 +35,13 @@ from interop.gateway import Gateway
 from protocols.amqp010 import connection as amqp010
 from protocols.amqp010.frames import PROTOCOL_HEADER as HEADER010
 from protocols.amqp010.sessions import Sessions
-from protocols.amqp091.connection import Connection, Settings
+from protocols.amqp091.connection import Connection
 from protocols.amqp091.frames import PROTOCOL_HEADERS
 from protocols.amqp10 import connection as amqp10
 from protocols.amqp10.containers import Containers
 from protocols.detect import MQTT
 from protocols.frontend import FrontEnd
 from protocols.mqtt import connection as mqtt
-from protocols.mqtt.opening import Settings as MqttSettings
 from protocols.mqtt.sessions import Sessions as MqttSessions
 from protocols.mqtt.system_topics import SystemTopics
 from protocols.qmf.agent import Agent
@@ -54,7 +51,6 @@ from store.memory import MemoryStore
 
 logger = logging.getLogger(__name__)
 
-AnySettings = TypeVar("AnySettings", Settings, amqp010.Settings, amqp10.Settings, MqttSettings)
 
 
 
@@ -86,10 +82,7 @@ class Server(Watcher):
         self._logins = Logins(config, self._tools)
         self._logins.begin()
         self._waiting = 0  # bytes of output that clients had not taken at the last tick: they are memory, too
-        self._settings = _settings(config)
-        self._settings10 = _settings10(config)
-        self._settings010 = _settings010(config)
-        self._settings_mqtt = _settings_mqtt(config)
+        self._proposals = Proposals(config)
         self._containers = Containers()
         self._sessions = Sessions()
         self.gateway: Gateway | None = None
@@ -218,7 +211,7 @@ class Server(Watcher):
         self.broker.memory.add(0)  # what is used may be too much now, or no longer
         self.broker.queue_memory_messages = config.limits.queue_memory_messages
         self.broker.queue_memory_bytes = config.limits.queue_memory_bytes
-        for settings in (self._settings, self._settings010, self._settings10, self._settings_mqtt):
+        for settings in self._proposals.all():
             settings.message_size = config.limits.message_size
         return waits
 
@@ -276,20 +269,21 @@ class Server(Watcher):
         if not logins.mechanisms(origin, SCRAM_HASHES if header == MQTT else ()):
             logger.warning("%s: there is no mechanism for it to log in by: %s", transport.peer,
                            logins.why_not("PLAIN", origin))
+        proposals = self._proposals.fitted(self.config, transport.quota)
         if header == MQTT:
             return mqtt.Connection(
-                self.broker, _fitted(self._settings_mqtt, transport.quota), self._mqtt_sessions,
+                self.broker, proposals.mqtt, self._mqtt_sessions,
                 lambda: SaslServer(self._logins.of(transport.listener), origin, also=SCRAM_HASHES,
                                    success_extra=True), transport, transport.peer)
         if header in amqp10.PROTOCOL_HEADERS:
             sasl = SaslServer(logins, origin, success_extra=True)
-            return amqp10.Connection(self.broker, _fitted(self._settings10, transport.quota), self._containers, sasl,
+            return amqp10.Connection(self.broker, proposals.amqp10, self._containers, sasl,
                                      transport, transport.peer, header)
         sasl = SaslServer(logins, origin, failure_extra=header == HEADER010)
         if header == HEADER010:
-            return amqp010.Connection(self.broker, _fitted(self._settings010, transport.quota), self._sessions, sasl,
+            return amqp010.Connection(self.broker, proposals.amqp010, self._sessions, sasl,
                                       transport, transport.peer)
-        return Connection(self.broker, _fitted(self._settings, transport.quota), sasl, transport, transport.peer,
+        return Connection(self.broker, proposals.amqp091, sasl, transport, transport.peer,
                           PROTOCOL_HEADERS[header])
 
     def connected(self, transport: Transport) -> bool:
@@ -391,48 +385,6 @@ class Server(Watcher):
             self.broker.memory.set_alarm("disk", f"{free >> 20} MiB of disk are free, {least >> 20} MiB must be")
         else:
             self.broker.memory.clear_alarm("disk")
-
-
-def _fitted(settings: AnySettings, quota: Quota) -> AnySettings:
-    """What is proposed to a client whose frames or packets, and channels, have limits of their own that are known
-    before it logs in."""
-    channels = min((limit.counts[CHANNELS] for limit in quota.limits
-                    if limit.per == "connection" and limit.refuses and CHANNELS in limit.counts), default=0)
-    if not quota.frame_size and not channels:
-        return settings
-    settings = copy(settings)
-    if isinstance(settings, MqttSettings):
-        settings.packet_max = min(settings.packet_max, quota.frame_size or settings.packet_max)
-        return settings
-    settings.frame_max = min(settings.frame_max, quota.frame_size or settings.frame_max)
-    if channels:  # the highest number of one, but in 0-9-1, where it is how many there are
-        highest = channels if isinstance(settings, Settings) else channels - 1
-        settings.channel_max = min(settings.channel_max, highest)
-    return settings
-
-
-def _settings(config: Config) -> Settings:
-    return Settings(config.amqp091.frame_max, config.amqp091.channel_max, config.amqp091.heartbeat,
-                    config.limits.message_size, __version__, f"dragoman@{socket.gethostname()}")
-
-
-def _settings010(config: Config) -> amqp010.Settings:
-    return amqp010.Settings(config.amqp010.frame_max, config.amqp010.channel_max, config.amqp010.heartbeat,
-                            config.amqp010.session_seconds, config.limits.message_size, __version__,
-                            config.virtual_hosts[0])
-
-
-def _settings10(config: Config) -> amqp10.Settings:
-    return amqp10.Settings(config.amqp10.frame_max, config.amqp10.channel_max, config.amqp10.handle_max,
-                           config.amqp10.idle, config.amqp10.link_credit, config.amqp10.transaction_seconds,
-                           config.limits.message_size, __version__, f"dragoman@{socket.gethostname()}",
-                           config.virtual_hosts[0])
-
-
-def _settings_mqtt(config: Config) -> MqttSettings:
-    own = config.mqtt
-    return MqttSettings(own.packet_max, own.receive_max, own.topic_alias_max, own.keep_alive_max, own.session_seconds,
-                        own.response_topics, config.limits.message_size, own.virtual_host or config.virtual_hosts[0])
 
 
 def _open_store(config: Config, scheduler: LoopScheduler) -> Store:

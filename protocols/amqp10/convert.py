@@ -149,12 +149,18 @@ def _read_properties(view: View, fields: Any) -> None:
         if name in ("content_type", "content_encoding"):
             value = str(value)
         elif name in ("absolute_expiry_time", "creation_time", "group_sequence"):
-            if not isinstance(value, int):
+            if not _is_number(value):
                 continue  # is of another type than it should be, and says nothing to others
             value = int(value)
         elif name in ("to", "subject", "reply_to", "group_id", "reply_to_group_id") and not isinstance(value, str):
             continue
         setattr(view, name, value)
+
+
+def _is_number(value: Any) -> bool:
+    """Not asked where `int()` follows: compiled, that would leave a value as it is that is known to be an int, and so
+    a timestamp a timestamp."""
+    return isinstance(value, int)
 
 
 def annotations_of(value: Any) -> dict[str, Any]:
