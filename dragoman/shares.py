@@ -1,7 +1,7 @@
 """Whose input is dealt with, and for how long, in a turn of the loop: nobody starves the others by sending much.
 
 A connection whose input takes longer than BURST at once is greedy for a while. What the greedy ones send waits, and is
-dealt with bit by bit: in each turn of the loop for a fraction of the time that the others have taken, QUANTUM at least.
+dealt with bit by bit, if others have work: in each turn of the loop for a fraction of their time, QUANTUM at least.
 So they have what the others leave, all of it when there is nobody else, and a flood costs the others little. While its
 input waits, a connection is not read, so it gets no more than the socket's buffers hold.
 
@@ -18,16 +18,17 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from dragoman.transport import Transport
 
-BURST: Final = 0.003
-"""Seconds that a connection's input may take at once."""
+BURST: Final = 0.001
+"""Seconds that a connection's input may take at once. Compiled, all that a socket is read for in one go takes 2 ms, of
+the smallest frames."""
 
 QUANTUM: Final = 0.0003
 """Seconds that the greedy ones have together in a turn of the loop, when others have work, too."""
 
 TALK: Final = 0.0002
 REST: Final = 0.001
-"""When others have work, those who send nothing that comes to a queue, but heartbeats, acknowledgements, pings,
-messages to nowhere, have so many seconds, and then rest for so many."""
+"""When others have work, those whose input moves no message to or from a queue (heartbeats, pings, acknowledgements of
+nothing, messages to nowhere) have so many seconds, and then rest for so many."""
 
 SHARE: Final = 0.15
 """Of the time that the others take, what the greedy ones have if it is more."""
@@ -69,10 +70,11 @@ class Shares:
             return
         transport.rest = data
         now = perf_counter()
-        if now < transport.greedy_until:
+        if now >= transport.greedy_until:
+            self._heard = now
+        elif self._waiting or now < self._heard + LATELY:
             self.wait(transport)
             return
-        self._heard = now
         self._spent += self._work(transport, BURST)
         if transport.rest:
             self.wait(transport)
@@ -99,20 +101,20 @@ class Shares:
         now = perf_counter()
         waiting = self._waiting
         alone = now >= self._heard + LATELY
-        room = ALONE if alone else max(QUANTUM if waiting[0].publishes else TALK, SHARE * self._spent)
+        room = ALONE if alone else max(QUANTUM if waiting[0].moves else TALK, SHARE * self._spent)
         spent = self._spent = 0.0
         while waiting and spent < room:
             transport = waiting.popleft()
-            before = transport.entries()
+            before = transport.progress()
             spent += self._work(transport, min(QUANTUM, room - spent))
-            transport.publishes = transport.entries() != before
+            transport.moves = transport.progress() != before
             if transport.rest and not transport.held and not transport.flooded_since:
                 waiting.append(transport)
             else:  # all is done, or it goes on when it is read again
                 transport.waits = False
                 transport.greedy_until = now + FORGOTTEN
                 transport.read_or_not()
-        if waiting and not alone and (spent - room > DEAR or not waiting[0].publishes):
+        if waiting and not alone and (spent - room > DEAR or not waiting[0].moves):
             self._due = True
             self.loop.call_later(max(REST, 3 * spent), self._turn)
         elif waiting:

@@ -55,7 +55,7 @@ class Transport(Outlet, asyncio.Protocol):
         self.rest_at = 0
         self.waits = False  # for its turn, in `Server.shares`
         self.greedy_until = 0.0  # by perf_counter
-        self.publishes = True  # what it sent last has come to queues
+        self.moves = True  # what it sent last has moved messages
         self.pace = PACE  # seconds that a byte of its input has taken
         self._first = read  # what it began with, until it is known what it speaks
 
@@ -170,9 +170,10 @@ class Transport(Outlet, asyncio.Protocol):
     def logged_in(self) -> bool:
         return self.front_end is not None and self.front_end.identity is not NOBODY
 
-    def entries(self) -> int:
-        """How many messages have come to queues, whoever has sent them; for comparison."""
-        return self.server.broker.log.last_id
+    def progress(self) -> int:
+        """How many messages have come to queues, whoever has sent them, or gone to this client; for comparison."""
+        front_end = self.front_end
+        return self.server.broker.log.last_id + (0 if front_end is None else front_end.messages_out)
 
     def feed(self, data: bytes) -> None:
         """Have the front-end deal with some input."""

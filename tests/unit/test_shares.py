@@ -44,7 +44,7 @@ class Transport:
         self.front_end: Any = type("FrontEnd", (), {"finished": False})()
         self.sent = 0
         self.messages = messages
-        self.publishes = True
+        self.moves = True
         self.each = each
         self.rest, self.rest_at, self.waits, self.held, self.flooded_since = b"", 0, False, False, 0
         self.greedy_until, self.pace = 0.0, PACE
@@ -55,7 +55,7 @@ class Transport:
         self.sent += self.messages
         self.loop.now += self.each * len(data)
 
-    def entries(self) -> int:
+    def progress(self) -> int:
         return self.sent
 
     def read_or_not(self) -> None:
