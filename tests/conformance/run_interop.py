@@ -3,7 +3,7 @@ amqp091-go and go-amqp (Go), qpid-python and Qpid's tools (Python 2); of MQTT: m
 Eclipse Paho and HiveMQ's client (Java).
 
     python tests/conformance/run_interop.py [node] [java] [jms] [jms_cross] [rabbitmq10] [go] [rhea] [matrix]
-                                              [qpid_python] [qpid_tools] [go10] [jms0x] [gateway]
+                                              [qpid_python] [qpid_tools] [go10] [jms0x]
                                               [mqttjs] [mosquitto_clients] [paho_java] [logins]
                                               [logins_legacy]
                                               [gateway] [gateway_docs] [migration] [permissions]
