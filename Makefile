@@ -70,10 +70,11 @@ $(VENV)/ready: $(BUILD)
 	DRAGOMAN_COMPILE=0 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e .
 	@touch $@
 
-# What the tests need on top of it. Not by `pip install -e .[test]`: that would remove what was compiled.
+# What the tests need on top of it, but for Kerberos, which takes a compiler. Not by `pip install -e .[test]`: that
+# would remove what was compiled.
 $(VENV)/tested-with: $(VENV)/ready
 	@$(BIN)/python -c 'from importlib.metadata import requires; print(*(line.partition(";")[0] for line in \
-	  requires("dragoman") if "extra ==" in line and "fuzz" not in line and "kerberos" not in line), sep="\n")' > $(VENV)/test-requirements.txt
+	  requires("dragoman") if "extra ==" in line and "kerberos" not in line), sep="\n")' > $(VENV)/test-requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/test-requirements.txt
 	@touch $@
 

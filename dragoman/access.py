@@ -33,7 +33,6 @@ class Sources:
             self.permissions = PermissionFile(settings.permissions_file)
             if settings.permissions_file:
                 self.permissions.load()
-
         self.asks_names = any(rule.asks_names() for file in self.files for rule in file.rules)
 
     @property

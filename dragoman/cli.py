@@ -58,7 +58,7 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(message=version_line(), version="")
 def dragoman() -> None:
-    """A message broker that speaks AMQP 0-9-1, 0-9 and 0-8.
+    """A message broker that speaks AMQP, from 0-8 to 1.0, and MQTT.
 
     \b
     To try it, in one terminal:      dragoman serve

@@ -36,8 +36,7 @@ class Issuer:
         self.folder = folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         certificate, key = self.files(AUTHORITY)
-        self.is_new = not certificate.exists() and not key.exists()
-        if self.is_new:
+        if not certificate.exists() and not key.exists():
             self._key = ec.generate_private_key(ec.SECP256R1())
             called = f"Dragoman trial on {socket.gethostname()}"[:64]
             name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, called)])

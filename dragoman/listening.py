@@ -47,7 +47,6 @@ class Listening:
         self.server = server
         self.listener = listener  # may be another from one client to the next
         self.sockets: list[socket.socket] = []
-        self.servers: list[asyncio.AbstractServer] = []
         self.tasks: set[asyncio.Task[None]] = set()
         self.addresses: list[tuple[str, int, str]] = []
         self._no_files = Repeated()

@@ -19,7 +19,6 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 _ESCAPES = {code: f"\\x{code:02x}" for code in [*range(32), *range(127, 160)]} | {9: "\\t", 10: "\\n", 13: "\\r"}
 _COLOURS = {"WARNING": "\033[33m", "ERROR": "\033[31m", "CRITICAL": "\033[31m"}
 
-
 LINES, QUIET, PEERS = 200, 10.0, 10_000
 """So many lines of a kind in so many seconds, for each of so many peers."""
 

@@ -52,8 +52,6 @@ from store.memory import MemoryStore
 logger = logging.getLogger(__name__)
 
 
-
-
 class Server(Watcher):
     """A broker that listens. `start` it, wait for `failed` or a reason of your own, `stop` it."""
 
