@@ -11,7 +11,8 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from broker.security.quotas import Quota, source_of
+from broker.security.addresses import source_of
+from broker.security.quotas import Quota
 
 if TYPE_CHECKING:
     from dragoman.server import Server

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 
-from broker.security.rules import plain_address
+from broker.security.addresses import plain_address
 
 logger = logging.getLogger(__name__)
 

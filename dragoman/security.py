@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 
 from broker.clock import Clock, Timers
+from broker.security.addresses import is_loopback
 from broker.security.authenticator import Authenticator
 from broker.security.lockout import Lockout
 from broker.security.provider import Provider, Run
@@ -16,7 +17,6 @@ from dragoman.config import Config, Listener
 from dragoman.config_providers import FILE, FileUsers, ProviderSettings
 from dragoman.providers import make
 from dragoman.scheduler import LoopAlarm
-from dragoman.transport import is_loopback
 
 
 @dataclass(slots=True)

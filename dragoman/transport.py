@@ -7,10 +7,10 @@ sent no more messages; one that goes on sending while it does not read is read n
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 from typing import TYPE_CHECKING, cast
 
+from broker.security.addresses import is_loopback
 from broker.security.identity import NOBODY, Peer
 from dragoman.arrivals import Arrival
 from dragoman.config import Listener
@@ -283,13 +283,3 @@ class Transport(Outlet, asyncio.Protocol):
             socket.resume_reading()
         elif not wanted and socket.is_reading():
             socket.pause_reading()
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a peer's address is this machine's own loopback."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)

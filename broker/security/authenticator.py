@@ -13,8 +13,9 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
+from broker.security.addresses import source_of
 from broker.security.identity import Identity, Peer
-from broker.security.lockout import Lockout, source_of
+from broker.security.lockout import Lockout
 from broker.security.passwords import SCRAM_HASHES, CramVerifier, ScramVerifier
 from broker.security.provider import Answer, Negotiation, Provider, Refusal, shown
 from broker.security.scram import BINDINGS, PLUS

@@ -17,12 +17,12 @@ Memory is bounded: names and addresses are kept as digests, and of too many the 
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import logging
 import os
 from typing import TypeVar
 
 from broker.clock import Timers
+from broker.security.addresses import source_of
 from broker.security.identity import Identity, Peer
 from broker.security.provider import Answer, Refusal, shown
 
@@ -145,19 +145,6 @@ class Lockout:
         """Of a user's name as directories see it, who do not tell Alice from alice, and an address."""
         joined = "\0".join(part.strip().casefold() for part in parts).encode("utf-8", "surrogatepass")
         return hashlib.blake2b(joined, digest_size=16, key=self._key).digest()
-
-
-def source_of(address: str) -> str:
-    """What counts as one address: of IPv6 a network of 64 bits, which is what a single household has."""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped:
-            return str(parsed.ipv4_mapped)
-        return str(ipaddress.ip_network((parsed, 64), strict=False))
-    return str(parsed)
 
 
 def _latest(table: dict[bytes, T], key: bytes, value: T) -> None:

@@ -8,20 +8,21 @@ Figures (the size of a message, an idle time, ...) hold for each connection: the
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
+from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Final
 
 from broker.errors import LimitReached, RateReached
+from broker.security.addresses import plain_address, source_of
 
 if TYPE_CHECKING:
     from broker.clock import Clock
 
 logger = logging.getLogger(__name__)
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Network = IPv4Network | IPv6Network
 
 CONNECTIONS: Final = "connections"
 CHANNELS: Final = "channels"
@@ -138,8 +139,10 @@ class Limit:
             return False
         if self.listener and self.listener != party.listener:
             return False
-        if self.network is not None and not (party.address and _ip(party.address) in self.network):
-            return False
+        if self.network is not None:
+            address = plain_address(party.address)
+            if address is None or address not in self.network:
+                return False
         return self.per in ("all", "connection") or self.bucket(party, 0) != ""
 
     def bucket(self, party: Party, number: int) -> str:
@@ -346,22 +349,6 @@ class Quotas:
         for limit in self.limits:
             for (measure, _), tally in limit.tallies.items():
                 yield limit, measure, tally
-
-
-def source_of(address: str) -> str:
-    """Those that are one source to us: an IPv4 address, and of IPv6 a network of 64 bits, in which who has one address
-    has them all."""
-    if ":" not in address:
-        return address
-    found = _ip(address)
-    if isinstance(found, ipaddress.IPv6Address):
-        return f"{ipaddress.IPv6Address(int(found) >> 64 << 64)}/64"
-    return str(found)
-
-
-def _ip(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    found = ipaddress.ip_address(address.partition("%")[0])
-    return getattr(found, "ipv4_mapped", None) or found
 
 
 def _take(limits: list[Limit], measure: str, party: Party, number: int, name: str) -> None:

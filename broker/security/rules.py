@@ -12,10 +12,11 @@ Words (actions, objects, properties) are in lower case and without underscores.
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 
 from mypy_extensions import mypyc_attr
+
+from broker.security.addresses import plain_address
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
@@ -255,15 +256,6 @@ class FromHost(Condition):
     def holds(self, subject: Subject, question: Question) -> bool:
         host = subject.host.lower()
         return bool(host) and any(pattern.fits(host, subject) for pattern in self.patterns)
-
-
-def plain_address(text: str) -> Any:
-    """An IP address, one of IPv4 within IPv6 as the former; None when the text is none."""
-    try:
-        address: Any = ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address
 
 
 class Rule:

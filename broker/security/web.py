@@ -7,7 +7,6 @@ back again, not each time.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import logging
 import ssl
@@ -19,6 +18,8 @@ from collections.abc import Callable
 from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
+
+from broker.security.addresses import is_loopback
 
 logger = logging.getLogger(__name__)
 
@@ -113,10 +114,7 @@ def check_url(url: str) -> None:
 def is_here(url: str) -> bool:
     """Whether an address is on this machine."""
     host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return host == "localhost" or is_loopback(host)
 
 
 def _context(ca: str) -> ssl.SSLContext:

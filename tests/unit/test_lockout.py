@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from broker.clock import Alarm, Clock, Timers
 from broker.security import lockout
+from broker.security.addresses import source_of
 from broker.security.authenticator import Authenticator
 from broker.security.identity import Identity, Peer
-from broker.security.lockout import LONGEST, STEP, Lockout, source_of
+from broker.security.lockout import LONGEST, STEP, Lockout
 from broker.security.provider import Answer, Provider, Refusal
 from broker.security.sasl import Failure, Outcome, SaslServer, Success
 from broker.security.turns import Turns

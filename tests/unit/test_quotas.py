@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from broker.clock import Clock
 from broker.errors import LimitReached, RateReached
+from broker.security.addresses import source_of
 from broker.security.quotas import (
     CHANNELS,
     CONNECTIONS,
@@ -24,7 +25,6 @@ from broker.security.quotas import (
     Quota,
     Quotas,
     Rate,
-    source_of,
 )
 
 
