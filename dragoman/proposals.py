@@ -10,7 +10,7 @@ from broker.security.quotas import CHANNELS, Quota
 from dragoman import __version__
 from dragoman.config import Config
 from protocols.amqp010 import connection as amqp010
-from protocols.amqp091 import connection as amqp091
+from protocols.amqp091 import opening as amqp091
 from protocols.amqp10 import connection as amqp10
 from protocols.mqtt.opening import Settings as MqttSettings
 

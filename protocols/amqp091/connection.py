@@ -1,4 +1,4 @@
-"""A connection of 0-9-1 (0-9, 0-8): handshake, frames, channels, heartbeats, close.
+"""A connection of 0-9-1 (0-9, 0-8): frames, channels, heartbeats, close. Its opening is in opening.py.
 
 Sans-I/O: `receive` takes bytes as they come, output is in `out`. Nothing that a client sends raises out of here: an
 error costs the channel or the connection, as `ProtocolError.hard` says, and is logged once.
@@ -10,93 +10,46 @@ import logging
 from typing import Any, Final
 
 from broker.broker import Broker
-from broker.errors import AccessRefused, BrokerError, LimitReached
+from broker.errors import BrokerError, LimitReached
 from broker.management import ManagedSession
-from broker.message import AMQP091, AMQP091_JMS
 from broker.queue import Queue
 from broker.security.quotas import CHANNELS
-from broker.security.sasl import Challenge, Failure, Outcome, SaslServer, Success
-from broker.virtualhost import VirtualHost
+from broker.security.sasl import SaslServer
 from protocols.amqp091.codec import Malformed, u16, u32
 from protocols.amqp091.commands import COMMANDS
 from protocols.amqp091.consumer import BasicConsumer
 from protocols.amqp091.errors import ProtocolError, reply_to
 from protocols.amqp091.frames import BODY, END, HEADER, HEARTBEAT, HEARTBEAT_FRAME, METHOD, Method, Variant
+from protocols.amqp091.opening import CLOSED, CLOSING, RUNNING, Opening, Settings, short
 from protocols.amqp091.session import PUBLISH, Channel
-from protocols.frontend import FrontEnd, Outlet, speaks_jms
+from protocols.frontend import Outlet
 
 logger = logging.getLogger(__name__)
 
-_START, _SECURE, _TUNE, _OPEN, _RUNNING, _CLOSING, _CLOSED = range(7)
-"""States: what is awaited of the client. _SECURE is also while a password is being checked."""
-
 _ACK: Final = 0x003C0050
 
-EARLY_FRAME_MAX = 16384
-"""The largest frame before the client has tuned, bytes: what a login may need."""
 
-CAPABILITIES = ("publisher_confirms", "exchange_exchange_bindings", "basic.nack", "consumer_cancel_notify",
-                "connection.blocked", "consumer_priorities", "authentication_failure_close", "per_consumer_qos",
-                "direct_reply_to")
-
-
-class Settings:
-    """What the server proposes, and its name. Sizes in bytes, heartbeat in seconds."""
-
-    def __init__(self, frame_max: int, channel_max: int, heartbeat: int, message_size: int, version: str,
-                 cluster_name: str) -> None:
-        self.frame_max = frame_max
-        self.channel_max = channel_max
-        self.heartbeat = heartbeat
-        self.message_size = message_size
-        self.version = version
-        self.cluster_name = cluster_name
-
-
-class Connection(FrontEnd):
+class Connection(Opening):
     """One client's connection. `peer` names it in the log; `sasl` is what it may log in with."""
 
     def __init__(self, broker: Broker, settings: Settings, sasl: SaslServer, outlet: Outlet, peer: str,
                  variant: Variant) -> None:
-        super().__init__()
-        self.broker = broker
-        self.settings = settings
-        self.message_size = settings.message_size
-        self.sasl = sasl
-        self.outlet = outlet
-        self.peer = peer
-        self.variant = variant
-        self.state = _START
-        self.frame_max = EARLY_FRAME_MAX
-        self.channel_max = 0
-        self.heartbeat = 0  # s
+        super().__init__(broker, settings, sasl, outlet, peer, variant)
         self.channels: dict[int, Channel] = {}
         self.exclusive_queues: dict[Queue, None] = {}
-        self.notifies_cancel = False  # the client wants to know of cancelled consumers
-        self.form = AMQP091  # that messages of other dialects are translated into
-        self.instance = ""  # the client id of a client of Qpid's for JMS: whose messages they are, for no-local
-        self.notifies_blocked = False
         self._told_blocked = False
-        self.closes_on_failure = False  # the client wants connection.close when its login is refused
         self.starved: list[BasicConsumer] = []  # consumers that had to wait for the socket
         self.flushing = False  # the outlet knows that there is output
         self.holding = False  # the client tried to publish while an alarm was raised
-        self._host: VirtualHost | None = None
         self._due: list[Channel] = []  # channels with confirms to tell
         self._woken: list[BasicConsumer] = []
         self._chunks: list[bytes] = []  # input that is not a whole frame yet
         self._have = 0
         self._need = 0
         self._awaited = 0  # bytes of a message that is not whole yet
-        self._close_by = 0  # ms since the epoch: when to wait no longer for close-ok
         self.last_input = broker.clock.now
         self._last_output = broker.clock.now
-        self._begin()
-
-    @property
-    def host(self) -> VirtualHost:
-        assert self._host is not None
-        return self._host
+        self.begin()
 
     # Output.
 
@@ -155,7 +108,7 @@ class Connection(FrontEnd):
                 if consumer.parked:
                     consumer.woken()
 
-    def _send(self, method: str, **values: Any) -> None:
+    def say(self, method: str, **values: Any) -> None:
         self.write(self.variant.encode(method, 0, **values))
 
     # Input.
@@ -178,7 +131,7 @@ class Connection(FrontEnd):
                 data = awaited[done:] + data[at:]
                 at = 0
         at = self._frames(data, at)
-        if at < len(data) and self.state != _CLOSED:
+        if at < len(data) and self.state != CLOSED:
             self._keep(data, at)
         if self._woken:
             self._wake()
@@ -194,7 +147,7 @@ class Connection(FrontEnd):
         """Handle all whole frames from `at` on. Gives where the first that is not whole begins."""
         end = len(data)
         self._awaited = 0
-        while end - at >= 7 and self.state != _CLOSED:
+        while end - at >= 7 and self.state != CLOSED:
             size = u32(data, at + 3)
             stop = at + 7 + size
             try:
@@ -207,7 +160,7 @@ class Connection(FrontEnd):
                     raise ProtocolError(501, f"type {data[at]}, frame of {size} bytes: invalid frame end marker "
                                              f"{data[stop]}", 0)
                 channel = self.channels.get(data[at + 1] << 8 | data[at + 2])
-                if channel is None or channel.closing or self.state != _RUNNING:
+                if channel is None or channel.closing or self.state != RUNNING:
                     self._other_frame(data, at, stop)
                     at = stop + 1
                     continue
@@ -248,7 +201,7 @@ class Connection(FrontEnd):
             except BrokerError as refusal:  # a name of its own: compiled, a variable has one type
                 self._fail(reply_to(refusal), data, at, stop)
                 at = stop + 1
-        return at if self.state != _CLOSED else end
+        return at if self.state != CLOSED else end
 
     def _command(self, channel: Channel, number: int, data: bytes, at: int, stop: int) -> None:
         method = self.variant.by_number.get(number)
@@ -279,7 +232,7 @@ class Connection(FrontEnd):
             method = self.variant.by_number.get(u32(data, at + 7))
             if number == 0:
                 self._connection_method(data, at, stop)
-            elif self.state == _RUNNING:
+            elif self.state == RUNNING:
                 channel = self.channels.get(number)
                 if channel is not None:  # it is closing: all but the reply to that is ignored
                     self._closing_channel(channel, method)
@@ -287,11 +240,11 @@ class Connection(FrontEnd):
                     self._open_channel(number)
                 else:
                     raise ProtocolError(504, "expected 'channel.open'")
-            elif self.state < _RUNNING:
+            elif self.state < RUNNING:
                 raise ProtocolError(503, "the connection is not open yet")
-        elif self.state == _CLOSING or self.state == _CLOSED:
+        elif self.state == CLOSING or self.state == CLOSED:
             return
-        elif kind in (HEADER, BODY) and number and self.state == _RUNNING:
+        elif kind in (HEADER, BODY) and number and self.state == RUNNING:
             if number not in self.channels:
                 raise ProtocolError(504, "expected 'channel.open'")
         elif kind == BODY or (kind == HEARTBEAT and number) or (kind == HEADER and stop - at >= 21):
@@ -344,21 +297,21 @@ class Connection(FrontEnd):
             return
         logger.warning("%s: channel %d is closed: %s", self.peer, number, error.text)
         channel.close()
-        self.write(self.variant.encode("channel.close", number, reply_code=error.code, reply_text=_short(error.text),
+        self.write(self.variant.encode("channel.close", number, reply_code=error.code, reply_text=short(error.text),
                                        class_id=class_id, method_id=method_id))
 
     def close_with(self, error: ProtocolError, class_id: int, method_id: int) -> None:
         """Close the connection for an error, wait a while for the client to agree, and log it."""
-        if self.state >= _CLOSING:
-            if self.state == _CLOSING:  # nonsense instead of close-ok: there is no use in waiting
-                self._finish()
+        if self.state >= CLOSING:
+            if self.state == CLOSING:  # nonsense instead of close-ok: there is no use in waiting
+                self.finish()
             return
         logger.warning("%s: the connection is closed: %s", self.peer, error.text)
         self._let_go()
-        self._send("connection.close", reply_code=error.code, reply_text=_short(error.text), class_id=class_id,
+        self.say("connection.close", reply_code=error.code, reply_text=short(error.text), class_id=class_id,
                    method_id=method_id)
-        self.state = _CLOSING
-        self._close_by = self.broker.clock.now + 10_000
+        self.state = CLOSING
+        self.close_by = self.broker.clock.now + 10_000
 
     def _let_go(self) -> None:
         """Give back all that the client had."""
@@ -376,36 +329,25 @@ class Connection(FrontEnd):
         self.sasl.close()
         self.broker.management.closed(self)
 
-    def _finish(self) -> None:
-        self.state = _CLOSED
+    def finish(self) -> None:
+        self.state = CLOSED
         self.finished = True
         self._chunks.clear()
         self._need = 0
         self.want_flush()
 
-    # Handshake and channel 0.
-
-    def _begin(self) -> None:
-        capabilities = {name: True for name in CAPABILITIES} if self.variant.major == 0 else {}
-        properties = {"capabilities": capabilities, "cluster_name": self.settings.cluster_name,
-                      "product": "Dragoman (of Qpid's kind)",  # or Qpid's clients never send exchange.bound
-                      "version": self.settings.version, "platform": "Python", "copyright": "The Dragoman authors",
-                      "information": "Licensed under the Apache License 2.0",
-                      "qpid.federation_tag": self.broker.identity}
-        self._send("connection.start", version_major=self.variant.major, version_minor=self.variant.minor,
-                   server_properties=properties, mechanisms=" ".join(self.sasl.mechanisms).encode(),
-                   locales=b"en_US")
+    # Channel 0.
 
     def _connection_method(self, data: bytes, at: int, stop: int) -> None:
         number = u32(data, at + 7)
         method = self.variant.by_number.get(number)
-        if self.state == _CLOSED:
+        if self.state == CLOSED:
             return
-        if self.state == _CLOSING:
+        if self.state == CLOSING:
             if method is not None and method.name in ("connection.close-ok", "connection.close"):
                 if method.name == "connection.close":
-                    self._send("connection.close-ok")
-                self._finish()
+                    self.say("connection.close-ok")
+                self.finish()
             return
         if method is None:
             raise ProtocolError(503, f"there is no method {number & 0xFFFF} of class {number >> 16}")
@@ -415,116 +357,11 @@ class Connection(FrontEnd):
             raise ProtocolError(501, str(error)) from None
         if method.name == "connection.close":
             self._let_go()
-            self._send("connection.close-ok")
-            self.state = _CLOSED  # the client hangs up; one that saw us do so too early may miss the close-ok
-            self._close_by = self.broker.clock.now + 1000
-        elif method.name == "connection.start-ok" and self.state == _START:
-            self._start_ok(m)
-        elif method.name == "connection.secure-ok" and self.state == _SECURE:
-            self.state = _START  # until there is an outcome, another one cannot come
-            self.sasl.step(m["response"], self._logged_in)
-        elif method.name == "connection.tune-ok" and self.state == _TUNE:
-            self._tune_ok(m)
-        elif method.name == "connection.open" and self.state == _OPEN:
-            self._open(m)
-        elif method.name == "connection.update-secret" and self.state == _RUNNING:
-            self.sasl.renew(self.identity, m["new-secret"], self._renewed)
+            self.say("connection.close-ok")
+            self.state = CLOSED  # the client hangs up; one that saw us do so too early may miss the close-ok
+            self.close_by = self.broker.clock.now + 1000
         else:
-            raise ProtocolError(504 if self.state == _RUNNING else 503, "unexpected method in connection state "
-                                + ("running" if self.state == _RUNNING else "starting"))
-
-    def _start_ok(self, m: dict[str, Any]) -> None:
-        capabilities = m["client-properties"].get("capabilities")
-        if isinstance(capabilities, dict):
-            self.notifies_cancel = capabilities.get("consumer_cancel_notify") is True
-            self.notifies_blocked = (capabilities.get("connection.blocked") is True
-                                     and "connection.blocked" in self.variant.by_name)
-            self.closes_on_failure = capabilities.get("authentication_failure_close") is True
-        self.mechanism = m["mechanism"]
-        self.properties = m["client-properties"]
-        if speaks_jms(self.properties):
-            self.form = AMQP091_JMS
-            self.instance = str(self.properties.get("instance", ""))
-        self.sasl.start(m["mechanism"], m["response"], self._logged_in)
-
-    def _logged_in(self, outcome: Outcome) -> None:
-        """What SASL says, at once or when the password was checked."""
-        if self.state >= _CLOSING:
-            return
-        if isinstance(outcome, Challenge):
-            self._send("connection.secure", challenge=outcome.data)
-            self.state = _SECURE
-        elif isinstance(outcome, Success):
-            self.user = outcome.user
-            self.identity = outcome.identity
-            self._send("connection.tune", channel_max=self.settings.channel_max, frame_max=self.settings.frame_max,
-                       heartbeat=self.settings.heartbeat)
-            self.state = _TUNE
-        elif isinstance(outcome, Failure):
-            logger.warning("%s: login refused: %s", self.peer, outcome.reason)
-            self.broker.management.refused(self, outcome.reason)
-            if self.closes_on_failure:  # RabbitMQ's words
-                self._say_login_failed(403, "ACCESS_REFUSED - Login was refused using authentication mechanism "
-                                            f"{_short(self.mechanism)}. For details see the broker logfile.")
-            elif self.form == AMQP091_JMS:  # it would wait for half a minute; Broker-J's words
-                self._say_login_failed(530, "Authentication failed")
-            else:
-                self._finish()
-
-    def _say_login_failed(self, code: int, text: str) -> None:
-        self._send("connection.close", reply_code=code, reply_text=_short(text))
-        self.state = _CLOSING
-        self._close_by = self.broker.clock.now + 10_000
-
-    def _renewed(self, outcome: Outcome) -> None:
-        """The client has shown a new token: what it may do is as that says, from now on."""
-        if self.state != _RUNNING:
-            return
-        if isinstance(outcome, Success):
-            self.identity = outcome.identity
-            self.access = self.broker.policy.access(self, self.host_name)
-            self._send("connection.update-secret-ok")
-        elif isinstance(outcome, Failure):
-            logger.warning("%s: the new secret is refused: %s", self.peer, outcome.reason)
-            self.close_with(ProtocolError(403, "the new secret was refused"), 10, 70)
-
-    def _tune_ok(self, m: dict[str, Any]) -> None:
-        settings = self.settings
-        frame_max = m["frame-max"] or settings.frame_max
-        if frame_max > settings.frame_max or frame_max < 4096:
-            raise ProtocolError(530, f"negotiated frame_max = {frame_max} is not between 4096 and the maximum "
-                                     f"allowed value ({settings.frame_max})")
-        channel_max = m["channel-max"] or settings.channel_max
-        if channel_max > settings.channel_max:
-            raise ProtocolError(530, f"negotiated channel_max = {channel_max} is higher than the maximum allowed "
-                                     f"value ({settings.channel_max})")
-        self.frame_max = frame_max
-        self.channel_max = channel_max
-        self.heartbeat = m["heartbeat"]
-        self.state = _OPEN
-
-    def _open(self, m: dict[str, Any]) -> None:
-        host = self.broker.hosts.get(m["virtual-host"])
-        if host is None:
-            raise ProtocolError(530, f"vhost {m['virtual-host']} not found")
-        try:
-            self.outlet.admit(self, host.name)
-        except AccessRefused:
-            raise ProtocolError(530, f"access to vhost '{host.name}' refused for user '{self.user}'") from None
-        except LimitReached as limit:  # a name of its own: compiled, a variable has one type
-            raise ProtocolError(530, str(limit)) from None
-        except BrokerError as error:
-            raise ProtocolError(530, f"access to vhost '{host.name}' refused: {error}") from None
-        self._host = host
-        self.opened = True
-        self.host_name = host.name
-        self.dialect = self.variant.name
-        self.state = _RUNNING
-        logger.info("%s: user %s opened vhost %s by %s", self.peer, self.user, host.name, self.variant.name)
-        self._send("connection.open-ok")
-        self.broker.management.opened(self)
-        if self.broker.memory.alarms:
-            self.alarms_changed(list(self.broker.memory.alarms.values()))
+            self.opening_method(method.name, m)
 
     # Alarms, time, the end.
 
@@ -540,16 +377,16 @@ class Connection(FrontEnd):
             self.outlet.pause_reading()
 
     def alarms_changed(self, reasons: list[str]) -> None:
-        if self.state != _RUNNING:
+        if self.state != RUNNING:
             return
         if reasons:
             if self.notifies_blocked and not self._told_blocked:
                 self._told_blocked = True
-                self._send("connection.blocked", reason=_short("; ".join(reasons)))
+                self.say("connection.blocked", reason=short("; ".join(reasons)))
             return
         if self._told_blocked:
             self._told_blocked = False
-            self._send("connection.unblocked")
+            self.say("connection.unblocked")
         if self.holding:
             self.holding = False
             self.last_input = self.broker.clock.now
@@ -558,51 +395,46 @@ class Connection(FrontEnd):
                 self.receive_rest(self.broker.management)
 
     def tick(self, now: int) -> None:
-        if self.state >= _CLOSING:
-            if now > self._close_by and not self.finished:
-                self._finish()
+        if self.state >= CLOSING:
+            if now > self.close_by and not self.finished:
+                self.finish()
             return
         interval = self.heartbeat * 1000
-        if not interval or self.state != _RUNNING:
+        if not interval or self.state != RUNNING:
             return
         if now - self._last_output >= interval // 2 - 500 and not self.out:
             self.write(HEARTBEAT_FRAME)
         if now - self.last_input > 2 * interval + 1000 and not self.holding and not self.congested:
             logger.warning("%s: closed, missed heartbeats from the client for %d s", self.peer, 2 * self.heartbeat)
             self._let_go()
-            self._finish()
+            self.finish()
 
     def end_session_by_order(self, channel: int, text: str) -> None:
         ended = self.channels[channel]
         if not ended.closing:
             ended.close()
             self.write(self.variant.encode("channel.close", channel, reply_code=320, class_id=0, method_id=0,
-                                           reply_text=_short(f"CONNECTION_FORCED - {text}")))
+                                           reply_text=short(f"CONNECTION_FORCED - {text}")))
 
     def managed_sessions(self) -> list[ManagedSession]:
         return [ManagedSession(f"{self.peer}/{channel.number}", channel.number, len(channel.unacked),
                                list(channel.consumers.values())) for channel in self.channels.values()]
 
     def shut_down(self, text: str) -> None:
-        if self.state == _RUNNING:
+        if self.state == RUNNING:
             self._let_go()
-            self._send("connection.close", reply_code=320, reply_text=_short(f"CONNECTION_FORCED - {text}"))
-            self.state = _CLOSING
-            self._close_by = self.broker.clock.now + 10_000
-        elif self.state != _CLOSING:
-            self._finish()
+            self.say("connection.close", reply_code=320, reply_text=short(f"CONNECTION_FORCED - {text}"))
+            self.state = CLOSING
+            self.close_by = self.broker.clock.now + 10_000
+        elif self.state != CLOSING:
+            self.finish()
 
     def lost(self) -> None:
-        if self.state == _RUNNING:
+        if self.state == RUNNING:
             logger.info("%s: the client hung up without closing the connection", self.peer)
-        self.state = _CLOSED
+        self.state = CLOSED
         self._let_go()
         self._chunks.clear()
-
-
-def _short(text: str) -> str:
-    """As much of a text as a short string takes."""
-    return text.encode("utf-8", "replace")[:255].decode("utf-8", "ignore")
 
 
 def _unknown_frame(data: bytes, at: int, stop: int) -> ProtocolError:

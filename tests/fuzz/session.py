@@ -17,8 +17,9 @@ from broker.security.authenticator import Authenticator
 from broker.security.identity import Peer
 from broker.security.sasl import SaslServer
 from broker.security.users import FileProvider
-from protocols.amqp091.connection import Connection, Settings
+from protocols.amqp091.connection import Connection
 from protocols.amqp091.frames import BODY, HEADER, V08, V09, V091, Variant, frame
+from protocols.amqp091.opening import Settings
 from protocols.frontend import FrontEnd, Outlet
 from store.memory import MemoryStore
 from tests.unit.store_kit import Turns
