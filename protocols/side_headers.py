@@ -75,13 +75,14 @@ def disowned(data: bytes, at: int, end: int, texts: bytes) -> bytes:
     not taken so."""
     letters = [letter for letter in _LETTERS if data.find(b"\x09" + letter + USER_KEY[2:], at, end) < 0]
     letter = letters[0] if letters else _LETTERS[0]
+    made = bytearray(data)  # for there may be many, and a copy for each would cost the square of them
     while True:
         found = data.find(USER_KEY, at, end)
         if found < 0:
-            return data
+            return bytes(made)
         at = found + len(USER_KEY)
         if at < end and data[at] not in texts:
-            data = data[:found + 1] + letter + data[found + 2:]
+            made[found + 1:found + 2] = letter
 
 
 def read_text(view: View, field: str, name: str, data: bytes) -> None:
