@@ -61,14 +61,13 @@ class Containers:
 
     def remember(self, link: Link) -> None:
         """A link is attached: one of the same name that its container has already is taken from where it was."""
-        key = _users(link.connection, link.key)
-        self._steal(key, link.name)
-        self._links[key] = link
+        self._steal(link.key, link.name)
+        self._links[link.key] = link
         link.attached = True
 
     def steal(self, connection: Connection, role: bool, name: str) -> None:
         """Detach the link of that name that the connection's container has, if it has one."""
-        self._steal(_users(connection, link_key(connection, role, name)), name)
+        self._steal(link_key(connection, role, name), name)
 
     def _steal(self, key: str, name: str) -> None:
         other = self._links.get(key)
@@ -77,16 +76,15 @@ class Containers:
 
     def forget(self, link: Link) -> None:
         """A link is detached."""
-        key = _users(link.connection, link.key)
-        if self._links.get(key) is link:
-            del self._links[key]
+        if self._links.get(link.key) is link:
+            del self._links[link.key]
         self.dynamic.leave(link)
 
     # Links that may come back.
 
     def suspend(self, link: Link, event: int) -> None:
         """A link that has something unsettled is detached by the event."""
-        self._suspended[_users(link.connection, link.key)] = link
+        self._suspended[link.key] = link
         link.connection.suspended.append(link)
         self.happened(link, event)
 
@@ -101,7 +99,7 @@ class Containers:
 
     def take_back(self, link: Link) -> Link | None:
         """The suspended link that this one is the return of."""
-        former = self._suspended.pop(_users(link.connection, link.key), None)
+        former = self._suspended.pop(link.key, None)
         if former is not None:
             former.connection.suspended.remove(former)
             if former.timer is not None:
@@ -109,14 +107,10 @@ class Containers:
         return former
 
     def _expire(self, link: Link) -> None:
-        if self._suspended.get(_users(link.connection, link.key)) is link:
+        if self._suspended.get(link.key) is link:
             self.take_back(link)
             link.forgotten()
 
 
 def _container_key(host: VirtualHost, connection: Connection) -> str:
-    return _users(connection, f"{host.name}\0{connection.container_id}")
-
-
-def _users(connection: Connection, key: str) -> str:
-    return f"{connection.user}\0{key}"
+    return f"{host.name}\0{connection.user}\0{connection.container_id}"

@@ -96,5 +96,5 @@ class Link:
 
 
 def link_key(connection: Connection, role: bool, name: str) -> str:
-    """What makes a link the same one again: virtual host, container, direction and name."""
-    return f"{connection.host.name}\0{connection.container_id}\0{role}\0{name}"
+    """What makes a link the same one again: virtual host, user, container, direction and name."""
+    return f"{connection.host.name}\0{connection.user}\0{connection.container_id}\0{role}\0{name}"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from proton import uint
 
 from dragoman import testing
-from tests.wire10 import DETACH, HEADER, RECEIVER, SENDER, Client10, message
+from tests.wire10 import ACCEPTED, DETACH, DISPOSITION, HEADER, RECEIVER, SENDER, Client10, message
 
 pytestmark = pytest.mark.dragoman_only(reason="containers of users")
 
@@ -21,9 +22,12 @@ class Anonymous(Client10):
         assert self._read(8) == HEADER
 
 
+CONFIG = "[[listeners]]\nanonymous = true\n[[auto_create]]\npattern = '*'"
+
+
 @pytest.fixture(scope="module")
 def broker() -> Iterator[testing.Broker]:
-    with testing.broker("[[listeners]]\nanonymous = true\n[[auto_create]]\npattern = '*'") as broker:
+    with testing.broker(CONFIG) as broker:
         yield broker
 
 
@@ -74,3 +78,18 @@ def test_a_connection_is_not_closed(broker: testing.Broker) -> None:
     mine.vanish()
     theirs.vanish()
 
+
+def test_what_became_of_a_delivery_before_a_restart(tmp_path: Path) -> None:
+    with testing.broker(CONFIG, tmp_path) as broker:
+        mine = guest(broker)
+        mine.attach("l", SENDER, "q", rcv=1, durable=2, expiry="never")
+        mine.flow()
+        mine.transfer(message(b"m", durable=True), b"t")
+        mine.expect(DISPOSITION)
+        mine.vanish()
+        broker.restart()
+        for connect, told in ((other, []), (guest, [(b"t", ACCEPTED)])):
+            client = connect(broker)
+            unsettled = client.attach("l", SENDER, "q", rcv=1, unsettled={b"t": None}, durable=2, expiry="never")[7]
+            assert [(tag, value.descriptor) for tag, value in (unsettled or {}).items()] == told
+            client.vanish()
