@@ -143,7 +143,7 @@ class ManagedPart:
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class GatewayControl:
-    """What the gateway, which the core does not know, offers to those who manage."""
+    """What the gateway, which the core does not know, offers to those who manage; it derives from this."""
 
     def parts(self, kind: str) -> list[ManagedPart]:
         """The links, or the bridges."""

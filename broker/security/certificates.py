@@ -246,6 +246,7 @@ def _unfit(revoked: x509.CertificateRevocationList, issuers: Iterable[x509.Certi
     """Why a list must not be used, or "": it is none of our issuers', or does not tell all (RFC 5280, section 5.2)."""
     try:
         signers = [each for each in issuers if each.subject == revoked.issuer]
+        # A key that is not for signatures raises TypeError, which is one of UNREADABLE.
         if not any(revoked.is_signature_valid(each.public_key()) for each in signers):  # type: ignore[arg-type]
             return "is not signed by any of the issuers"
         for extension in revoked.extensions:

@@ -8,8 +8,8 @@ so no backtracking. Python parses an expression; here all its states are followe
 from __future__ import annotations
 
 import re
-import re._constants as sre  # type: ignore[import-not-found]  # the parser behind `re`, which has no public name
-import re._parser as parser  # type: ignore[import-not-found]
+import re._constants as sre  # type: ignore[import-not-found]  # what is behind `re` has no public name
+import re._parser as parser  # type: ignore[import-not-found]  # nor has the parser
 import warnings
 from collections.abc import Callable
 from typing import Any

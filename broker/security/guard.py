@@ -39,7 +39,7 @@ GENERATED: Final = "amq.gen-"
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Judge:
-    """A source of rules: files of access rules, or permissions."""
+    """A source of rules, of which each kind derives from this: files of access rules, and permissions."""
 
     def court(self, identity: Identity, host: str) -> list[RuleSet]:
         """Who decides about somebody in a virtual host, in this order."""

@@ -198,7 +198,7 @@ class Servers:
             logger.info("provider %s: %s can be used again", self._name, server.url)
 
 
-class _Tls(ldap3.Tls):  # type: ignore[misc]
+class _Tls(ldap3.Tls):  # type: ignore[misc]  # the library has no types
     """TLS by Python's own check of names and issuers, in place of the library's."""
 
     def __init__(self, host: str, ca: str) -> None:

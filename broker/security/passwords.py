@@ -58,7 +58,8 @@ _RABBITMQ_FORM = re.compile(r"(RABBITMQ-[A-Z0-9]+)\$([A-Za-z0-9+/=]+)", re.ASCII
 
 
 class Verifier:
-    """A password's verifier: `scheme` is one of SCHEMES or RABBITMQ_HASHES, `text` the form to keep."""
+    """A password's verifier: `scheme` is one of SCHEMES or RABBITMQ_HASHES, `text` the form to keep. Each kind derives
+    from this."""
 
     __slots__ = ("scheme", "text")
 

@@ -36,7 +36,7 @@ Run = Callable[[Callable[[], object], Callable[[object | BaseException], None]],
 
 
 class Negotiation:
-    """One client's talk with a provider, of as many steps as they need."""
+    """One client's talk with a provider, of as many steps as they need; providers derive from this."""
 
     def respond(self, response: bytes, answer: Callable[[bytes | Identity | Refusal], None]) -> None:
         """Take what the client says; answer with what it is to be told, or with how it ends."""

@@ -191,6 +191,7 @@ class Condition:
         return False
 
     def holds(self, subject: Subject, question: Question) -> bool:
+        """Whether it is so. Each kind of condition says it."""
         raise NotImplementedError
 
 
