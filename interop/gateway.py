@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,7 +18,7 @@ from interop.bridge import Bridge
 from interop.link import Link, Maker, shown
 from interop.remotes import PORTS
 from interop.remotes import remote as remote_at
-from interop.settings import BridgeSettings, LinkSettings
+from interop.settings import PULL, BridgeSettings, LinkSettings
 from interop.states import PAUSED
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,9 @@ _PAUSED = "paused"
 _PASSWORD = "link-password"
 """Kinds of settings in the store: parts that operators have made; bridges, of the configuration as well, that they have
 paused; passwords that came with a link."""
+
+Named = tuple[str, str]
+"""A part's kind and name."""
 
 Reader = Callable[[str, dict[str, Any]], LinkSettings | BridgeSettings]
 """What makes settings of a table as it is in the configuration. Raises: ValueError."""
@@ -47,8 +50,8 @@ class Gateway(GatewayControl):
         self.read = read
         self.links: dict[str, Link] = {}
         self.bridges: dict[str, Bridge] = {}
-        self.configured: dict[str, LinkSettings | BridgeSettings] = {}  # by kind and name
-        self._passing: set[str] = set()  # kind and name of those that operators have made for this run alone
+        self.configured: dict[Named, LinkSettings | BridgeSettings] = {}
+        self._passing: set[Named] = set()  # those that operators have made for this run alone
         self._ending: set[asyncio.Task[None]] = set()
         self._ticker: asyncio.TimerHandle | None = None
         self._ticked = 0.0
@@ -64,23 +67,25 @@ class Gateway(GatewayControl):
                  for kind in (LINK, BRIDGE)}
         for kind, tables in saved.items():
             for table in tables:
-                try:
+                with _told(kind, str(table.get("name"))):
                     self._add(kind, self._settings(kind, table), self._password(str(table.get("name"))))
-                except BrokerError as error:
-                    logger.error("%s '%s', which was made by an operator, cannot be: %s", kind, table.get("name"),
-                                 error)
         self._tick()
 
     def reconfigure(self, links: Sequence[LinkSettings], bridges: Sequence[BridgeSettings]) -> None:
-        """The configuration was read again: what is the same goes on undisturbed."""
+        """The configuration was read again: what is the same goes on undisturbed. With a link, its bridges are made
+        anew, those of operators as well."""
         wanted = _by_name(links, bridges)
-        changed = {name for name, settings in self.configured.items() if wanted.get(name) != settings}
-        for name in changed:
-            self._remove(*name.split(" ", 1))
-            if name.startswith(LINK):
-                for bridge in [each for each in self.bridges.values() if each.link.name == name.split(" ", 1)[1]]:
-                    self._remove(BRIDGE, bridge.name)
+        changed = {part for part, settings in self.configured.items() if wanted.get(part) != settings}
+        cut = [each.settings for each in self.bridges.values() if (LINK, each.link.name) in changed]
+        made = [each for each in cut if (BRIDGE, each.name) not in self.configured]
+        for kind, name in changed:
+            self._remove(kind, name)
+        for settings in cut:
+            self._remove(BRIDGE, settings.name)
         self._configure(links, bridges)
+        for settings in made:
+            with _told(BRIDGE, settings.name):
+                self.add_bridge(settings)
 
     def _configure(self, links: Sequence[LinkSettings], bridges: Sequence[BridgeSettings]) -> None:
         self.configured = _by_name(links, bridges)
@@ -174,20 +179,20 @@ class Gateway(GatewayControl):
             if password:
                 self.broker.store.put(topology.key(_PASSWORD, "", name), password.encode())
         else:
-            self._passing.add(f"{kind} {name}")
+            self._passing.add((kind, name))
         logger.info("%s %s is made by an operator", kind, name)
 
     def delete(self, kind: str, name: str) -> None:
         if name not in (self.links if kind == LINK else self.bridges):
             raise NotFound(f"no {kind} '{name}'")
-        if f"{kind} {name}" in self.configured:
+        if (kind, name) in self.configured:
             raise PreconditionFailed(f"{kind} '{name}' is in the broker's configuration: take it out there, and have "
                                      "it read again")
         users = [bridge.name for bridge in self.bridges.values() if kind == LINK and bridge.link.name == name]
         if users:
             raise PreconditionFailed(f"link '{name}' has bridges: {', '.join(users)}")
         self._remove(kind, name)
-        self._passing.discard(f"{kind} {name}")
+        self._passing.discard((kind, name))
         for setting in (kind, _PASSWORD) if kind == LINK else (kind,):
             if self.broker.store.get(topology.key(setting, "", name)) is not None:
                 self.broker.store.delete(topology.key(setting, "", name))
@@ -225,7 +230,7 @@ class Gateway(GatewayControl):
 
     def _is_durable(self, kind: str, part: Link | Bridge) -> bool:
         """Whether it is in the store."""
-        return f"{kind} {part.name}" not in self.configured and f"{kind} {part.name}" not in self._passing
+        return (kind, part.name) not in self.configured and (kind, part.name) not in self._passing
 
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()
@@ -238,8 +243,17 @@ class Gateway(GatewayControl):
 
 
 def _by_name(links: Sequence[LinkSettings],
-             bridges: Sequence[BridgeSettings]) -> dict[str, LinkSettings | BridgeSettings]:
-    return {**{f"{LINK} {each.name}": each for each in links}, **{f"{BRIDGE} {each.name}": each for each in bridges}}
+             bridges: Sequence[BridgeSettings]) -> dict[Named, LinkSettings | BridgeSettings]:
+    return {**{(LINK, each.name): each for each in links}, **{(BRIDGE, each.name): each for each in bridges}}
+
+
+@contextlib.contextmanager
+def _told(kind: str, name: str) -> Iterator[None]:
+    """What an operator has made and now cannot be is told of in the log."""
+    try:
+        yield
+    except BrokerError as error:
+        logger.error("%s '%s', which was made by an operator, cannot be: %s", kind, name, error)
 
 
 def _link_values(link: Link, durable: bool) -> dict[str, Any]:
@@ -260,7 +274,7 @@ def _bridge_values(bridge: Bridge, durable: bool) -> dict[str, Any]:
     taken, sent = settings.taken(), settings.sent()
     return {"link": settings.link, "durable": durable, "src": taken.exchange or taken.queue,
             "dest": sent.exchange or sent.queue, "key": ",".join(settings.keys), "srcIsQueue": not taken.exchange,
-            "srcIsLocal": settings.direction != "pull", "dynamic": settings.federation,
+            "srcIsLocal": settings.direction != PULL, "dynamic": settings.federation,
             "acknowledge": settings.acknowledge, "state": state.name,
             "lastError": figures.last_error or state.last_error, "since": state.since,
             "msgReceived": figures.received, "msgMoved": figures.moved, "byteMoved": figures.bytes,

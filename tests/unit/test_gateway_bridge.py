@@ -248,3 +248,18 @@ def test_a_configuration_that_is_read_again_leaves_alone_what_is_the_same() -> N
         world.gateway.reconfigure([], [])
         assert not world.gateway.links and not world.gateway.bridges
     living(play)
+
+
+def test_a_link_that_changes_keeps_the_bridges_that_operators_have_made() -> None:
+    async def play(world: World) -> None:
+        world.home.queue("near")
+        world.gateway.start([LINK], [PUSHED])
+        world.gateway.add_bridge(replace(PULLED, name="made"))
+        await world.up("made")
+        before = world.gateway.bridges["made"]
+        world.gateway.reconfigure([replace(LINK, heartbeat=7)], [])
+        await world.up("made")
+        assert list(world.gateway.bridges) == ["made"] and world.gateway.bridges["made"] is not before
+        world.gateway.reconfigure([], [])
+        assert not world.gateway.bridges
+    living(play)
