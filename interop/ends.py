@@ -14,7 +14,7 @@ import asyncio
 import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from broker.message import Message
 from broker.outcome import Outcome
@@ -80,8 +80,13 @@ FORBIDDEN = 3
 """What to make of a message that the target has not taken: to try again may help; it will never take it (it was
 rejected, is too large); there is no queue for it to go to; we may not send it there, as long as nobody lets us."""
 
-Done = Callable[[str, int], None]
-"""What a target calls once for each message: with "" when it is safe there, or else why not and one of the above."""
+
+class Done(Protocol):
+    """What a target calls once for each message: without anything when it is safe there, or else with why not, and one
+    of the above."""
+
+    def __call__(self, why: str = "", reason: int = TRY_AGAIN) -> None:
+        ...
 
 
 class Source:
@@ -92,6 +97,9 @@ class Source:
 
     selects: bool = False
     """Whether it gives only what fits `From.selector`; otherwise somebody else has to look."""
+
+    rebinds: bool = False
+    """Whether a key has one binding, which gets other arguments when it is bound again; not one more."""
 
     lost: asyncio.Future[str]
     """Done when it is over, with why: its queue is gone, the other side ended it, or the connection was lost."""
@@ -107,9 +115,6 @@ class Source:
     def keeps_rejected(self) -> bool | None:
         """Whether what is rejected there is kept somewhere, as a dead letter; None: nobody knows."""
         return None
-
-    rebinds: bool = False
-    """Whether a key has one binding, which gets other arguments when it is bound again; not one more."""
 
     async def bind(self, keys: Iterable[str], arguments: dict[str, str] | None = None) -> None:
         """Of an exchange: take messages with these keys, too. arguments: of the bindings, where they have some.

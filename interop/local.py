@@ -215,7 +215,7 @@ class LocalTarget(Target, Publisher):
         identity = identity_of(message) if self.known is not None else ""
         if self.known is not None and identity and self.known.knows(identity):
             self.duplicates += 1
-            self.host.broker.log.commit(partial(done, "", TRY_AGAIN))  # the first one may not be durable yet
+            self.host.broker.log.commit(done)  # the first one may not be durable yet
             return
         fresh = readdressed(message, route.address, self.clock.now)
         outcome = self.host.publish(route, fresh, None)
@@ -236,7 +236,7 @@ class LocalTarget(Target, Publisher):
             message.sequence = self._sequence
             self._unconfirmed[self._sequence] = done
         else:
-            done("", TRY_AGAIN)
+            done()
 
     def _address(self, message: Message) -> Address:
         """Raises: ValueError."""
@@ -254,7 +254,7 @@ class LocalTarget(Target, Publisher):
     def confirmed(self, sequence: int) -> None:
         done = self._unconfirmed.pop(sequence, None)
         if done is not None:
-            done("", TRY_AGAIN)
+            done()
 
     def ready(self) -> bool:
         return not self.memory.alarms

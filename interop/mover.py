@@ -18,7 +18,7 @@ from broker.message import Message
 from broker.outcome import ACCEPT, REJECT, RELEASE
 from broker.selector import Selector
 from interop.care import Care, described
-from interop.ends import ANY, REFUSED, Delivery, Source, Target
+from interop.ends import ANY, REFUSED, TRY_AGAIN, Delivery, Source, Target
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class _Sent:
         self.delivery = delivery
         self.number = number
 
-    def __call__(self, why: str, reason: int) -> None:
+    def __call__(self, why: str = "", reason: int = TRY_AGAIN) -> None:
         self.mover.told(self, why, reason)
 
 

@@ -364,7 +364,7 @@ class Target010(End, Target):
                                              commands.NONE if self.sent.settled else commands.EXPLICIT)
         pending = self.session.core.issue(transfer)
         if self.sent.settled:
-            done("", TRY_AGAIN)
+            done()
         else:
             self._pending[pending.id] = done
         if not self._asked:

@@ -380,7 +380,7 @@ class Target091(End, Target):
         else:
             self.wire.write(b"".join([method, *content_frames(message, channel, self.wire.params.frame_max)]))
         if self.sent.settled:
-            done("", TRY_AGAIN)
+            done()
         else:
             self._number += 1
             self._pending[self._number] = (done, message)

@@ -383,7 +383,7 @@ class Target10(End, Target):
         done = self._pending.pop(delivery.tag, None)
         if done is not None:
             if state == ProtonDelivery.ACCEPTED:
-                done("", TRY_AGAIN)
+                done()
             else:
                 done(*self._refusal(delivery))
         delivery.settle()
@@ -420,7 +420,7 @@ class Target10(End, Target):
         self.link.advance()
         if self.sent.settled:
             delivery.settle()
-            done("", TRY_AGAIN)
+            done()
         else:
             self._pending[tag] = done
         self.wire.schedule()

@@ -415,7 +415,7 @@ class TargetMqtt(Target):
         if not number:
             done("the connection is not open", TRY_AGAIN)
         elif not qos:
-            done("", TRY_AGAIN)
+            done()
         else:
             self._pending[number] = done
             self.remote.numbers[number] = self
@@ -440,7 +440,7 @@ class TargetMqtt(Target):
         done = self._pending.pop(number, None)
         if done is not None:
             if reason is None or not reason.is_failure:
-                done("", TRY_AGAIN)
+                done()
             else:
                 done(f"the remote broker did not take it: {reason}", _REASONS.get(reason.value, TRY_AGAIN))
 

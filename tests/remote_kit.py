@@ -15,13 +15,16 @@ import protocols.mqtt.convert  # noqa: F401
 from broker.message import AMQP091, CONVERTERS, Message, address_of
 from broker.outcome import ACCEPT, Outcome
 from broker.view import View
-from interop.ends import Delivery, Options, Remote, Source, Target
+from interop.ends import TRY_AGAIN, Delivery, Options, Remote, Source, Target
 from interop.remotes import remote
 
 HANG = 30.0
 """Seconds after which a test counts as hung."""
 
 OPTIONS = Options(heartbeat=10, timeout=10)
+
+SAFE = ("", TRY_AGAIN)
+"""What `Sent` notes of a message that is safe."""
 
 T = TypeVar("T")
 
@@ -98,7 +101,7 @@ class Sent:
 
     def __init__(self, target: Target) -> None:
         self.target = target
-        self.told: dict[int, tuple[str, bool]] = {}
+        self.told: dict[int, tuple[str, int]] = {}
         self.order: list[int] = []
         self.number = 0
         self._changed = asyncio.Event()
@@ -107,9 +110,9 @@ class Sent:
         number = self.number
         self.number += 1
 
-        def done(why: str, hopeless: bool) -> None:
+        def done(why: str = "", reason: int = TRY_AGAIN) -> None:
             assert number not in self.told, "told twice"
-            self.told[number] = (why, hopeless)
+            self.told[number] = (why, reason)
             self.order.append(number)
             self._changed.set()
         self.target.send(message, done)
@@ -122,7 +125,7 @@ class Sent:
             await ready.wait()
         return self.send(message)
 
-    async def wait(self) -> list[tuple[str, bool]]:
+    async def wait(self) -> list[tuple[str, int]]:
         """Until all is told."""
         async with asyncio.timeout(HANG):
             while len(self.told) < self.number:

@@ -20,7 +20,7 @@ from dragoman import testing
 from interop.ends import NOWHERE, EndError, From, Options, Remote, To
 from interop.remotes import remote
 from tests.authority import Authority
-from tests.remote_kit import OPTIONS, Proxy, Sent, Taken, lost, opened, run, text_message
+from tests.remote_kit import OPTIONS, SAFE, Proxy, Sent, Taken, lost, opened, run, text_message
 from tests.tls_kit import issue
 from tests.wire import Channel, Peer
 
@@ -43,7 +43,7 @@ def test_messages_come_and_go_in_order_whole_and_confirmed(dialect: int, peer: P
         sent = Sent(await made.target(To(queue=queue)))
         for body in bodies:
             await sent.send_when_ready(text_message(body, queue, dialect))
-        assert set(await sent.wait()) == {("", False)}
+        assert set(await sent.wait()) == {SAFE}
         taken = Taken(await made.source(From(queue=queue, prefetch=50)))
         await taken.wait(len(bodies))
         assert taken.bodies() == bodies
@@ -107,7 +107,7 @@ def test_at_most_once(dialect: int, peer: Peer, ch: Channel, queue: str) -> None
         sent = Sent(await made.target(To(queue=queue, settled=True)))
         for number in range(300):
             await sent.send_when_ready(text_message(b"%d" % number, queue, dialect))
-        assert set(await sent.wait()) == {("", False)}
+        assert set(await sent.wait()) == {SAFE}
         taken = Taken(await made.source(From(queue=queue, prefetch=20, settled=True)), None)
         await taken.wait(300)
         assert taken.bodies() == [b"%d" % number for number in range(300)]
@@ -151,7 +151,7 @@ def test_an_exchange_is_taken_by_keys_and_its_queue_kept_if_it_has_a_name(dialec
                 await keeping.wait(1)
             for key in ("a.b", "a.c", "x.b"):
                 sent.send(text_message(key.encode(), key, dialect, exchange))
-            assert await sent.wait() == [("", False)] * 3
+            assert await sent.wait() == [SAFE] * 3
             await passing.wait(2)
             await keeping.wait(3 if again else 2)
             assert passing.bodies() == [b"a.b", b"a.c"]
@@ -180,7 +180,7 @@ def test_what_has_no_queue_to_go_to_is_told_of_and_the_target_goes_on(dialect: i
         for key in ("right", "wrong", "wrong", "right"):
             sent.send(text_message(b"the same", key, dialect, exchange))
         told = await sent.wait()
-        assert told[0] == told[3] == ("", False)
+        assert told[0] == told[3] == SAFE
         assert told[1][1] and told[2][1]
         assert not sent.target.lost.done()
         await made.close()
@@ -196,7 +196,7 @@ def test_the_user_id_of_another_does_not_stop_a_message(dialect: int, peer: Peer
         view = message.view()
         view.user_id = b"somebody"
         sent.send(CONVERTERS[dialect].encode(view, message))
-        assert await sent.wait() == [("", False)]
+        assert await sent.wait() == [SAFE]
         await made.close()
     run(main())
     content = ch.wait_get(queue)
@@ -353,7 +353,7 @@ def test_a_session_of_0_10_outlives_its_connection(peer: Peer, ch: Channel, queu
                 if number % 50 == 25:
                     proxy.cut()
                     await asyncio.sleep(0.02)
-            assert set(await sent.wait()) == {("", False)}
+            assert set(await sent.wait()) == {SAFE}
             assert proxy.connections > 1 and not made.lost.done()
             await made.close()
     run(main())

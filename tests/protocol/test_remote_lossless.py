@@ -14,7 +14,7 @@ from proton import Described, symbol, timestamp, ubyte, uint, ulong
 from broker.message import AMQP010, AMQP091, AMQP10, MQTT, Message
 from interop.ends import From, To
 from interop.remote_mqtt import filter_of
-from tests.remote_kit import Sent, Taken, opened, run
+from tests.remote_kit import SAFE, Sent, Taken, opened, run
 from tests.wire import Channel, Peer, longstr, raw_frame, raw_header, raw_method, shortstr
 from tests.wire010 import Client010
 from tests.wire10 import RECEIVER, SENDER, Client10, encode, state
@@ -38,7 +38,7 @@ def through(url: str, dialect: int, source: From, target: To) -> Message:
         delivery, = await taken.wait(1)
         sent = Sent(await made.target(target))
         sent.send(delivery.message)
-        assert await sent.wait() == [("", False)]
+        assert await sent.wait() == [SAFE]
         await made.close()
         return delivery.message
     return run(main())
@@ -128,7 +128,7 @@ def test_mqtt(size: int, peer: Peer, connect_mqtt: Callable[..., MqttClient]) ->
         assert delivery.message.address.routing_key == "given.a%2Eb"
         sent = Sent(await made.target(To(exchange="amq.topic", key="copied.x%2Ey")))
         sent.send(delivery.message)
-        assert await sent.wait() == [("", False)]
+        assert await sent.wait() == [SAFE]
         await made.close()
     run(main())
     received = reader.message()

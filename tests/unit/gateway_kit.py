@@ -132,7 +132,7 @@ class FakeTarget(Target):
         self.dones: list[Done] = []
         self.room = 1 << 30
         self.callbacks: list[Callable[[], None]] = []
-        self.at_once: Callable[[Message], tuple[str, bool] | None] | None = None
+        self.at_once: Callable[[Message], tuple[str, int] | None] | None = None
 
     def send(self, message: Message, done: Done) -> None:
         self.room -= 1

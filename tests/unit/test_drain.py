@@ -22,7 +22,7 @@ from broker.message import AMQP091, Message, address_of
 from broker.outcome import ACCEPT, RELEASE, Outcome
 from dragoman import testing
 from interop.drain import Drained, drain
-from interop.ends import ANY, Arrived, Delivery, Done, From, Remote, Source, Target, To
+from interop.ends import ANY, REFUSED, Arrived, Delivery, Done, From, Remote, Source, Target, To
 
 ROOT = Path(__file__).resolve().parents[2]
 WAIT = 60.0
@@ -173,7 +173,7 @@ class FakeTarget(Target):
         self.lost = asyncio.get_running_loop().create_future()
 
     def send(self, message: Message, done: Done) -> None:
-        asyncio.get_running_loop().call_soon(done, "too large" if message.size == 3 else "", message.size == 3)
+        asyncio.get_running_loop().call_soon(done, *("too large", REFUSED) if message.size == 3 else ())
 
     async def close(self) -> None:
         pass

@@ -12,7 +12,7 @@ from gateway_kit import FakeRemote, Home, until
 
 from broker.errors import NotFound, PreconditionFailed
 from broker.outcome import ACCEPT, REJECT
-from interop.ends import Options
+from interop.ends import REFUSED, Options
 from interop.gateway import Gateway
 from interop.settings import AT_MOST_ONCE, PUSH, BridgeSettings, LinkSettings
 from interop.states import DOWN, UP, Backoff
@@ -80,7 +80,7 @@ def test_pushed_messages_stay_here_until_the_other_side_has_them() -> None:
         target = remote.targets[0]
         await until(lambda: len(target.got) == 2)
         assert world.home.host.queue("near").unsettled == 2
-        target.dones[0]("", False)
+        target.dones[0]()
         remote.lost.set_result("cut")
         await until(lambda: len(world.remotes) == 2 and world.remotes[1].targets)
         await until(lambda: len(world.remotes[1].targets[0].got) == 1)
@@ -96,7 +96,7 @@ def test_what_nobody_takes_there_is_dead_lettered_here() -> None:
         world.gateway.start([LINK], [PUSHED])
         remote = await world.up("out")
         await until(lambda: remote.targets[0].dones)
-        remote.targets[0].dones[0]("it is too large", True)
+        remote.targets[0].dones[0]("it is too large", REFUSED)
         assert world.home.bodies("letters") == [b"1"]
     living(play)
 

@@ -13,7 +13,7 @@ from interop.ends import EndError, From, Options, To
 from interop.remotes import remote
 from tests import peers
 from tests.authority import Authority
-from tests.remote_kit import Sent, Taken, opened, run, text_message
+from tests.remote_kit import SAFE, Sent, Taken, opened, run, text_message
 from tests.tls_kit import issue
 
 PLUGINS = ["rabbitmq_amqp1_0", "rabbitmq_auth_mechanism_ssl"]
@@ -61,7 +61,7 @@ def test_rabbitmq_knows_us_by_our_certificate(dialect: int, rabbit: int, folder:
         made = await opened(url, dialect, Options(tls=context(folder, "client.pem"), timeout=10))
         sent = Sent(await made.target(To(queue=f"kept-{dialect}")))
         sent.send(text_message(b"within TLS", f"kept-{dialect}", dialect))
-        assert await sent.wait() == [("", False)]
+        assert await sent.wait() == [SAFE]
         taken = Taken(await made.source(From(queue=f"kept-{dialect}")))
         await taken.wait(1)
         assert taken.bodies() == [b"within TLS"]
@@ -92,7 +92,7 @@ def test_mosquitto(folder: Path, tmp_path: Path) -> None:
         for number in range(500):
             await sent.send_when_ready(text_message(b"%d" % number, "a.b", MQTT, "amq.topic"))
         await taken.wait(500)
-        assert set(await sent.wait()) == {("", False)}
+        assert set(await sent.wait()) == {SAFE}
         await made.close()
         made = remote(f"mqtts://guest:guest@localhost:{port}/", MQTT, Options(timeout=10))
         with pytest.raises(EndError, match="not to be trusted"):
