@@ -31,6 +31,13 @@ class Node:
         self.key = key
         self.fixed = fixed
 
+    def leads_to(self) -> tuple[str, str]:
+        """The exchange and the routing key by which messages come there, as far as the address tells."""
+        if self.queue is not None:
+            return "", self.queue.name
+        assert self.exchange is not None
+        return self.exchange.name, self.key or ""
+
 
 def find(host: VirtualHost, address: str, capabilities: list[str]) -> Node | None:
     """The node that there is under an address, or None."""

@@ -19,10 +19,10 @@ def find_route(host: VirtualHost, access: Access, short_strings: bytes, exchange
         raise
 
 
-def key_of(exchange: str, routing_key: str) -> bytes:
-    """What `Access.publish` knows both names by."""
+def ask_to_publish(access: Access, exchange: str, routing_key: str) -> None:
+    """Ask `Access.publish` by names alone. Raises: AccessRefused."""
     try:
-        return address_of(exchange, routing_key).short_strings
+        short_strings = address_of(exchange, routing_key).short_strings
     except ValueError:  # too long for any dialect but as one of several; this begins as no short strings can
-        return b"\0\0" + exchange.encode("utf-8", "surrogateescape") + b"\0" + routing_key.encode("utf-8",
-                                                                                                  "surrogateescape")
+        short_strings = b"\0\0" + f"{exchange}\0{routing_key}".encode("utf-8", "surrogateescape")
+    access.publish(short_strings, exchange, routing_key)

@@ -25,7 +25,7 @@ from protocols.amqp091.consumer import BasicConsumer
 from protocols.amqp091.convert import PROPERTIES_AT, content_frames, expiry, header_end
 from protocols.amqp091.errors import ProtocolError
 from protocols.amqp091.frames import BODY, END
-from protocols.routes import find_route, key_of
+from protocols.routes import ask_to_publish, find_route
 from protocols.side_headers import USER_KEY, disowned
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ class Channel(Publisher):
                 headers = read_table(native, found.headers_at, found.headers_end)
                 copies_to = _copies(headers)
                 for key in copies_to:
-                    self.connection.access.publish(key_of(address.exchange, key), address.exchange, key)
+                    ask_to_publish(self.connection.access, address.exchange, key)
                 if "BCC" in headers:
                     amendment = Amendment()
                     amendment.drop_headers = ("BCC",)

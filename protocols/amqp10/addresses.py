@@ -10,7 +10,7 @@ from broker.virtualhost import VirtualHost
 from protocols.amqp10.errors import INVALID_FIELD, LINK, ProtocolError
 from protocols.nodes import QUEUE_CAPABILITIES, TOPIC_CAPABILITIES, Node, find
 from protocols.reply_to import split_address
-from protocols.routes import key_of
+from protocols.routes import ask_to_publish
 from protocols.values10 import is_text
 
 
@@ -50,7 +50,7 @@ def resolve(host: VirtualHost, access: Access, address: str, capabilities: list[
             return found
     exchange, key = split_address(address) if address.startswith("/") or kind == "topic" else ("", address)
     if sends:
-        access.publish(key_of(exchange, key), exchange, key)
+        ask_to_publish(access, exchange, key)
     elif exchange:
         access.subscribe(exchange, key)
     else:

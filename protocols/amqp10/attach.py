@@ -21,7 +21,7 @@ from protocols.amqp10.settlement import default_settlement
 from protocols.amqp10.subscriptions import Subscription, default_key, find_durable, subscribe
 from protocols.amqp10.transactions import Coordinator
 from protocols.nodes import TOPIC_CAPABILITIES, Node
-from protocols.routes import key_of
+from protocols.routes import ask_to_publish
 
 if TYPE_CHECKING:
     from protocols.amqp10.session import Session
@@ -115,16 +115,11 @@ def _attach_receiver(session: Session, m: dict[str, Any], source: dict[str, Any]
 
 def _may_send(access: Access, node: Node) -> None:
     """Raises: AccessRefused."""
-    if node.queue is not None:
-        access.publish(key_of("", node.queue.name), "", node.queue.name)
-        return
-    exchange = node.exchange
-    assert exchange is not None
-    if node.fixed:
-        key = node.key or ""
-        access.publish(key_of(exchange.name, key), exchange.name, key)
+    exchange, key = node.leads_to()
+    if node.queue is not None or node.fixed:
+        ask_to_publish(access, exchange, key)
     else:
-        access.publish_to(exchange.name)
+        access.publish_to(exchange)
 
 
 def _node(session: Session, terminus: dict[str, Any], capabilities: list[str],

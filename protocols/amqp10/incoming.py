@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from broker.errors import BrokerError, NotFound
-from broker.exchange import Exchange
 from broker.message import AMQP10, Message, Publisher, address_of
 from broker.retained import asks
 from broker.routing import REFUSED, ROUTED, UNROUTED, Route
@@ -32,7 +31,7 @@ from protocols.amqp10.settlement import settlement_of
 from protocols.amqp10.transactions import Work
 from protocols.nodes import Node, find
 from protocols.reply_to import split_address
-from protocols.routes import find_route, key_of
+from protocols.routes import ask_to_publish, find_route
 from protocols.values10 import text
 
 if TYPE_CHECKING:
@@ -316,7 +315,7 @@ class Incoming(Link):
             node = find(self.host, address, [])
             if node is None:
                 exchange, key = split_address(address)
-                self.connection.access.publish(key_of(exchange, key), exchange, key)
+                ask_to_publish(self.connection.access, exchange, key)
                 raise NotFound(f"no queue or exchange '{address}' in vhost '{self.host.name}'")
         elif node.queue is not None or node.fixed:
             subject = b""  # all go one way
@@ -438,18 +437,15 @@ class Incoming(Link):
 
 def _destination(node: Node, scan: Scan) -> tuple[str, str]:
     """Exchange and routing key of a message to a node: its subject, else what the address says of a key."""
-    if node.queue is not None:
-        return "", node.queue.name
-    exchange = node.exchange
-    assert isinstance(exchange, Exchange)
-    if node.fixed:
-        return exchange.name, node.key or ""
+    exchange, key = node.leads_to()
+    if node.queue is not None or node.fixed:
+        return exchange, key
     if scan.subject is not None:
-        return exchange.name, text(scan.subject)
+        return exchange, text(scan.subject)
     if node.key is not None:
-        return exchange.name, node.key
+        return exchange, key
     to = "" if scan.to is None else text(scan.to)
-    return exchange.name, to[len(exchange.name) + 1:] if to.startswith(exchange.name + "/") else ""
+    return exchange, to[len(exchange) + 1:] if to.startswith(exchange + "/") else ""
 
 
 def _unroutable(route: Route) -> ProtocolError:

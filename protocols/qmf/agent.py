@@ -32,7 +32,7 @@ from protocols.qmf.methods import MethodError, call
 from protocols.qmf.objects import OBJECTS, Facts, Objects, find, kind_and_key
 from protocols.qmf.schema import PACKAGE, package_of
 from protocols.qmf.values import plain_text
-from protocols.routes import key_of
+from protocols.routes import ask_to_publish
 
 logger = logging.getLogger(__name__)
 
@@ -193,10 +193,8 @@ class Agent(Observer):
         if queue is not None and queue.owner is not None and request.actor is not None \
                 and getattr(queue.owner, "connection", queue.owner) is request.actor:
             return True
-        exchange, key = ("", queue.name) if queue is not None else (node.exchange.name, node.key or "") \
-            if node.exchange is not None else ("", "")
         try:
-            access.publish(key_of(exchange, key), exchange, key)
+            ask_to_publish(access, *node.leads_to())
         except AccessRefused as error:
             logger.warning("a request to the management agent of vhost '%s' is not answered at '%s': %s",
                            self.host.name, reply_to, error)
@@ -291,10 +289,8 @@ class Agent(Observer):
         if node is None:
             logger.debug("a reply of the management agent has nowhere to go: there is no '%s' in vhost '%s'",
                          request.reply_to, self.host.name)
-        elif node.queue is not None:
-            self._send("", node.queue.name, reply)
-        elif node.exchange is not None:
-            self._send(node.exchange.name, node.key or "", reply)
+        else:
+            self._send(*node.leads_to(), reply)
 
     def _send(self, exchange: str, key: str, view: View) -> None:
         host = self.host
