@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
+from broker.security.files import Stamp, stamp_of
 from broker.security.identity import Peer
 from dragoman.config import Config, Listener
 from dragoman.config_tls import Certificate, Demand, demand
@@ -129,13 +130,12 @@ class Certificates:
         for loaded in self._loaded.values():
             self._tell(loaded, now)
 
-    def _state(self) -> list[tuple[int, int, int] | None]:
+    def _state(self) -> list[Stamp | None]:
         """What tells whether a file has changed, also one behind a symbolic link."""
-        found: list[tuple[int, int, int] | None] = []
+        found: list[Stamp | None] = []
         for path in self._files:
             try:
-                status = os.stat(path)
-                found.append((status.st_ino, status.st_mtime_ns, status.st_size))
+                found.append(stamp_of(os.stat(path)))
             except OSError:
                 found.append(None)
         return found

@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import ExtensionOID, NameOID
 
+from broker.security.files import Stamp, read_file, stamp_of
 from broker.security.identity import Identity, Peer
 from broker.security.provider import Answer, Provider, Refusal, Run, shown
 
@@ -149,12 +150,12 @@ class RevocationList:
         self._path = path
         self._issuers = issuers
         self._provider = provider
-        self._stamp: tuple[int, int, int] | None = None
+        self._stamp: Stamp | None = None
         self._read()
 
     def refresh(self) -> None:
         try:
-            stamp = _stamp(self._path)
+            stamp = stamp_of(os.stat(self._path))
             if stamp == self._stamp:
                 return
             self._stamp = stamp  # so that a bad file is complained of once
@@ -172,9 +173,7 @@ class RevocationList:
     def _read(self) -> None:
         """Raises: ValueError."""
         try:
-            self._stamp = _stamp(self._path)
-            with open(self._path, "rb") as file:
-                data = file.read()
+            data, self._stamp = read_file(self._path)
         except OSError as error:
             raise ValueError(f"{self._path}: cannot be read: {error.strerror}") from None
         try:
@@ -274,11 +273,6 @@ def _read_issuers(path: str) -> list[x509.Certificate]:
     if not found:
         raise ValueError(f"{path}: there is no certificate in it; it must be in PEM")
     return found
-
-
-def _stamp(path: str) -> tuple[int, int, int]:
-    stat = os.stat(path)
-    return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
 def _check(settings: CertificateSettings) -> None:

@@ -10,10 +10,25 @@ Stamp = tuple[int, int, int]
 """What a file's contents are known by: whoever changes it makes another one."""
 
 
+def stamp_of(stat: os.stat_result) -> Stamp:
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
 def read_file(path: str) -> tuple[bytes, Stamp]:
     """A file's contents, without a byte order mark. Raises: OSError."""
     with open(path, "rb") as file:
-        return file.read().removeprefix(codecs.BOM_UTF8), _stamp(os.fstat(file.fileno()))
+        return file.read().removeprefix(codecs.BOM_UTF8), stamp_of(os.fstat(file.fileno()))
+
+
+def read_text(path: str) -> str:
+    """The text of a file that people write. Raises ValueError, with the file."""
+    try:
+        content, _ = read_file(path)
+        return content.decode("utf-8")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: is not UTF-8 text, at byte {error.start}") from None
 
 
 def replace_file(path: str, lines: list[str], stamp: Stamp | None) -> Stamp:
@@ -27,7 +42,7 @@ def replace_file(path: str, lines: list[str], stamp: Stamp | None) -> Stamp:
         before = os.stat(target)
     except FileNotFoundError:
         before = None
-    if (before and _stamp(before)) != stamp:
+    if (before and stamp_of(before)) != stamp:
         raise ValueError(f"{path}: the file was changed since it was read: load it and make the change again")
     folder = os.path.dirname(target)
     handle, temporary = tempfile.mkstemp(prefix=".", suffix=".new", dir=folder)  # with mode 0600
@@ -39,7 +54,7 @@ def replace_file(path: str, lines: list[str], stamp: Stamp | None) -> Stamp:
             file.writelines(line + "\n" for line in lines)
             file.flush()
             os.fsync(handle)
-            stamp = _stamp(os.fstat(handle))
+            stamp = stamp_of(os.fstat(handle))
         os.replace(temporary, target)
     except BaseException:
         os.unlink(temporary)
@@ -50,7 +65,3 @@ def replace_file(path: str, lines: list[str], stamp: Stamp | None) -> Stamp:
     finally:
         os.close(directory)
     return stamp
-
-
-def _stamp(stat: os.stat_result) -> Stamp:
-    return stat.st_ino, stat.st_mtime_ns, stat.st_size

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+from broker.security.files import read_text
+
 _SUFFIX = ".users"
 
 
 def load_groups(path: str) -> dict[str, frozenset[str]]:
     """The groups of each user. Raises ValueError, with file and line."""
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            lines = file.read().split("\n")
-    except OSError as error:
-        raise ValueError(f"{path}: the groups cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: is not UTF-8 text, at byte {error.start}") from None
     found: dict[str, set[str]] = {}
     seen = set()
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_text(path).split("\n"), 1):
         line = line.strip()
         if not line or line.startswith(("#", "!")):
             continue

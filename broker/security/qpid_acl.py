@@ -39,6 +39,7 @@ from broker.security.acl_words import (
     canonical,
     check_pair,
 )
+from broker.security.files import read_text
 from broker.security.guard import Judge
 from broker.security.identity import Identity
 from broker.security.networks import from_addresses, from_hostnames, from_networks
@@ -127,14 +128,8 @@ class AclJudge(Judge):
 
 
 def load(path: str) -> AclFile:
-    """Raises: AclError."""
-    try:
-        with open(path, "rb") as file:
-            return parse(file.read().decode("utf-8"), path)
-    except OSError as error:
-        raise AclError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise AclError(f"{path}: is not UTF-8 text, at byte {error.start}") from None
+    """Raises: AclError, and ValueError for what is no text."""
+    return parse(read_text(path), path)
 
 
 def parse(text: str, name: str = "acl") -> AclFile:

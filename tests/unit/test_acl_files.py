@@ -11,7 +11,7 @@ from broker.management import ManagedConnection
 from broker.security.groups import load_groups
 from broker.security.guard import Guarded, Rules
 from broker.security.identity import Identity
-from broker.security.qpid_acl import BROKER_J, QPIDD, AclError, AclFile, AclJudge, parse
+from broker.security.qpid_acl import BROKER_J, QPIDD, AclError, AclFile, AclJudge, load, parse
 from broker.security.rules import ALLOW, DEFER, Question
 
 
@@ -357,3 +357,15 @@ def test_files_of_groups(tmp_path) -> None:  # type: ignore[no-untyped-def]
             load_groups(str(path))
     with pytest.raises(ValueError, match="cannot be read"):
         load_groups(str(tmp_path / "none"))
+
+
+def test_files_may_begin_with_a_byte_order_mark(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "rules"
+    path.write_bytes(b"\xef\xbb\xbfacl allow bob create queue\r\nacl deny all all\r\n")
+    assert [(rule.who, rule.line) for rule in load(str(path)).rules if rule.action == "create"] == [("bob", 1)]
+    path.write_bytes(b"\xef\xbb\xbfstaff.users=alice\r\n")
+    assert load_groups(str(path)) == {"alice": {"staff"}}
+    path.write_bytes(b"acl allow caf\xe9 all")
+    for reads in (load, load_groups):
+        with pytest.raises(ValueError, match=f"{path}: is not UTF-8 text, at byte 13"):
+            reads(str(path))
