@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -189,6 +190,7 @@ def test_files_are_their_owners(tmp_path: Path) -> None:
         assert broker.pid and store.stat().st_mode & 0o777 == 0o700
         assert {path.stat().st_mode & 0o077 for path in store.iterdir()} == {0}
         assert log.stat().st_mode & 0o007 == 0
+        assert resource.prlimit(broker.pid, resource.RLIMIT_CORE)[0] == 0
         broker.stop()
         exported = tmp_path / "exported"
         dragoman("store", "export", "--path", str(store), str(exported))
