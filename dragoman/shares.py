@@ -100,13 +100,21 @@ class Shares:
         self._due = False
         now = perf_counter()
         waiting = self._waiting
+        if not waiting:  # who began to wait in the last turn had its turn then, too
+            return
         alone = now >= self._heard + LATELY
         room = ALONE if alone else max(QUANTUM if waiting[0].moves else TALK, SHARE * self._spent)
         spent = self._spent = 0.0
         while waiting and spent < room:
             transport = waiting.popleft()
             before = transport.progress()
-            spent += self._work(transport, min(QUANTUM, room - spent))
+            try:
+                spent += self._work(transport, min(QUANTUM, room - spent))
+            except Exception as error:  # must never happen; if it does, it costs this connection, not its turn for ever
+                self.loop.call_exception_handler({"message": f"{transport.peer}: its input cannot be dealt with",
+                                                  "exception": error})
+                transport.rest, transport.rest_at = b"", 0
+                transport.abort()
             transport.moves = transport.progress() != before
             if transport.rest and not transport.held and not transport.flooded_since:
                 waiting.append(transport)

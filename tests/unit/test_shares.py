@@ -20,12 +20,16 @@ class Loop:
         self.now = 1.0
         self.due: list[Callable[[], None]] = []
         self.later: list[tuple[float, Callable[[], None]]] = []
+        self.told: list[dict[str, Any]] = []
 
     def call_soon(self, work: Callable[[], None]) -> None:
         self.due.append(work)
 
     def call_later(self, seconds: float, work: Callable[[], None]) -> None:
         self.later.append((self.now + seconds, work))
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        self.told.append(context)
 
     def turn(self) -> None:
         ready = [work for when, work in self.later if when <= self.now]
@@ -49,6 +53,7 @@ class Transport:
         self.rest, self.rest_at, self.waits, self.held, self.flooded_since = b"", 0, False, False, 0
         self.greedy_until, self.pace = 0.0, PACE
         self.fed = b""
+        self.peer, self.aborted = "somebody", False
 
     def feed(self, data: bytes) -> None:
         self.fed += data
@@ -57,6 +62,9 @@ class Transport:
 
     def progress(self) -> int:
         return self.sent
+
+    def abort(self) -> None:
+        self.aborted = True
 
     def read_or_not(self) -> None:
         self.reads = not (self.waits or self.held)
@@ -70,16 +78,20 @@ def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
     return made
 
 
-def test_little_is_dealt_with_at_once(loop: Loop) -> None:
-    turns: Any = Shares(loop)  # type: ignore[arg-type]
+@pytest.fixture
+def turns(loop: Loop) -> Any:
+    made: Any = loop
+    return Shares(made)
+
+
+def test_little_is_dealt_with_at_once(loop: Loop, turns: Any) -> None:
     one = Transport(loop)
     turns.take(one, b"a" * 1000)
     turns.take(one, b"b" * 1000)
     assert one.fed == b"a" * 1000 + b"b" * 1000 and not one.waits and not loop.due
 
 
-def test_much_waits_and_comes_in_order(loop: Loop) -> None:
-    turns: Any = Shares(loop)  # type: ignore[arg-type]
+def test_much_waits_and_comes_in_order(loop: Loop, turns: Any) -> None:
     one = Transport(loop)
     data = bytes(range(256)) * 200  # 51 ms
     turns.take(one, data)
@@ -90,8 +102,7 @@ def test_much_waits_and_comes_in_order(loop: Loop) -> None:
     assert one.fed == data + b"more" and one.reads and not one.waits
 
 
-def test_a_flood_costs_the_others_little(loop: Loop) -> None:
-    turns: Any = Shares(loop)  # type: ignore[arg-type]
+def test_a_flood_costs_the_others_little(loop: Loop, turns: Any) -> None:
     flood, good = Transport(loop), Transport(loop)
     turns.take(flood, bytes(1 << 20))
     begun, fed = loop.now, len(flood.fed)
@@ -103,8 +114,7 @@ def test_a_flood_costs_the_others_little(loop: Loop) -> None:
     assert (len(flood.fed) - fed) * MICROSECOND > 50 * QUANTUM
 
 
-def test_a_flood_without_messages_costs_less(loop: Loop) -> None:
-    turns: Any = Shares(loop)  # type: ignore[arg-type]
+def test_a_flood_without_messages_costs_less(loop: Loop, turns: Any) -> None:
     flood, good = Transport(loop, messages=False), Transport(loop)
     turns.take(flood, bytes(1 << 20))
     begun, fed = loop.now, len(flood.fed)
@@ -114,8 +124,7 @@ def test_a_flood_without_messages_costs_less(loop: Loop) -> None:
     assert 0 < (len(flood.fed) - fed) * MICROSECOND < 0.25 * (loop.now - begun)
 
 
-def test_several_floods_cost_no_more_than_one(loop: Loop) -> None:
-    turns: Any = Shares(loop)  # type: ignore[arg-type]
+def test_several_floods_cost_no_more_than_one(loop: Loop, turns: Any) -> None:
     floods, good = [Transport(loop) for _ in range(50)], Transport(loop)
     for flood in floods:
         turns.take(flood, bytes(1 << 20))
@@ -127,9 +136,8 @@ def test_several_floods_cost_no_more_than_one(loop: Loop) -> None:
     assert all(flood.rest_at > 3000 for flood in floods)  # each has its turn
 
 
-def test_pieces_that_are_dear_have_the_flood_rest(loop: Loop) -> None:
+def test_pieces_that_are_dear_have_the_flood_rest(loop: Loop, turns: Any) -> None:
     """Where a single piece takes 20 ms, the others have most of the time nevertheless."""
-    turns: Any = Shares(loop)  # type: ignore[arg-type]
     flood, good = Transport(loop, 0.02 / 256), Transport(loop)
     turns.take(flood, bytes(1 << 16))
     begun, fed = loop.now, len(flood.fed)
@@ -139,8 +147,7 @@ def test_pieces_that_are_dear_have_the_flood_rest(loop: Loop) -> None:
     assert (len(flood.fed) - fed) * flood.each < 0.45 * (loop.now - begun)
 
 
-def test_who_is_held_goes_on_later(loop: Loop) -> None:
-    turns: Any = Shares(loop)  # type: ignore[arg-type]
+def test_who_is_held_goes_on_later(loop: Loop, turns: Any) -> None:
     one = Transport(loop)
     turns.take(one, bytes(20_000))
     one.held = True
@@ -153,3 +160,26 @@ def test_who_is_held_goes_on_later(loop: Loop) -> None:
     while loop.due:
         loop.turn()
     assert len(one.fed) == 20_000 and one.reads
+
+
+def test_who_begins_to_wait_within_a_turn(loop: Loop, turns: Any) -> None:
+    """One's input has another one go on, who has its turn at once: there is none left for the next turn."""
+    one, other, good = Transport(loop), Transport(loop), Transport(loop)
+    turns.take(one, bytes(1100))
+    other.rest = bytes(10)
+    plain = one.feed
+    one.feed = lambda data: (plain(data), turns.wait(other))[0]
+    for _ in range(3):
+        turns.take(good, b"a")
+        loop.turn()
+    assert len(one.fed) == 1100 and len(other.fed) == 10 and not loop.due and not loop.later
+
+
+def test_what_must_never_happen_costs_one_its_connection_and_not_its_turn(loop: Loop, turns: Any) -> None:
+    bad, good = Transport(loop), Transport(loop)
+    turns.take(bad, bytes(5000))
+    turns.take(good, bytes(5000))
+    bad.feed = lambda data: data[1 << 20]  # raises
+    while loop.due:
+        loop.turn()
+    assert len(good.fed) == 5000 and bad.aborted and len(loop.told) == 1 and not bad.waits
