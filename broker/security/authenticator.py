@@ -126,7 +126,7 @@ class Authenticator:
         for provider in self.providers:
             found = question(provider)
             if not isinstance(found, Refusal):
-                return found[0], _of(provider, found[1])
+                return found[0], found[1].come_by(provider=provider.name)
             refusals.append(found)
             if not found.unknown:
                 break
@@ -145,7 +145,7 @@ class Authenticator:
 
             def heard(result: Identity | Refusal) -> None:
                 if isinstance(result, Identity):
-                    end(_of(provider, result))
+                    end(result.come_by(provider=provider.name))
                     return
                 refusals.append(result)
                 ask(index + 1 if result.unknown else len(self.providers))
@@ -185,8 +185,3 @@ class Authenticator:
         named = zip(self.providers, refusals, strict=False)
         return Refusal("; ".join(f"{provider.name}: {refusal.reason}" for provider, refusal in named),
                        trouble=any(each.trouble for each in refusals))
-
-
-def _of(provider: Provider, identity: Identity) -> Identity:
-    return Identity(identity.user, identity.groups, tags=identity.tags, provider=provider.name,
-                    expires=identity.expires, scopes=identity.scopes)

@@ -39,6 +39,11 @@ class Identity:
         self.expires = expires  # ms since the epoch, when a token ends; 0: never
         self.scopes = scopes  # of a token, as they are written there
 
+    def come_by(self, *, mechanism: str = "", provider: str = "") -> Identity:
+        """The same user, with the mechanism or the provider that is given here."""
+        return Identity(self.user, self.groups, tags=self.tags, mechanism=mechanism or self.mechanism,
+                        provider=provider or self.provider, expires=self.expires, scopes=self.scopes)
+
 
 NOBODY = Identity("")
 """Before the login."""

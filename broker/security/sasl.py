@@ -109,7 +109,7 @@ class SaslServer:
         def decided(result: Identity | Refusal) -> None:
             if isinstance(result, Identity) and result.user != identity.user:
                 result = Refusal(f"it is that of user {shown(result.user)}")
-            done(finish(result if isinstance(result, Refusal) else _by(result, identity.mechanism)))
+            done(finish(result if isinstance(result, Refusal) else result.come_by(mechanism=identity.mechanism)))
 
         if not identity.expires:
             done(Success(identity))
@@ -142,7 +142,7 @@ class SaslServer:
 
     def _signed(self, outcome: Success, mechanism: str) -> Outcome:
         """A success with the mechanism's name in it; or the challenge that goes before it."""
-        identity = _by(outcome.identity, mechanism)
+        identity = outcome.identity.come_by(mechanism=mechanism)
         if outcome.extra and not self._success_extra:
             self._held = Success(identity)
             return Challenge(outcome.extra)
@@ -151,8 +151,3 @@ class SaslServer:
     def _fail(self, reason: str, done: Done) -> None:
         self._over = True
         done(Failure(reason))
-
-
-def _by(known: Identity, mechanism: str) -> Identity:
-    return Identity(known.user, known.groups, tags=known.tags, mechanism=mechanism, provider=known.provider,
-                    expires=known.expires, scopes=known.scopes)
