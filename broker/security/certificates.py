@@ -20,7 +20,7 @@ from cryptography.x509.oid import ExtensionOID, NameOID
 
 from broker.security.files import Stamp, read_file, stamp_of
 from broker.security.identity import Identity, Peer
-from broker.security.provider import Answer, Provider, Refusal, Run, shown
+from broker.security.provider import Answer, Provider, Refusal, Run, is_name, shown
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ qpidd makes of the subject: CN@DC.DC."""
 NAME_KINDS = ("dns", "email", "uri", "ip")
 """Kinds of alternative names, by RabbitMQ's words (`ssl_cert_login_san_type`)."""
 
-NAME_LIMIT = 1024  # characters of a user's name
+NAME_LIMIT = 1024  # characters of a user's name, which may be a distinguished one
 
 UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension,
               x509.UnsupportedGeneralNameType)
@@ -98,7 +98,7 @@ class Certificates(Provider):
         issuers = [each for each in self._issuers if issued(certificate, each)]
         if self._issuers and not issuers:
             return Refusal(f"the certificate of {shown(name)} is by none of the issuers here", unknown=True)
-        if not name or len(name) > NAME_LIMIT or not name.isprintable():
+        if not is_name(name, NAME_LIMIT):
             return Refusal(f"the certificate has no {self._settings.user_from}, or one that is no name: {shown(name)}",
                            unknown=not name)
         user = self._rewritten(name)

@@ -13,10 +13,9 @@ import gssapi
 from gssapi.exceptions import GSSError
 
 from broker.security.identity import Identity, Peer
-from broker.security.provider import Negotiation, Provider, Refusal, Run, shown
+from broker.security.provider import Negotiation, Provider, Refusal, Run, is_name, shown
 
 NO_LAYER = 1  # of RFC 4752, section 3.3: the bit for "no security layer"
-NAME_LIMIT = 256  # characters of a user's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +97,7 @@ class _Login(Negotiation):
         if self._settings.realms and realm not in self._settings.realms:
             return Refusal(f"{shown(principal)} is of a realm that is not let in", unknown=True)
         user = name if self._settings.strip_realm else principal
-        if not name or len(user) > NAME_LIMIT or not user.isprintable():
+        if not name or not is_name(user):
             return Refusal(f"{shown(user)} cannot be a user's name")
         wanted = choice[4:].decode("utf-8", "replace")
         if wanted not in ("", user, principal):

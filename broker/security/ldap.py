@@ -30,11 +30,11 @@ from ldap3.utils.conv import escape_filter_chars
 from ldap3.utils.dn import escape_rdn
 
 from broker.security.identity import Identity, Peer
-from broker.security.provider import Answer, Provider, Refusal, Run, shown
+from broker.security.provider import Answer, Provider, Refusal, Run, is_name, shown
+from broker.security.recent import remember
 
 logger = logging.getLogger(__name__)
 
-NAME_LIMIT = 256  # characters of a user's name
 WAITING_LIMIT = 1000  # different logins that are being looked up
 GROUPS_LIMIT = 1000  # groups of one user that are asked for
 
@@ -89,7 +89,7 @@ class Ldap(Provider):
         return {"PLAIN", "AMQPLAIN"}
 
     def check_password(self, name: str, password: bytes, peer: Peer, answer: Answer) -> None:
-        if not name or len(name) > NAME_LIMIT or not name.isprintable():
+        if not is_name(name):
             answer(Refusal(f"{shown(name)} is no name for a directory", unknown=True))
             return
         if not password or b"\0" in password:  # an empty one binds as nobody, and succeeds: RFC 4513, section 5.1.2
@@ -119,9 +119,8 @@ class Ldap(Provider):
             outcome = Refusal(f"the directory could not be asked: {type(found).__name__}: {found}", trouble=True)
         self._known.pop(digest, None)
         if isinstance(outcome, Identity) and self._settings.cache_seconds:
-            self._known[digest] = (self._clock() + self._settings.cache_seconds, outcome)
-            if len(self._known) > self._settings.cache_users:
-                del self._known[next(iter(self._known))]
+            until = self._clock() + self._settings.cache_seconds
+            remember(self._known, digest, (until, outcome), self._settings.cache_users)
         for tell in self._waiting.pop(digest):
             tell(outcome)
 

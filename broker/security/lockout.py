@@ -19,14 +19,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from typing import TypeVar
 
 from broker.clock import Timers
 from broker.security.addresses import source_of
 from broker.security.identity import Identity, Peer
 from broker.security.provider import Answer, Refusal, shown
+from broker.security.recent import remember
 
-T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 STEP = 250  # ms: the first delay, and what others are a multiple of
@@ -111,7 +110,7 @@ class Lockout:
     def _succeeded(self, user: str, peer: Peer) -> None:
         pair = self._digest(user, source_of(peer.address))
         self._pairs.pop(pair, None)
-        _latest(self._known, pair, None)
+        remember(self._known, pair, None, ENTRIES)
 
     def _failed(self, user: str, peer: Peer) -> int:
         """Count a failure; give the delay of its answer, ms."""
@@ -129,7 +128,7 @@ class Lockout:
         count = counts.get(key)
         if count is None or count.until <= now:
             count = _Count(now + self.seconds * 1000)
-        _latest(counts, key, count)
+        remember(counts, key, count, ENTRIES)
         count.failures += 1
         if most and count.failures >= most and not count.locked:
             count.locked = True
@@ -145,11 +144,3 @@ class Lockout:
         """Of a user's name as directories see it, who do not tell Alice from alice, and an address."""
         joined = "\0".join(part.strip().casefold() for part in parts).encode("utf-8", "surrogatepass")
         return hashlib.blake2b(joined, digest_size=16, key=self._key).digest()
-
-
-def _latest(table: dict[bytes, T], key: bytes, value: T) -> None:
-    """Put an entry last; forget the first one when there are too many."""
-    table.pop(key, None)
-    table[key] = value
-    if len(table) > ENTRIES:
-        del table[next(iter(table))]

@@ -24,6 +24,7 @@ from urllib.parse import quote_plus, urlencode, urlsplit
 
 from broker.security.identity import Identity, Peer
 from broker.security.provider import Answer, Provider, Refusal, Run, shown
+from broker.security.recent import remember
 from broker.security.tokens import ALGORITHMS, Claims, Key, Token, judge, may_be_token, read_keys
 from broker.security.web import Endpoint, Unreachable, check_url
 
@@ -253,11 +254,9 @@ class Introspection:
         form = urlencode({"token": text, "token_type_hint": "access_token"}).encode("ascii")
         claims = self._endpoint.fetch(form, {"Authorization": self._authorization})
         if claims.get("active") is True and self._settings.cache_seconds:
+            until = self._now() + self._settings.cache_seconds
             with self._lock:
-                self._known.pop(digest, None)
-                self._known[digest] = (self._now() + self._settings.cache_seconds, claims)
-                if len(self._known) > self._settings.cache_tokens:
-                    del self._known[next(iter(self._known))]
+                remember(self._known, digest, (until, claims), self._settings.cache_tokens)
         return claims
 
     def forget(self) -> None:

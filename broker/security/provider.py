@@ -11,6 +11,8 @@ from collections.abc import Callable
 from broker.security.identity import Identity, Peer
 from broker.security.passwords import CramVerifier, ScramVerifier
 
+NAME_LIMIT = 256  # characters of a user's name
+
 
 class Refusal:
     """Why somebody may not log in.
@@ -84,6 +86,11 @@ class Provider:
 
     def close(self) -> None:
         """The broker stops, or uses others from now on."""
+
+
+def is_name(text: str, most: int = NAME_LIMIT) -> bool:
+    """Whether it can be a user's name. most: characters."""
+    return 0 < len(text) <= most and text.isprintable()
 
 
 def shown(name: str) -> str:

@@ -20,13 +20,12 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey, import_key
 from joserfc.jws import JWSRegistry
 
 from broker.security.identity import Identity, Peer
-from broker.security.provider import Refusal, shown
+from broker.security.provider import Refusal, is_name, shown
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 """All that there are; "EdDSA" and, as RFC 9864 has it, "Ed25519" are one."""
 
 TOKEN_LIMIT = 16384  # characters
-NAME_LIMIT = 256  # characters of a user's name
 VALUES_LIMIT = 1000  # groups or scopes of one token
 RSA_BITS = 2048  # at least
 
@@ -126,7 +125,7 @@ def judge(claims: dict[str, Any], wanted: Claims, now: float, peer: Peer, provid
     if reason := _unbound(claims.get("cnf"), peer):
         return Refusal(reason)
     user = next((found for found in (claim(claims, path) for path in wanted.user) if found is not None), None)
-    if not isinstance(user, str) or not user or len(user) > NAME_LIMIT or not user.isprintable():
+    if not isinstance(user, str) or not is_name(user):
         return Refusal(f"the token has no {' or '.join(wanted.user)} that is a name")
     scopes = {each for path in wanted.scopes for each in _words(claim(claims, path))}
     tag = f"{wanted.resource}.tag:" if wanted.resource else "tag:"

@@ -20,6 +20,7 @@ from broker.security.passwords import (
     parse_verifier,
 )
 from broker.security.provider import Answer, Provider, Refusal, Run, shown
+from broker.security.recent import remember
 
 V = TypeVar("V", bound=Verifier)
 GUEST = "guest"
@@ -256,8 +257,7 @@ class FileProvider(Provider):
         parts = (name.encode("utf-8", "surrogatepass"), verifier.text.encode(), (refusal or _NONE).reason.encode())
         digest = hmac.digest(self._key, b"".join(len(part).to_bytes(4) + part for part in parts) + password, "sha256")
         if digest in self._right:
-            del self._right[digest]
-            self._right[digest] = None
+            remember(self._right, digest, None, CACHE_LIMIT)
             answer(self._identity(name))
             return
         if digest in self._waiting:
@@ -268,9 +268,7 @@ class FileProvider(Provider):
         def checked(result: object | BaseException) -> None:
             refused = refusal or self._judge(name, verifier, result)
             if refused is None:
-                self._right[digest] = None
-                if len(self._right) > CACHE_LIMIT:
-                    del self._right[next(iter(self._right))]
+                remember(self._right, digest, None, CACHE_LIMIT)
             for tell in self._waiting.pop(digest):
                 tell(refused or self._identity(name))
 
