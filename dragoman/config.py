@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from broker.security.addresses import written
 from dragoman.config_gateway import (
     GATEWAY_SECTIONS,
     Bridge,
@@ -60,7 +61,7 @@ class Listener:
 
     def name(self) -> str:
         """What limits call it."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return written(self.host, self.port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +286,7 @@ def gateway_part(kind: str, table: dict[str, Any], files: str) -> Link | Bridge:
 
 def needing_restart(old: Config, new: Config) -> list[str]:
     """The keys, as `section.key`, that differ between the two and take effect only at the next start."""
-    found = ["listeners"] if listeners_after(old, new) != new.listeners else []
+    found = ["listeners"] if _listeners_after(old, new) != new.listeners else []
     parts: list[tuple[str, type, Any, Any]] = [("", Config, old, new)]
     parts += [(f"{name}.", of, getattr(old, name), getattr(new, name)) for name, of in SECTIONS.items()]
     for prefix, of, before, after in parts:
@@ -294,12 +295,24 @@ def needing_restart(old: Config, new: Config) -> list[str]:
     return found
 
 
-def listeners_after(old: Config, new: Config) -> tuple[Listener, ...]:
+def until_restart(old: Config, new: Config) -> Config:
+    """What is in force after a change, until the next start."""
+    sections = {name: _kept(getattr(old, name), getattr(new, name)) for name in SECTIONS}
+    own: Config = _kept(old, new)
+    return replace(own, listeners=_listeners_after(old, new), **sections)
+
+
+def _listeners_after(old: Config, new: Config) -> tuple[Listener, ...]:
     """The listeners after a change that needs no restart: at the places of the old ones."""
     if [(each.host, each.port) for each in old.listeners] != [(each.host, each.port) for each in new.listeners]:
         return old.listeners
-    return tuple(replace(after, **{name: getattr(before, name) for name, key, _ in keys(Listener) if key.restart})
-                 for before, after in zip(old.listeners, new.listeners, strict=True))
+    return tuple(_kept(before, after) for before, after in zip(old.listeners, new.listeners, strict=True))
+
+
+def _kept(before: Any, after: Any) -> Any:
+    """A section after a change: with what it was where that needs a restart."""
+    kept = {name: getattr(before, name) for name, key, _ in keys(type(before)) if key.restart}
+    return replace(after, **kept)
 
 
 class _Reader:

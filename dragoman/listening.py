@@ -14,6 +14,7 @@ import socket
 from functools import partial
 from typing import TYPE_CHECKING
 
+from broker.security.addresses import written
 from dragoman.arrivals import Arrival, Repeated
 from dragoman.config import Listener
 from dragoman.config_tls import refuses_plain
@@ -70,7 +71,7 @@ class Listening:
                 listening.bind(address)
                 listening.listen(_BACKLOG)
             except OSError as error:
-                raise OSError(error.errno, f"{self.listener.host}:{self.listener.port}: {error.strerror}") from None
+                raise OSError(error.errno, f"{self.listener.name()}: {error.strerror}") from None
             listening.setblocking(False)
             loop.add_reader(listening, self._accept, listening)
             host, port = listening.getsockname()[:2]
@@ -111,8 +112,7 @@ class Listening:
         if turns and arrivals.full():
             self.server.loop.call_soon(self._arrive, client, host, port, turns - 1)
             return
-        peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        arrival = arrivals.come(host, peer, self.listener.name(), client.close)
+        arrival = arrivals.come(host, written(host, port), self.listener.name(), client.close)
         if arrival is None:
             client.close()
             return

@@ -89,7 +89,7 @@ class Logins:
 def without_passwords(config: Config) -> list[str]:
     """The listeners that other machines reach, and that take passwords from none of them: what an update may have
     changed."""
-    return [f"{listener.host}:{listener.port}" for listener in config.listeners
+    return [listener.name() for listener in config.listeners
             if not (listener.clear_passwords or listener.host == "localhost" or is_loopback(listener.host))
             and (listener.tls == "never" or not config.tls.certificate)]
 

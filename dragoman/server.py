@@ -7,7 +7,6 @@ import contextlib
 import logging
 import os
 import uuid
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from broker.security.sasl import SaslServer
 from dragoman import __version__
 from dragoman.access import FileRules, Sources
 from dragoman.arrivals import Arrivals
-from dragoman.config import Config, ConfigError, gateway_part, listeners_after, needing_restart
+from dragoman.config import Config, ConfigError, gateway_part, needing_restart, until_restart
 from dragoman.config_gateway import Bridge, Link
 from dragoman.config_tls import tls_problems
 from dragoman.limits import limits_of, most_connections, quota_limits
@@ -183,10 +182,7 @@ class Server(Watcher):
         Raises: ValueError, OSError; then everything stays as it was.
         """
         waits = needing_restart(self.config, config)
-        old = self.config  # what needs a restart stays as it is: it is asked for time and again
-        config = replace(config, listeners=listeners_after(old, config), virtual_hosts=old.virtual_hosts,
-                         store=old.store, amqp091=old.amqp091, amqp010=old.amqp010, amqp10=old.amqp10, mqtt=old.mqtt,
-                         management=old.management)
+        config = until_restart(self.config, config)  # what needs a restart is asked for time and again
         problems = tls_problems(config.tls, config.certificates, config.listeners)
         if problems:  # with the listeners as they stay until then
             raise ValueError("; ".join(problems))

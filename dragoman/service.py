@@ -20,6 +20,7 @@ from typing import Any
 
 import uvloop
 
+from broker.security.addresses import written
 from dragoman import logs, secrecy, version_line
 from dragoman.config import Config, ConfigError
 from dragoman.config_files import load_and_check
@@ -122,7 +123,7 @@ class _Service:
 
     def announce(self) -> None:
         """Say what a person, and systemd, want to know of a broker that has started."""
-        urls = [f"{scheme}://{_host(host)}:{port}" for host, port, scheme in self.server.addresses]
+        urls = [f"{scheme}://{written(host, port)}" for host, port, scheme in self.server.addresses]
         for url in urls:
             _log.info("listening on %s", url)
         kept = self.config.store
@@ -203,10 +204,6 @@ def _if_debug(error: BaseException) -> BaseException | None:
 def _log_unexpected(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     error = context.get("exception")
     _log.error("unexpected: %s", context.get("message", ""), exc_info=error)
-
-
-def _host(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def _allow_many_files() -> None:

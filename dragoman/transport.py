@@ -43,7 +43,7 @@ class Transport(Outlet, asyncio.Protocol):
         self.quota = arrival.quota
         self.socket: asyncio.Transport | None = None
         self.front_end: FrontEnd | None = None
-        self.peer = "?"
+        self.peer = arrival.peer
         self.origin = Peer()
         self.dirty = False
         self.held = False  # the front-end wants no more input
@@ -63,10 +63,7 @@ class Transport(Outlet, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.socket = cast(asyncio.Transport, transport)  # uvloop's own class is none of asyncio's
-        address = transport.get_extra_info("peername")
-        if address:
-            self.peer = f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
-        self.origin = self._origin(address[0] if address else "")
+        self.origin = self._origin(self.quota.party.address)
         self.socket.set_write_buffer_limits(high=self.quota.output // _SHARE)
         if not self.server.connected(self):
             self.socket.abort()

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from broker.security.addresses import written
 from interop.ends import EndError
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
@@ -31,7 +32,7 @@ class Place:
     server_name: str  # for TLS
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return written(self.host, self.port)
 
 
 async def dial(place: Place, protocol: Callable[[], P], seconds: float) -> P:

@@ -1,9 +1,14 @@
-"""A client's IP address, for those who decide by it."""
+"""Addresses: who decides by them, and how they are written."""
 
 from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
 from typing import Any
+
+
+def written(host: str, port: int) -> str:
+    """As in URLs."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def plain_address(text: str) -> Any:

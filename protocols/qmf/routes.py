@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from broker.security.addresses import written
+
 SCHEMES = {"": "amqp", "tcp": "amqp", "ssl": "amqps"}
 """Of URLs, by the transports that there are."""
 
@@ -22,8 +24,8 @@ def link_name(transport: str, host: str, port: int) -> str:
 
 def link_properties(transport: str, host: str, port: int, mechanism: str, user: str) -> dict[str, Any]:
     """Of a link to a broker that speaks 0-10, as qpid-route knows no other."""
-    place = f"[{host}]" if ":" in host else host
-    return {"url": f"{SCHEMES[transport]}://{place}:{port}", "dialect": "0-10", "mechanism": mechanism, "user": user}
+    return {"url": f"{SCHEMES[transport]}://{written(host, port)}", "dialect": "0-10", "mechanism": mechanism,
+            "user": user}
 
 
 def bridge_name(link: str, properties: dict[str, Any]) -> str:

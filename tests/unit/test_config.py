@@ -161,10 +161,10 @@ def test_what_changes_of_a_listener_at_its_place_needs_no_restart() -> None:
     old = parse(places)
     new = parse(places + "client_certificates = 'want'\nclient_ca = 'a'\n[tls]\ncertificate = 'c'")
     assert config.needing_restart(old, new) == []
-    assert config.listeners_after(old, new) == new.listeners
+    assert config.until_restart(old, new).listeners == new.listeners
     moved = parse("[[listeners]]\nport = 1\n[[listeners]]\nport = 3\ntls = 'never'")
     assert config.needing_restart(old, moved) == ["listeners"]
-    assert config.listeners_after(old, moved) == old.listeners
+    assert config.until_restart(old, moved).listeners == old.listeners
 
 
 # What a key may hold, and how it may be written.

@@ -138,7 +138,7 @@ def test_what_is_wrong_is_said(text: str, says: str) -> None:
 
 
 @pytest.mark.parametrize("listener, said", [
-    ('host = "0.0.0.0"\nport = 7', ["0.0.0.0:7"]), ('host = "::"\nport = 7', [":::7"]), ('host = "127.0.0.1"', []),
+    ('host = "0.0.0.0"\nport = 7', ["0.0.0.0:7"]), ('host = "::"\nport = 7', ["[::]:7"]), ('host = "127.0.0.1"', []),
     ('host = "localhost"', []), ('host = "::1"', []), ('host = "0.0.0.0"\nclear_passwords = true', []),
     ('host = "0.0.0.0"\nport = 7\ntls = "never"\n[tls]\ncertificate = "x"', ["0.0.0.0:7"]),
     ('host = "0.0.0.0"\n[tls]\ncertificate = "x"', [])])
