@@ -13,7 +13,7 @@ import click
 
 from dragoman import version_line
 from dragoman.config import ConfigError, load
-from dragoman.secrecy import hide_passwords
+from dragoman.secrecy import hide_passwords, open_to_others
 
 CONFIG_OPTION = click.option("--config", "-c", "config_path", metavar="FILE", envvar="DRAGOMAN_CONFIG",
                              help="TOML file; without one the defaults hold. [env: DRAGOMAN_CONFIG]")
@@ -118,7 +118,9 @@ def check(config_path: str | None, file: str | None) -> None:
 
     path = file or config_path
     with _problems_shown():
-        load_and_check(path)
+        config = load_and_check(path)
+    for problem in open_to_others(config):
+        click.echo(f"warning: {problem}", err=True)
     click.echo(f"{path or 'the built-in configuration'}: no problems")
 
 

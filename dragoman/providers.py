@@ -6,16 +6,11 @@ uses, and a broker in a test suite starts without them.
 
 from __future__ import annotations
 
-import logging
-import os
-import stat
 from collections.abc import Callable
 from typing import Any
 
 from broker.security.provider import Provider, Run
 from dragoman.config_providers import CertificateUsers, KerberosUsers, LdapUsers, OAuth2Users
-
-logger = logging.getLogger(__name__)
 
 
 def make(settings: LdapUsers | OAuth2Users | CertificateUsers | KerberosUsers, run: Run) -> Provider:
@@ -70,8 +65,6 @@ def _secret(path: str) -> bytes:
         return b""
     try:
         with open(path, "rb") as file:
-            if os.fstat(file.fileno()).st_mode & stat.S_IROTH:
-                logger.warning("%s can be read by every user of this machine, and has a secret in it", path)
             secret = file.read(4096).rstrip(b"\r\n")
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from None

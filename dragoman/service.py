@@ -89,8 +89,7 @@ class _Service:
             await self.server.start()
         except Exception as error:
             return _refused(error)
-        for problem in secrecy.open_to_others(self.config):
-            _log.warning("%s", problem)
+        self.warn(self.config)
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_COLLECT)
@@ -108,6 +107,10 @@ class _Service:
     def note(self, config: Config) -> None:
         for note in config.notes:
             _log.info("configuration: %s", note)
+
+    def warn(self, config: Config) -> None:
+        for problem in secrecy.open_to_others(config):
+            _log.warning("%s", problem)
 
     async def until_stopped(self) -> int:
         """Wait for a signal or a failure."""
@@ -169,6 +172,7 @@ class _Service:
             restart = self.server.reload(config)
             self.config = config
             self.note(config)
+            self.warn(config)
             _log.info("configuration read again%s",
                       f"; these wait for a restart: {', '.join(restart)}" if restart else "")
         except ConfigError as error:
