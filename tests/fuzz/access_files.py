@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable
 
 from broker.security.permissions import PermissionFile
 from broker.security.qpid_acl import parse
 from interop.migration.user_files import read_users
+from tests.fuzz.files import file_of
 
 ACL = (b"""# qpidd's
 group admins alice@QPID bob
@@ -32,10 +32,8 @@ def acl(data: bytes) -> None:
 
 def permissions(data: bytes) -> None:
     """Raises: ValueError."""
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(data)
-        file.flush()
-        PermissionFile(file.name).load()
+    with file_of(data) as path:
+        PermissionFile(path).load()
 
 
 def users(data: bytes) -> None:

@@ -4,7 +4,6 @@ lists."""
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterable
 from functools import cache
 
@@ -14,6 +13,7 @@ from broker.security.certificates import USER_FROM, Certificates, CertificateSet
 from broker.security.identity import Peer
 from broker.security.tokens import ALGORITHMS, Claims, Key, Token, judge, read_keys
 from tests.authority import Authority, der, pem
+from tests.fuzz.files import file_of
 from tests.issuer import new_key, sign
 
 _WANTED = Claims("issuer", ("audience",), user=("sub", "a.b"), groups="a.b")
@@ -42,10 +42,8 @@ def certificate(data: bytes) -> None:
 
 
 def revocation_list(data: bytes) -> None:
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(data)
-        file.flush()
-        RevocationList(file.name, [_authority().certificate], "cards")
+    with file_of(data) as path:
+        RevocationList(path, [_authority().certificate], "cards")
 
 
 def seeds_token() -> Iterable[bytes]:

@@ -91,18 +91,22 @@ class Socket(Outlet):
             self.connection.drained()
 
 
+def guests(*mechanisms: str, success_extra: bool = False, anonymous_user: str = "") -> SaslServer:
+    """The broker's side of a login, for clients of this machine that know the password of guest."""
+    logins = Authenticator([FileProvider(lambda work, done: done(work()))], mechanisms, anonymous_user=anonymous_user)
+    return SaslServer(logins, Peer(loopback=True), success_extra=success_extra)
+
+
 class Client(Socket):
     """One connection, as the server holds it, and what it was sent."""
 
     def __init__(self, broker: Broker, variant: Variant, name: str) -> None:
-        users = FileProvider(lambda work, done: done(work()))
-        sasl = SaslServer(Authenticator([users], ["PLAIN", "AMQPLAIN"]), Peer(loopback=True))
         self.variant = variant
         super().__init__()
         self.answered = 0  # bytes of the output that were looked at
         self.tags: dict[int, list[int]] = {}  # delivery tags by channel
-        self.connection = Connection(broker, Settings(131072, 2047, 60, 1 << 20, "0", "fuzz"), sasl, self, name,
-                                     variant)
+        self.connection = Connection(broker, Settings(131072, 2047, 60, 1 << 20, "0", "fuzz"),
+                                     guests("PLAIN", "AMQPLAIN"), self, name, variant)
 
     def login(self) -> bytes:
         """What a client sends to begin with."""

@@ -5,10 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from broker.broker import Broker
-from broker.security.authenticator import Authenticator
-from broker.security.identity import Peer
-from broker.security.sasl import SaslServer
-from broker.security.users import FileProvider
 from protocols.amqp010.codec import DELIVERY_PROPERTIES, MESSAGE_PROPERTIES, write_struct
 from protocols.amqp010.connection import Connection, Settings
 from protocols.amqp010.frames import (
@@ -60,12 +56,10 @@ class Client010(other.Socket):
     """One connection, as the server holds it."""
 
     def __init__(self, broker: Broker, sessions: Sessions, name: str) -> None:
-        users = FileProvider(lambda work, done: done(work()))
-        sasl = SaslServer(Authenticator([users], ["PLAIN"]), Peer(loopback=True))
         super().__init__()
         self.name = name
         settings = Settings(65535, 3, 0, 3, 1 << 16, "0", "/")
-        self.connection = Connection(broker, settings, sessions, sasl, self, name)
+        self.connection = Connection(broker, settings, sessions, other.guests("PLAIN"), self, name)
 
     def answer(self) -> bytes:
         return b""

@@ -5,10 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from broker.broker import Broker
-from broker.security.authenticator import Authenticator
-from broker.security.identity import Peer
-from broker.security.sasl import SaslServer
-from broker.security.users import FileProvider
 from broker.values import Described, Symbol, ULong
 from protocols.amqp091.frames import V091
 from protocols.amqp10 import frames as f
@@ -45,12 +41,11 @@ class Client10(other.Socket):
     """One connection, as the server holds it."""
 
     def __init__(self, broker: Broker, containers: Containers, name: str) -> None:
-        users = FileProvider(lambda work, done: done(work()))
-        sasl = SaslServer(Authenticator([users], ["PLAIN"]), Peer(loopback=True), success_extra=True)
         super().__init__()
         self.name = name
         settings = Settings(4096, 3, 7, 60, 5, 0, 1 << 16, "0", "fuzz", "/")
-        self.connection = Connection(broker, settings, containers, sasl, self, name, SASL_HEADER)
+        self.connection = Connection(broker, settings, containers, other.guests("PLAIN", success_extra=True), self,
+                                     name, SASL_HEADER)
 
     def answer(self) -> bytes:
         return b""

@@ -5,10 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from broker.broker import Broker
-from broker.security.authenticator import Authenticator
-from broker.security.identity import Peer
-from broker.security.sasl import SaslServer
-from broker.security.users import FileProvider
 from protocols.amqp091.frames import V091
 from protocols.mqtt import codec, convert  # noqa: F401 - the latter registers itself
 from protocols.mqtt.codec import (
@@ -50,14 +46,13 @@ class ClientMqtt(other.Socket):
     """One connection, as the server holds it, and what it was sent."""
 
     def __init__(self, broker: Broker, sessions: Sessions, name: str, level: int) -> None:
-        users = FileProvider(lambda work, done: done(work()))
         self.name = name
         self.level = level
         super().__init__()
         self.answered = 0  # bytes of the output that were looked at
         self.connection = Connection(
             broker, Settings(100_000, 10, 5, 0, 0, "response", 1 << 16, "/"), sessions,
-            lambda: SaslServer(Authenticator([users], ["PLAIN"]), Peer(loopback=True), success_extra=True), self, name)
+            lambda: other.guests("PLAIN", success_extra=True), self, name)
 
     def packets(self, at: int) -> list[tuple[int, int, dict[str, Any]]]:
         """Type, flags and fields of all it was sent from `at` on. Raises for what is no packet."""

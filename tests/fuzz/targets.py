@@ -64,6 +64,7 @@ from store.journal import StoreDamaged, StoreError
 from store.transfer import import_
 from tests import captures
 from tests.fuzz import access_files, connections, credentials
+from tests.fuzz.files import file_of
 from tests.fuzz.session import Client, Session
 from tests.fuzz.session10 import MESSAGES, Session10
 from tests.fuzz.session_mqtt import ClientMqtt, SessionMqtt
@@ -242,10 +243,8 @@ def _seeds_sasl() -> Iterable[bytes]:
 
 
 def _password_file(data: bytes) -> None:
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(data)
-        file.flush()
-        users = PasswordFile(file.name)
+    with file_of(data) as path:
+        users = PasswordFile(path)
         users.load()
         users.names()
 

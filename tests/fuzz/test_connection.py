@@ -20,14 +20,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.security.authenticator import Authenticator
-from broker.security.identity import Peer
-from broker.security.sasl import SaslServer, Success
-from broker.security.users import FileProvider
+from broker.security.sasl import Success
 from protocols.amqp091.frames import PROTOCOL_HEADERS, V091
 from protocols.detect import MQTT, Unknown, protocol_header
 from protocols.mqtt.sessions import Sessions
-from tests.fuzz.session import Client, Session
+from tests.fuzz.session import Client, Session, guests
 from tests.fuzz.session010 import Session010
 from tests.fuzz.session10 import Session10
 from tests.fuzz.session_mqtt import ClientMqtt, SessionMqtt
@@ -124,9 +121,7 @@ def test_any_bytes_are_a_dialect_or_not(data: bytes) -> None:
 @pytest.mark.parametrize("mechanism", ["PLAIN", "AMQPLAIN", "ANONYMOUS", "SCRAM-SHA-256", "none"])
 @given(st.lists(st.binary(max_size=60), min_size=1, max_size=4))
 def test_any_login_has_an_outcome(mechanism: str, responses: list[bytes]) -> None:
-    users = FileProvider(lambda work, done: done(work()))
-    logins = Authenticator([users], ["PLAIN", "AMQPLAIN", "ANONYMOUS", "SCRAM-SHA-256"], anonymous_user="somebody")
-    server = SaslServer(logins, Peer(loopback=True))
+    server = guests("PLAIN", "AMQPLAIN", "ANONYMOUS", "SCRAM-SHA-256", anonymous_user="somebody")
     outcomes: list[object] = []
     server.start(mechanism, responses[0], outcomes.append)
     for response in responses[1:]:
