@@ -20,13 +20,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from proton import symbol, ubyte, uint
+
+from protocols.amqp010.frames import encode as encode010
 from protocols.amqp091.frames import BODY, HEADER, V091, frame
 from protocols.maps010 import write_map
 from protocols.values10 import encode as encode10
 from tests.wire import HEADER as HEADER091
 from tests.wire import Client, Peer
 from tests.wire010 import Client010
-from tests.wire10 import RECEIVER, SENDER, Client10, encode, message, state, symbols
+from tests.wire10 import RECEIVER, SENDER, Client10, encode, message, state
 from tests.wire_mqtt import MqttClient, packet, string, varint
 
 HOME = Path(__file__).resolve().parents[2]
@@ -61,11 +64,11 @@ class Attack:
         self._process.communicate()
 
 
-def blast(client: socket.socket, data: bytes, until: float = 1e18) -> None:
+def blast(client: socket.socket, data: bytes) -> None:
     """Send this again and again, and throw away what comes. Returns when the other side has hung up."""
     client.setblocking(False)
     at = 0
-    while time.monotonic() < until:
+    while True:
         readable, writable, _ = select.select([client], [client], [], 1)
         try:
             if readable and not client.recv(1 << 16):
@@ -101,7 +104,6 @@ def empty_frames(peer: Peer) -> None:
 def flows(peer: Peer) -> None:
     client = Client10(*peer, "attacker")
     client.attach("out", RECEIVER, "amq.fanout")
-    from proton import uint
     flow = encode(state(0x13, uint(0), uint(1000), uint(0), uint(1000), uint(0), uint(0), uint(10), None, False, True))
     blast(client.socket, frames10(flow))
 
@@ -110,7 +112,6 @@ def transfers(peer: Peer) -> None:
     """Transfers without content, settled, to nowhere, beyond all credit."""
     client = Client10(*peer, "attacker")
     client.attach("in", SENDER, "amq.fanout")
-    from proton import uint
     blast(client.socket, b"".join(frames10(encode(state(
         0x14, uint(0), uint(number), b"t", uint(0), True, False)) + message(b""), 1) for number in range(2000)))
 
@@ -139,7 +140,6 @@ def publishes(peer: Peer) -> None:
 def flushes(peer: Peer) -> None:
     client = Client010(*peer, name=os.urandom(8))
     client.command("execution.sync")
-    from protocols.amqp010.frames import encode as encode010
     blast(client.socket, encode010("session.flush", 0, 65535, completed=True, expected=True, confirmed=True) * 3000)
 
 
@@ -308,7 +308,6 @@ def deaf(peer: Peer) -> None:
     clients.append((modern, b"\0\0\0\x08\2\0\0\0"))
     legacy = Client010(*peer, name=b"deaf")
     legacy.subscribe("deaf")
-    from protocols.amqp010.frames import encode as encode010
     clients.append((legacy, encode010("session.flush", 0, 65535, completed=True) * 100))
     end = time.monotonic() + 20
     for client, _ in clients:
@@ -356,7 +355,6 @@ def channels(peer: Peer) -> None:
 
 def links(peer: Peer) -> None:
     client = Client10(*peer, "attacker")
-    from proton import symbol, ubyte, uint
     blast(client.socket, b"".join(
         frames10(encode(state(0x12, f"l{number}", uint(number % 50), True, ubyte(0), ubyte(0),
                               state(0x28, "amq.topic", uint(0), symbol("link-detach")), state(0x29))), 1)
@@ -365,8 +363,6 @@ def links(peer: Peer) -> None:
 
 def sessions(peer: Peer) -> None:
     client = Client10(*peer, "attacker")
-    from proton import uint
-    assert symbols
     begin, end = encode(state(0x11, None, uint(0), uint(9), uint(9))), encode(state(0x17))
     blast(client.socket, b"".join(
         (len(body) + 8).to_bytes(4, "big") + b"\2\0\0" + bytes([channel]) + body
@@ -454,6 +450,7 @@ ATTACKS: dict[str, Callable[[Peer], None]] = {each.__name__.replace("_", "-"): e
 
 def main(name: str, host: str, port: int) -> None:
     connect = socket.create_connection
+    # The clients here call it with an address and a timeout only, so it need not take all that it took.
     socket.create_connection = lambda address, timeout=10, **_: connect(  # type: ignore[assignment]
         address, timeout, source_address=(SOURCE, 0))
     threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()

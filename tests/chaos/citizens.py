@@ -75,7 +75,7 @@ class Citizens:
 
 
 class Citizen:
-    """Calls `batch` again and again."""
+    """Calls `batch` again and again, which its dialect's has to say, as `begin`."""
 
     def __init__(self, host: str, port: int) -> None:
         self.peer = Peer(host, port)
@@ -98,9 +98,11 @@ class Citizen:
             self.error = error
 
     def begin(self) -> None:
+        """Connect, and make the queue."""
         raise NotImplementedError
 
     def batch(self, bodies: list[bytes]) -> None:
+        """Send these, until all are confirmed, and take them out again. Raises AssertionError when one is lost."""
         raise NotImplementedError
 
 
