@@ -15,7 +15,7 @@ import paho.mqtt.client as paho
 import pika
 import pika.exceptions
 import pytest
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from proton import SASL, ConnectionException
 from proton.utils import BlockingConnection
 
@@ -117,7 +117,7 @@ def test_aio_pika(house: House) -> None:
 @pytest.mark.parametrize("version", [3, 4, 5])
 def test_paho(house: House, version: int) -> None:
     def log_in(password: str | None) -> str:
-        client = paho.Client(CallbackAPIVersion.VERSION2, "logins", protocol=version)  # type: ignore[arg-type]
+        client = paho.Client(CallbackAPIVersion.VERSION2, "logins", protocol=MQTTProtocolVersion(version))
         told = threading.Event()
         codes: list[str] = []
 

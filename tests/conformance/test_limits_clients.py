@@ -91,12 +91,12 @@ def test_paho(crowded: testing.Broker, version: int, reason: str) -> None:
     client = paho.Client(paho.CallbackAPIVersion.VERSION2, "limits", protocol=paho.MQTTProtocolVersion(version))
     client.username_pw_set("guest", "guest")
 
-    def connected(client: paho.Client, data: object, flags: object, code: object, properties: object) -> None:
+    def connected(_client: object, _data: object, _flags: object, code: object, _properties: object) -> None:
         told.append(str(code))
         done.set()
         client.disconnect()
 
-    client.on_connect = connected  # type: ignore[assignment]
+    client.on_connect = connected
     client.connect(crowded.host, crowded.port)
     client.loop_start()
     assert done.wait(30)
