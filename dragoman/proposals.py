@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from dataclasses import replace
-from typing import Any
 
 from broker.security.quotas import CHANNELS, Quota
 from dragoman import __version__
@@ -20,19 +19,14 @@ class Proposals:
 
     def __init__(self, config: Config) -> None:
         name, default_host = f"dragoman@{socket.gethostname()}", config.virtual_hosts[0]
-        size = config.limits.message_size
         own091, own010, own10, mqtt = config.amqp091, config.amqp010, config.amqp10, config.mqtt
-        self.amqp091 = amqp091.Settings(own091.frame_max, own091.channel_max, own091.heartbeat, size, __version__, name)
+        self.amqp091 = amqp091.Settings(own091.frame_max, own091.channel_max, own091.heartbeat, __version__, name)
         self.amqp010 = amqp010.Settings(own010.frame_max, own010.channel_max, own010.heartbeat, own010.session_seconds,
-                                        size, __version__, default_host)
+                                        __version__, default_host)
         self.amqp10 = amqp10.Settings(own10.frame_max, own10.channel_max, own10.handle_max, own10.idle,
-                                      own10.link_credit, own10.transaction_seconds, size, __version__, name,
-                                      default_host)
+                                      own10.link_credit, own10.transaction_seconds, __version__, name, default_host)
         self.mqtt = MqttSettings(mqtt.packet_max, mqtt.receive_max, mqtt.topic_alias_max, mqtt.keep_alive_max,
-                                 mqtt.session_seconds, mqtt.response_topics, size, mqtt.virtual_host or default_host)
-
-    def all(self) -> list[Any]:
-        return [self.amqp091, self.amqp010, self.amqp10, self.mqtt]
+                                 mqtt.session_seconds, mqtt.response_topics, mqtt.virtual_host or default_host)
 
     def fitted(self, config: Config, quota: Quota) -> Proposals:
         """For a client whose frames or packets, and channels, have limits of their own that are known before it logs

@@ -205,8 +205,6 @@ class Server(Watcher):
         self.broker.memory.add(0)  # what is used may be too much now, or no longer
         self.broker.queue_memory_messages = config.limits.queue_memory_messages
         self.broker.queue_memory_bytes = config.limits.queue_memory_bytes
-        for settings in self._proposals.all():
-            settings.message_size = config.limits.message_size
         return waits
 
     async def stop(self, seconds: float) -> None:

@@ -18,6 +18,8 @@ FULL: Final = 1 << 20
 FLOODED: Final = 8 << 20
 """Bytes of output above which what a client asks for is not looked at, unless a limit says otherwise."""
 
+LARGEST: Final = 512 << 20
+"""Bytes that a client's message may have, unless a limit says otherwise."""
 
 _JMS_CLIENTS = ("Apache Qpid JMS Client", "Qpid Java Client")
 
@@ -63,7 +65,7 @@ class FrontEnd(ManagedConnection):
         self.full = FULL  # bytes of output that wait, above which it is sent no more messages
         self.flooded = FLOODED  # and above which what it asks for is not looked at
         self.congested = False  # its input waits for room in the output
-        self.message_size = 0  # the largest message that it may send, bytes
+        self.message_size = LARGEST  # the largest message that it may send, bytes
         self.finished = False  # write what is left and close
         self.opened = False  # the handshake is over
 

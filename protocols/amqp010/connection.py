@@ -70,13 +70,12 @@ class Settings:
     """What the server proposes. frame_max in bytes; heartbeat, and the longest time that a detached session is kept,
     in seconds."""
 
-    def __init__(self, frame_max: int, channel_max: int, heartbeat: int, session_seconds: int, message_size: int,
-                 version: str, default_host: str) -> None:
+    def __init__(self, frame_max: int, channel_max: int, heartbeat: int, session_seconds: int, version: str,
+                 default_host: str) -> None:
         self.frame_max = frame_max
         self.channel_max = channel_max
         self.heartbeat = heartbeat
         self.session_seconds = session_seconds
-        self.message_size = message_size
         self.version = version
         self.default_host = default_host
 
@@ -89,7 +88,6 @@ class Connection(FrontEnd):
         super().__init__()
         self.broker = broker
         self.settings = settings
-        self.message_size = settings.message_size
         self.registry = registry
         self.sasl = sasl
         self.outlet = outlet

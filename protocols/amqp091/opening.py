@@ -36,12 +36,10 @@ CAPABILITIES = ("publisher_confirms", "exchange_exchange_bindings", "basic.nack"
 class Settings:
     """What the server proposes, and its name. Sizes in bytes, heartbeat in seconds."""
 
-    def __init__(self, frame_max: int, channel_max: int, heartbeat: int, message_size: int, version: str,
-                 cluster_name: str) -> None:
+    def __init__(self, frame_max: int, channel_max: int, heartbeat: int, version: str, cluster_name: str) -> None:
         self.frame_max = frame_max
         self.channel_max = channel_max
         self.heartbeat = heartbeat
-        self.message_size = message_size
         self.version = version
         self.cluster_name = cluster_name
 
@@ -54,7 +52,6 @@ class Opening(FrontEnd):
         super().__init__()
         self.broker = broker
         self.settings = settings
-        self.message_size = settings.message_size
         self.sasl = sasl
         self.outlet = outlet
         self.peer = peer

@@ -75,15 +75,13 @@ class Settings:
     seconds (0: no time-out)."""
 
     def __init__(self, frame_max: int, channel_max: int, handle_max: int, idle: int, link_credit: int,
-                 transaction_seconds: int, message_size: int, version: str, container_id: str,
-                 default_host: str) -> None:
+                 transaction_seconds: int, version: str, container_id: str, default_host: str) -> None:
         self.frame_max = frame_max
         self.channel_max = channel_max
         self.handle_max = handle_max
         self.idle = idle
         self.link_credit = link_credit
         self.transaction_seconds = transaction_seconds
-        self.message_size = message_size
         self.version = version
         self.container_id = container_id
         self.default_host = default_host
@@ -97,7 +95,6 @@ class Connection(FrontEnd):
         super().__init__()
         self.broker = broker
         self.settings = settings
-        self.message_size = settings.message_size
         self.containers = containers
         self.sasl = sasl
         self.outlet = outlet

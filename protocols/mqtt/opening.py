@@ -38,14 +38,13 @@ class Settings:
     """What the server allows. Sizes in bytes, times in seconds; 0 for keep_alive_max and session_seconds: any."""
 
     def __init__(self, packet_max: int, receive_max: int, topic_alias_max: int, keep_alive_max: int,
-                 session_seconds: int, response_topics: str, message_size: int, default_host: str) -> None:
+                 session_seconds: int, response_topics: str, default_host: str) -> None:
         self.packet_max = packet_max
         self.receive_max = receive_max
         self.topic_alias_max = topic_alias_max
         self.keep_alive_max = keep_alive_max
         self.session_seconds = session_seconds
         self.response_topics = response_topics
-        self.message_size = message_size
         self.default_host = default_host
 
 

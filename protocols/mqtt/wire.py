@@ -39,7 +39,6 @@ class Wire(FrontEnd):
         super().__init__()
         self.broker = broker
         self.settings = settings
-        self.message_size = settings.message_size
         self.outlet = outlet
         self.peer = peer
         self.state = NEW

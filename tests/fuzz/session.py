@@ -105,8 +105,9 @@ class Client(Socket):
         super().__init__()
         self.answered = 0  # bytes of the output that were looked at
         self.tags: dict[int, list[int]] = {}  # delivery tags by channel
-        self.connection = Connection(broker, Settings(131072, 2047, 60, 1 << 20, "0", "fuzz"),
+        self.connection = Connection(broker, Settings(131072, 2047, 60, "0", "fuzz"),
                                      guests("PLAIN", "AMQPLAIN"), self, name, variant)
+        self.connection.message_size = 1 << 20
 
     def login(self) -> bytes:
         """What a client sends to begin with."""

@@ -58,8 +58,9 @@ class Client010(other.Socket):
     def __init__(self, broker: Broker, sessions: Sessions, name: str) -> None:
         super().__init__()
         self.name = name
-        settings = Settings(65535, 3, 0, 3, 1 << 16, "0", "/")
+        settings = Settings(65535, 3, 0, 3, "0", "/")
         self.connection = Connection(broker, settings, sessions, other.guests("PLAIN"), self, name)
+        self.connection.message_size = 1 << 16
 
     def answer(self) -> bytes:
         return b""

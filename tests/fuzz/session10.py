@@ -43,9 +43,10 @@ class Client10(other.Socket):
     def __init__(self, broker: Broker, containers: Containers, name: str) -> None:
         super().__init__()
         self.name = name
-        settings = Settings(4096, 3, 7, 60, 5, 0, 1 << 16, "0", "fuzz", "/")
+        settings = Settings(4096, 3, 7, 60, 5, 0, "0", "fuzz", "/")
         self.connection = Connection(broker, settings, containers, other.guests("PLAIN", success_extra=True), self,
                                      name, SASL_HEADER)
+        self.connection.message_size = 1 << 16
 
     def answer(self) -> bytes:
         return b""

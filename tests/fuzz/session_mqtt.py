@@ -51,8 +51,9 @@ class ClientMqtt(other.Socket):
         super().__init__()
         self.answered = 0  # bytes of the output that were looked at
         self.connection = Connection(
-            broker, Settings(100_000, 10, 5, 0, 0, "response", 1 << 16, "/"), sessions,
+            broker, Settings(100_000, 10, 5, 0, 0, "response", "/"), sessions,
             lambda: other.guests("PLAIN", success_extra=True), self, name)
+        self.connection.message_size = 1 << 16
 
     def packets(self, at: int) -> list[tuple[int, int, dict[str, Any]]]:
         """Type, flags and fields of all it was sent from `at` on. Raises for what is no packet."""

@@ -52,8 +52,9 @@ class Peer(Outlet):
         self.refusal = refusal
         self.reads = True
         self.connection = Connection(
-            broker, settings or Settings(1 << 20, 10, 5, 0, 0, "response", 1 << 16, "/"), registry,
+            broker, settings or Settings(1 << 20, 10, 5, 0, 0, "response", "/"), registry,
             lambda: SaslServer(logins, identity.Peer(loopback=True), success_extra=True), self, "peer")
+        self.connection.message_size = 1 << 16
 
     def want_flush(self) -> None:
         pass
@@ -198,7 +199,7 @@ def test_a_publisher_is_held_while_an_alarm_is_raised(world: World) -> None:
 
 
 def test_the_server_s_keep_alive(world: World) -> None:
-    settings = Settings(1 << 20, 10, 5, 60, 100, "response", 1 << 16, "/")
+    settings = Settings(1 << 20, 10, 5, 60, 100, "response", "/")
     for asked, told in ((0, 60), (61, 60), (60, 0), (1, 0)):
         peer = world.peer(settings)
         peer.connect(keep_alive=asked)
@@ -210,7 +211,7 @@ def test_the_server_s_keep_alive(world: World) -> None:
 
 
 def test_a_session_is_not_kept_for_longer_than_the_server_wants(world: World) -> None:
-    settings = Settings(1 << 20, 10, 5, 0, 100, "response", 1 << 16, "/")
+    settings = Settings(1 << 20, 10, 5, 0, 100, "response", "/")
     for asked, told in ((0, None), (100, None), (101, 100), (FOREVER, 100)):
         peer = world.peer(settings)
         peer.connect(properties={SESSION_EXPIRY: asked})
