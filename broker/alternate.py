@@ -30,9 +30,11 @@ def publish_anew(targets: list[Queue], message: Message, copies: bool) -> bool:
     taken = False
     management = targets[0].host.broker.management
     before, management.relaying = management.relaying, True
-    for target in targets:
-        taken = target.enqueue(again) or taken
-    management.relaying = before
+    try:
+        for target in targets:
+            taken = target.enqueue(again) or taken
+    finally:
+        management.relaying = before
     if taken and (again.pending or again.publisher is None):
         if publisher is not None and not copies:
             message.publisher = None

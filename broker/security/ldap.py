@@ -32,6 +32,7 @@ from ldap3.utils.dn import escape_rdn
 from broker.security.identity import Identity, Peer
 from broker.security.provider import Answer, Provider, Refusal, Run, is_name, shown
 from broker.security.recent import remember
+from broker.security.trusting import trusting
 
 logger = logging.getLogger(__name__)
 
@@ -203,10 +204,7 @@ class _Tls(ldap3.Tls):  # type: ignore[misc]  # the library has no types
     def __init__(self, host: str, ca: str) -> None:
         super().__init__(validate=ssl.CERT_REQUIRED)
         self._host = host
-        try:
-            self._context = ssl.create_default_context(cafile=ca or None)
-        except OSError as error:
-            raise ValueError(f"{ca}: no certificates can be read from it: {error.strerror or error}") from None
+        self._context = trusting(ca)
 
     def wrap_socket(self, connection: Any, do_handshake: bool = False) -> None:
         connection.socket = self._context.wrap_socket(connection.socket, server_hostname=self._host)

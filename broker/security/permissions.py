@@ -178,10 +178,8 @@ class PermissionFile:
 
     def clear(self, user: str, host: str) -> bool:
         """Take away a user's permissions in a virtual host, those for topics too. Whether there were any."""
-        gone = [key for key in [("permission", user, host), *(("topic", *key) for key in self.topics)]
-                if key[1:3] == (user, host)]
         before = len(self._lines)
-        self._lines = [each for each in self._lines if each[0] not in gone]
+        self._lines = [each for each in self._lines if each[0][1:3] != (user, host)]
         self.permissions.pop((user, host), None)
         self.topics = {key: topic for key, topic in self.topics.items() if key[:2] != (user, host)}
         return len(self._lines) < before

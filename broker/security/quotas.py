@@ -242,7 +242,7 @@ class Quota:
 
     def take(self, measure: str, name: str = "") -> None:
         """One more of something; name: what it is called. Raises: LimitReached."""
-        if not self.closed and self.quotas is not None:
+        if not self.closed:
             _take(self.limits, measure, self.party, self.number, name)
             self.taken[measure] += 1
 

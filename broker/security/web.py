@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import ssl
 import threading
 import time
 import urllib.error
@@ -20,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from broker.security.addresses import is_loopback
+from broker.security.trusting import trusting
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Endpoint:
         self._reason = ""
         handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
         if urlsplit(url).scheme == "https":
-            handlers.append(urllib.request.HTTPSHandler(context=_context(ca)))
+            handlers.append(urllib.request.HTTPSHandler(context=trusting(ca)))
         if is_here(url):
             handlers.append(urllib.request.ProxyHandler({}))
         self._opener = urllib.request.build_opener(*handlers)
@@ -115,13 +115,6 @@ def is_here(url: str) -> bool:
     """Whether an address is on this machine."""
     host = urlsplit(url).hostname or ""
     return host == "localhost" or is_loopback(host)
-
-
-def _context(ca: str) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=ca or None)
-    except OSError as error:
-        raise ValueError(f"{ca}: no certificates can be read from it: {error.strerror or error}") from None
 
 
 def _reason(error: BaseException) -> str:
