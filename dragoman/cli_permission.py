@@ -48,7 +48,7 @@ def set_permission(user: str, configure: str, write: str, read: str, host: str, 
     Instead of those it has; the file is made when there is none.
     """
     with _file(path, config_path, new=True) as file:
-        file.set(Permission(user, host, configure, write, read))
+        file.put(Permission(user, host, configure, write, read))
         file.save()
 
 
@@ -67,7 +67,7 @@ def set_topic(user: str, exchange: str, write: str, read: str, host: str, path: 
     It needs the permission for the exchange as well. {username}, {vhost} and {client_id} stand for those of the client.
     """
     with _file(path, config_path, new=True) as file:
-        file.set_topic(TopicPermission(user, host, exchange, write, read))
+        file.put(TopicPermission(user, host, exchange, write, read))
         file.save()
 
 

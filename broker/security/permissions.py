@@ -17,6 +17,7 @@ import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 from urllib.parse import unquote
 
 from broker.security.expressions import Expression
@@ -44,51 +45,79 @@ _ONLY_MANAGED = ("query", "management", "broker", "connection", "session", "link
 
 
 @dataclass(frozen=True)
-class Permission:
-    """What a user may do in a virtual host; regular expressions."""
+class Row:
+    """A line of the file, about a user in a virtual host. Each kind derives from this."""
 
     user: str
     host: str
+
+    word: ClassVar[str]
+    """How it begins."""
+
+    kind: ClassVar[str]
+    """What people call it."""
+
+    def key(self) -> tuple[str, ...]:
+        """What tells it from other lines."""
+        return self.word, self.user, self.host
+
+    def expressions(self) -> tuple[str, ...]:
+        """Those of the line. Each kind has its own."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Raises ValueError for what is no regular expression."""
+        for each in self.expressions():
+            _expression(each)
+
+    def everything(self) -> bool:
+        return all(each == ".*" for each in self.expressions())
+
+    def written(self) -> str:
+        return shlex.join((*self.key(), *self.expressions()))
+
+
+@dataclass(frozen=True)
+class Permission(Row):
+    """What a user may do in a virtual host; regular expressions."""
+
     configure: str
     write: str
     read: str
     line: int = 0
 
-    @property
-    def kind(self) -> str:
-        return "permissions"
+    word = "permission"
+    kind = "permissions"
 
-    def everything(self) -> bool:
-        return (self.configure, self.write, self.read) == (".*", ".*", ".*")
-
-    def written(self) -> str:
-        return shlex.join(("permission", self.user, self.host, self.configure, self.write, self.read))
+    def expressions(self) -> tuple[str, ...]:
+        return self.configure, self.write, self.read
 
 
 @dataclass(frozen=True)
-class TopicPermission:
+class TopicPermission(Row):
     """With which routing keys it may use a topic exchange."""
 
-    user: str
-    host: str
     exchange: str
     write: str
     read: str
     line: int = 0
 
-    @property
-    def kind(self) -> str:
-        return "topic permissions"
+    word = "topic"
+    kind = "topic permissions"
 
-    def everything(self) -> bool:
-        return (self.write, self.read) == (".*", ".*")
+    def key(self) -> tuple[str, ...]:
+        return *super().key(), self.exchange
 
-    def written(self) -> str:
-        return shlex.join(("topic", self.user, self.host, self.exchange, self.write, self.read))
+    def expressions(self) -> tuple[str, ...]:
+        return self.write, self.read
+
+    def check(self) -> None:
+        for each in self.expressions():
+            _Filled(each)
 
 
 class PermissionFile:
-    """The file. `load` reads, `set` and `clear` change what was read, `save` writes it back with its comments."""
+    """The file. `load` reads, `put` and `clear` change what was read, `save` writes it back with its comments."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -124,38 +153,33 @@ class PermissionFile:
             words = shlex.split(line)
         except ValueError as error:
             raise ValueError(f"not to be read: {str(error).lower()}") from None
-        before = len(self._lines)
-        if words[0] == "permission" and len(words) == 6:
-            self.set(Permission(words[1], words[2], words[3], words[4], words[5], number))
-        elif words[0] == "topic" and len(words) == 6:
-            self.set_topic(TopicPermission(words[1], words[2], words[3], words[4], words[5], number))
+        row: Permission | TopicPermission
+        if words[0] == Permission.word and len(words) == 6:
+            row = Permission(words[1], words[2], words[3], words[4], words[5], number)
+        elif words[0] == TopicPermission.word and len(words) == 6:
+            row = TopicPermission(words[1], words[2], words[3], words[4], words[5], number)
         else:
             raise ValueError("lines are: permission USER VHOST CONFIGURE WRITE READ, or topic USER VHOST EXCHANGE "
                              "WRITE READ")
-        if len(self._lines) == before:
+        if self.known(row) is not None:
             raise ValueError("is there twice: remove one of the lines")
-        self._lines[-1] = (self._lines[-1][0], line)
-
-    def set(self, permission: Permission) -> None:
-        """Raises ValueError for what is no regular expression."""
-        for each in (permission.configure, permission.write, permission.read):
-            _expression(each)
-        self.permissions[permission.user, permission.host] = permission
-        self._put(("permission", permission.user, permission.host), permission.written())
-
-    def set_topic(self, topic: TopicPermission) -> None:
-        """Raises ValueError for what is no regular expression."""
-        for each in (topic.write, topic.read):
-            _Filled(each)
-        self.topics[topic.user, topic.host, topic.exchange] = topic
-        self._put(("topic", topic.user, topic.host, topic.exchange), topic.written())
+        self.put(row)
+        self._lines[-1] = (row.key(), line)  # as it was written
 
     def put(self, row: Permission | TopicPermission) -> None:
-        """Raises ValueError for what is no regular expression."""
-        if isinstance(row, Permission):
-            self.set(row)
+        """Raises ValueError for what is no regular expression, or not to be written."""
+        row.check()
+        line = (row.key(), row.written())
+        if not row.user or not row.host or len(line[1].splitlines()) > 1:
+            raise ValueError("users and virtual hosts have names, and nothing has the end of a line in it")
+        if self.known(row) is None:
+            self._lines.append(line)
         else:
-            self.set_topic(row)
+            self._lines = [line if kept[0] == line[0] else kept for kept in self._lines]
+        if isinstance(row, Permission):
+            self.permissions[row.user, row.host] = row
+        else:
+            self.topics[row.user, row.host, row.exchange] = row
 
     def known(self, row: Permission | TopicPermission) -> Permission | TopicPermission | None:
         """What the file has in its place."""
@@ -165,16 +189,6 @@ class PermissionFile:
 
     def rows(self) -> list[Permission | TopicPermission]:
         return [*self.permissions.values(), *self.topics.values()]
-
-    def _put(self, key: tuple[str, ...], written: str) -> None:
-        if not all(key[:3]) or len(written.splitlines()) > 1:
-            raise ValueError("users and virtual hosts have names, and nothing has the end of a line in it")
-        line = (key, written)
-        known = [each for each, _ in self._lines]
-        if key in known:
-            self._lines[known.index(key)] = line
-        else:
-            self._lines.append(line)
 
     def clear(self, user: str, host: str) -> bool:
         """Take away a user's permissions in a virtual host, those for topics too. Whether there were any."""

@@ -56,10 +56,7 @@ RUNNING: list[Broker] = []
 def guard(identity: Identity, *rows: Permission | TopicPermission, host: str = "/", prefix: str = "") -> Guarded:
     file = PermissionFile("p")
     for row in rows:
-        if isinstance(row, Permission):
-            file.set(row)
-        else:
-            file.set_topic(row)
+        file.put(row)
     connection = Client()
     connection.identity = identity
     return Guarded(Rules(RUNNING[0], [PermissionJudge(file, ["QPID"], prefix)], realms=["QPID"]), connection, host)
@@ -219,8 +216,8 @@ def test_the_file_keeps_what_it_is_told_and_its_comments(tmp_path: Path) -> None
     file = PermissionFile(str(path))
     file.load()
     assert file.permissions["bob", "/"] == Permission("bob", "/", "^b ob", "", "it's", 2)
-    file.set(Permission("carol", "a b", "'\"\\ $", ".*", ".*"))
-    file.set(Permission("bob", "/", "x", "y", "z"))
+    file.put(Permission("carol", "a b", "'\"\\ $", ".*", ".*"))
+    file.put(Permission("bob", "/", "x", "y", "z"))
     file.save()
     assert os.stat(path).st_mode & 0o777 == 0o640  # its group could read it before
     assert path.read_text().startswith("# ours\npermission bob / x y z\n\ntopic bob / amq.topic a b\n")
