@@ -134,6 +134,7 @@ def rabbitmq(folder: Path, plugins: Sequence[str] = (), settings: str = "") -> I
         "PATH": os.environ.get("PATH", os.defpath),
         "LANG": "C.UTF-8",
         "HOME": str(folder),  # where Erlang keeps its cookie
+        "ERL_CRASH_DUMP": str(folder / "erl_crash.dump"),  # where it is tidied away, not where we happen to be
         "ERL_EPMD_ADDRESS": "127.0.0.1",
         "ERL_EPMD_PORT": str(epmd_port),
         "RABBITMQ_NODENAME": f"peer{port}@localhost",
