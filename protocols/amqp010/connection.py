@@ -10,7 +10,7 @@ import logging
 from typing import Any, Final
 
 from broker.broker import Broker
-from broker.errors import AccessRefused, BrokerError, LimitReached
+from broker.errors import AccessRefused, LimitReached
 from broker.management import ManagedSession
 from broker.message import AMQP010, AMQP010_JMS
 from broker.queue import Queue
@@ -412,10 +412,8 @@ class Connection(FrontEnd):
         except AccessRefused:
             raise ConnectionError010(CONNECTION_FORCED, f"access to vhost '{host.name}' refused for user "
                                                         f"'{self.user}'") from None
-        except LimitReached as limit:  # a name of its own: compiled, a variable has one type
-            raise ConnectionError010(CONNECTION_FORCED, str(limit)) from None
-        except BrokerError as error:
-            raise ConnectionError010(CONNECTION_FORCED, f"access to vhost '{host.name}' refused: {error}") from None
+        except LimitReached as error:
+            raise ConnectionError010(CONNECTION_FORCED, str(error)) from None
         self._host = host
         self.opened = True
         self.host_name = host.name

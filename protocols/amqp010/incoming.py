@@ -320,9 +320,7 @@ class Assembly:
                 except Malformed as error:
                     raise SessionError(ILLEGAL_ARGUMENT, str(error)) from None
                 user = self.session.user.encode()
-                connection = self.session.connection
-                if named and named != user and named != user + b"@QPID" \
-                        and (connection is None or not connection.impersonates):
+                if named and named != user and named != user + b"@QPID" and not self.session.client.impersonates:
                     raise SessionError(UNAUTHORIZED, f"user-id is {named!r}, and the user is "
                                                      f"'{self.session.user}'")
             at = stop

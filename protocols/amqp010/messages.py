@@ -43,8 +43,7 @@ def subscribe(session: Session, number: int, m: Arguments) -> bool:
     for mode, most in (("accept_mode", 1), ("acquire_mode", 1)):
         if m.get(mode, 0) > most:
             raise SessionError(ILLEGAL_ARGUMENT, f"{mode.replace('_', '-')} {m[mode]} does not exist")
-    if session.connection is not None:
-        session.connection.quota.check_consumers(len(session.subscriptions))
+    session.client.quota.check_consumers(len(session.subscriptions))
     wants = wanted(m.get("arguments", {}), repr(queue))
     subscription = Subscription(session, queue, destination, wants.priority, m["exclusive"],
                                 m.get("accept_mode", 0) == 0,

@@ -102,10 +102,15 @@ class Session(Publisher):
         self.exclusive_queues: dict[Queue, bool] = {}  # and whether they go with the session
 
     @property
-    def access(self) -> Access:
-        """What its client may do; only while it is attached."""
+    def client(self) -> Connection:
+        """Its connection; only while it is attached, as it is when a frame comes."""
         assert self.connection is not None
-        return self.connection.access
+        return self.connection
+
+    @property
+    def access(self) -> Access:
+        """What its client may do."""
+        return self.client.access
 
     def __repr__(self) -> str:
         return f"session '{self.name.decode('utf-8', 'replace')}'"

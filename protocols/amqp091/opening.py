@@ -6,7 +6,7 @@ import logging
 from typing import Any, Final
 
 from broker.broker import Broker
-from broker.errors import AccessRefused, BrokerError, LimitReached
+from broker.errors import AccessRefused, LimitReached
 from broker.message import AMQP091, AMQP091_JMS
 from broker.security.sasl import Challenge, Failure, Outcome, SaslServer, Success
 from broker.virtualhost import VirtualHost
@@ -195,10 +195,8 @@ class Opening(FrontEnd):
             self.outlet.admit(self, host.name)
         except AccessRefused:
             raise ProtocolError(530, f"access to vhost '{host.name}' refused for user '{self.user}'") from None
-        except LimitReached as limit:  # a name of its own: compiled, a variable has one type
-            raise ProtocolError(530, str(limit)) from None
-        except BrokerError as error:
-            raise ProtocolError(530, f"access to vhost '{host.name}' refused: {error}") from None
+        except LimitReached as error:
+            raise ProtocolError(530, str(error)) from None
         self._host = host
         self.opened = True
         self.host_name = host.name

@@ -452,11 +452,8 @@ class Connection(FrontEnd):
         except AccessRefused:
             raise ProtocolError(UNAUTHORIZED, f"access to vhost '{host.name}' refused for user '{self.user}'",
                                 CONNECTION) from None
-        except LimitReached as limit:  # a name of its own: compiled, a variable has one type
-            raise ProtocolError(LIMIT_EXCEEDED, str(limit), CONNECTION) from None
-        except BrokerError as error:
-            raise ProtocolError(UNAUTHORIZED,
-                                f"access to vhost '{host.name}' refused: {error}", CONNECTION) from None
+        except LimitReached as error:
+            raise ProtocolError(LIMIT_EXCEEDED, str(error), CONNECTION) from None
         self._host = host
         self.host_name = host.name
         self.dialect = "AMQP 1.0"
