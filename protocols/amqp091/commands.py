@@ -236,8 +236,8 @@ def basic_qos(channel: Channel, m: Arguments) -> None:
     if m["prefetch-size"]:
         raise ProtocolError(540, f"prefetch_size!=0 ({m['prefetch-size']})")
     if m["global"]:
-        wanted = m["prefetch-count"] or channel.most
-        channel.limit = min(wanted, channel.most) if channel.most else wanted
+        count = m["prefetch-count"]
+        channel.limit = min(count or channel.most, channel.most) if channel.most else count
         channel.wake_all()
     else:
         channel.consumer_limit = m["prefetch-count"]

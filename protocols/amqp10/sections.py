@@ -38,7 +38,7 @@ _NAMES = {"amqp:header:list": HEADER, "amqp:delivery-annotations:map": DELIVERY_
 
 _HEADER_KINDS = (BOOL, UBYTE, UINT, BOOL, UINT)
 _MESSAGE_ID, _USER_ID, _TO, _SUBJECT, _CORRELATION_ID, _EXPIRY, _GROUP_ID = 0, 1, 2, 3, 5, 8, 10
-_IDS: Final = (0x44, 0x53, 0x80, 0x98, 0xA0, 0xA1, 0xB0, 0xB1)
+_IDS: Final = frozenset({0x44, 0x53, 0x80, 0x98, 0xA0, 0xA1, 0xB0, 0xB1})
 """Constructors that a message's id may have (part 3, section 3.2.11 to 3.2.14)."""
 
 

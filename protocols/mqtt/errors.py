@@ -107,6 +107,7 @@ def return_code(code: int) -> int:
     """What CONNACK of 3.1 and 3.1.1 says for a reason code; -1: there is none, the connection is just closed."""
     return _RETURN_CODES.get(code, -1)
 
+
 def reason_of(error: Exception) -> int:
     """Why somebody cannot subscribe, as a reason code."""
     if isinstance(error, MqttError):

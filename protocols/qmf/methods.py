@@ -17,10 +17,10 @@ from broker.values import UInt
 from broker.virtualhost import VirtualHost
 from protocols.qmf import routes
 from protocols.qmf.objects import (
+    ACL_KEY,
     BROKER_KEY,
     OBJECTS,
     Facts,
-    acl_key,
     connection_key,
     find,
     gateway_parts,
@@ -62,7 +62,7 @@ def call(host: VirtualHost, facts: Facts, access: Access, target: str, name: str
     if kind in ("link", "bridge"):
         return _gateway(host, _Given(access, arguments, finished), kind, key, name)
     if not ((kind == "broker" and key == BROKER_KEY) or (kind == "queue" and key in host.queues)
-            or (kind == "acl" and key == acl_key() and host.broker.policy.rules()[0])
+            or (kind == "acl" and key == ACL_KEY and host.broker.policy.rules()[0])
             or (kind == "exchange" and key in host.exchanges) or connection is not None):
         raise MethodError(UNKNOWN_OBJECT, "No object found with that ID")
     if name not in CLASSES[kind].methods:

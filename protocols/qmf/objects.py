@@ -61,6 +61,9 @@ def object_name(kind: str, key: str) -> str:
     return f"{package_of(kind)}:{kind}:{key}"
 
 
+ACL_KEY = object_name("broker", BROKER_KEY)
+
+
 def reference(kind: str, key: str) -> dict[str, Any]:
     """What an objId is in a map."""
     return {"_object_name": object_name(kind, key)}
@@ -296,15 +299,11 @@ def _part(host: VirtualHost, part: ManagedPart, references: dict[str, Any]) -> M
                          part.created, host.broker.clock.now)
 
 
-def acl_key() -> str:
-    return object_name("broker", BROKER_KEY)
-
-
 def _acls(host: VirtualHost, facts: Facts) -> Objects:
     """The access rules, if there are any."""
     files, read_at, denied = host.broker.policy.rules()
     if files:
-        yield _lasting(host, "acl", acl_key(), {
+        yield _lasting(host, "acl", ACL_KEY, {
             "brokerRef": reference("broker", BROKER_KEY), "policyFile": files, "enforcingAcl": True,
             "transferAcl": True, "lastAclLoad": read_at * _NS, "aclDenyCount": denied})
 

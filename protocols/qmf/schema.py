@@ -2,8 +2,8 @@
 which types.
 
 Names and types are those that qpidd gives them, for its tools ask by them. Left out is what this broker has nothing to
-say about: high and low water marks, latencies, clusters. Links and bridges have more than
-there: what the gateway counts.
+say about: high and low water marks, latencies, clusters. Links and bridges have
+more than there: what the gateway counts.
 """
 
 from __future__ import annotations
