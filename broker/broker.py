@@ -131,10 +131,11 @@ class Broker(LogListener):
                 queue.lanes[number].recovered(found.count, found.size, found.first_id, found.last_id)
                 queue.ready += found.count
                 queue.ready_bytes += found.size
-                queue.enqueued += found.count
-                queue.enqueued_bytes += found.size
-                queue.persisted += found.count
-                queue.persisted_bytes += found.size
+                counters = queue.counters
+                counters.enqueued += found.count
+                counters.enqueued_bytes += found.size
+                counters.persisted += found.count
+                counters.persisted_bytes += found.size
         self.durable_id = self.log.last_id
         for queue in queues.values():
             queue.suspect_id = 0 if self.log.clean else self.log.last_id

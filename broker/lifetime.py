@@ -76,6 +76,46 @@ class Lifetime:
             self._timer = None
 
 
+class Idle:
+    """Of one queue that expires when nobody has used it for a while, and it has no consumers (x-expires)."""
+
+    __slots__ = ("queue", "expires", "last_used", "_timer")
+
+    def __init__(self, queue: Queue, expires: int) -> None:
+        self.queue = queue
+        self.expires = expires  # ms
+        self.last_used = 0  # ms since the epoch
+        self._timer: Timer | None = None
+
+    def used(self) -> None:
+        """Somebody uses the queue: it does not expire for another while."""
+        queue = self.queue
+        self.last_used = queue.clock.now
+        if self._timer is None and not queue.consumers.all:
+            self._timer = queue.host.broker.timers.after(self.expires, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        queue = self.queue
+        if queue.deleted or queue.consumers.all:
+            return
+        due = self.last_used + self.expires
+        if due > queue.clock.now:
+            self._timer = queue.host.broker.timers.at(due, self._look)
+        else:
+            queue.host.delete_queue(queue)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def idle_of(queue: Queue, settings: QueueSettings) -> Idle | None:
+    """None for a queue that does not expire."""
+    return None if settings.expires < 0 else Idle(queue, settings.expires)
+
+
 def lifetime_of(queue: Queue, auto_delete: bool, settings: QueueSettings) -> Lifetime | None:
     """None for a queue that stays until somebody deletes it."""
     policy = "delete-if-unused" if auto_delete else settings.lifetime

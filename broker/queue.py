@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from broker.alternate import bequeath, to_alternate
-from broker.clock import Timer
 from broker.consumer import Consumer
 from broker.consumers import Consumers
 from broker.entry import ACQUIRED, AVAILABLE, GONE, Entry
@@ -20,13 +19,14 @@ from broker.expiry import Expiry, bounded
 from broker.groups import groups_of
 from broker.keeper import Keeper
 from broker.lane import Lane
-from broker.lifetime import lifetime_of
+from broker.lifetime import idle_of, lifetime_of
 from broker.limits import limits_of
 from broker.message import Message, restore
 from broker.ownership import claim_of
 from broker.priorities import Levels
 from broker.queue_settings import QueueSettings
 from broker.sorted import lane_in_order
+from broker.totals import Counters
 from store.journal import TRANSIENT, StoreDamaged
 
 if TYPE_CHECKING:
@@ -87,29 +87,16 @@ class Queue:
         self.keeper: Keeper | None = None  # what the queue is a part of
         self.hidden = False  # it is the broker's own: users do not see it
         self.created = self.clock.now  # ms since the epoch; after a restart, the time of that
-        self.enqueued = 0  # messages that have come in since the broker was started, recovered ones included
-        self.enqueued_bytes = 0
-        self.persisted = 0  # those of them that the journal keeps for safety
-        self.persisted_bytes = 0
-        self.unpersisted = 0
-        self.unpersisted_bytes = 0
-        self.transacted = 0  # messages that came in within transactions
-        self.transacted_bytes = 0
-        self.settled = 0  # entries that were settled within transactions
-        self.settled_bytes = 0
-        self.releases = 0  # entries that were given back
-        self.overflows = 0  # messages that were refused for want of room
+        self.counters = Counters()
         self.peer: Queue | None = None  # that new messages go to instead, and whose new ones come here
         self.redirects = False  # somebody has asked that of this one of the two
-        self.discards: dict[str, int] = {}  # entries that were given up, by reason
         self.consumers = Consumers(self)
         self.groups = groups_of(self, settings)
         self.limits = limits_of(self, settings)
         self.claim = claim_of(self, settings.exclusivity)
         self.lifetime = lifetime_of(self, auto_delete, settings)
         self.expiry = Expiry(self)
-        self.idle_timer: Timer | None = None
-        self.last_used = 0  # ms since the epoch, where that matters
+        self.idle = idle_of(self, settings)
         self.used()
 
     def __repr__(self) -> str:
@@ -126,12 +113,13 @@ class Queue:
             if limits.is_own() or limits.has_had(message) or (limits.traces and limits.excludes(message)):
                 return True
             if not limits.admits(message):
-                self.overflows += 1
+                self.counters.overflows += 1
                 return False
             if limits.traces:
                 message = limits.traced(message)
-        self.enqueued += 1
-        self.enqueued_bytes += message.size
+        counters = self.counters
+        counters.enqueued += 1
+        counters.enqueued_bytes += message.size
         log = self.log
         log.last_id += 1
         lane = 0
@@ -144,8 +132,8 @@ class Queue:
         self.memory.hold(message)
         if self.keeps and (message.durable or self.keeps_all):
             message.pending += 1
-            self.persisted += 1
-            self.persisted_bytes += entry.size
+            counters.persisted += 1
+            counters.persisted_bytes += entry.size
             self.store(entry, message)
         if self.ordered is not None:
             self.ordered.arrived(entry, message)
@@ -252,10 +240,10 @@ class Queue:
 
     def dequeued(self) -> int:
         """Messages that have gone, for whatever reason, since the broker was started."""
-        return self.enqueued - self.ready - self.unsettled
+        return self.counters.enqueued - self.ready - self.unsettled
 
     def dequeued_bytes(self) -> int:
-        return self.enqueued_bytes - self.ready_bytes - self.unsettled_bytes
+        return self.counters.enqueued_bytes - self.ready_bytes - self.unsettled_bytes
 
     # Entries go out.
 
@@ -419,7 +407,7 @@ class Queue:
         if entry.state != ACQUIRED:
             return
         self.unsettled -= 1
-        self.releases += 1
+        self.counters.releases += 1
         self.unsettled_bytes -= entry.size
         entry.consumer = None
         entry.redelivered = True
@@ -453,7 +441,7 @@ class Queue:
 
     def give_up(self, entry: Entry, reason: str) -> None:
         """An entry that was taken is gone, to be a dead letter if the queue has somewhere for those."""
-        self.discards[reason] = self.discards.get(reason, 0) + 1
+        self.counters.discard(reason, 1)
         if self.settings.dead_letter_exchange is not None and not self.deleted:
             if entry.message is None and not self.load(entry):
                 return
@@ -472,8 +460,8 @@ class Queue:
         message = entry.message
         if entry.stored:
             if not entry.flags:
-                self.unpersisted += 1
-                self.unpersisted_bytes += entry.size
+                self.counters.unpersisted += 1
+                self.counters.unpersisted_bytes += entry.size
             if not self.dropped and self.log.dequeue(entry) and not entry.flags and message is not None:
                 message.settle_pending()
         if message is not None:
@@ -485,7 +473,7 @@ class Queue:
 
     def drop(self, entry: Entry, reason: str) -> None:
         """An available entry that was taken out of its lane is gone."""
-        self.discards[reason] = self.discards.get(reason, 0) + 1
+        self.counters.discard(reason, 1)
         self.ready -= 1
         self.ready_bytes -= entry.size
         self.forget(entry)
@@ -493,10 +481,11 @@ class Queue:
     def purge(self) -> int:
         """Drop all available entries. Gives their number."""
         count = self.ready
-        self.discards["purged"] = self.discards.get("purged", 0) + count
+        self.counters.discard("purged", count)
         as_one = self.log.paging and not self.unsettled  # they must be gone from the journal together
         if as_one:
-            self.unpersisted, self.unpersisted_bytes = self.persisted, self.persisted_bytes
+            self.counters.unpersisted = self.counters.persisted
+            self.counters.unpersisted_bytes = self.counters.persisted_bytes
         for lane in self.lanes:
             entries = lane.clear(self.log)
             if as_one:
@@ -593,27 +582,14 @@ class Queue:
         """Somebody uses the queue: it does not expire for another while (x-expires)."""
         if self.lifetime is not None:
             self.lifetime.used()
-        if self.settings.expires < 0:
-            return
-        self.last_used = self.clock.now
-        if self.idle_timer is None and not self.consumers.all:
-            self.idle_timer = self.host.broker.timers.after(self.settings.expires, self._expire)
+        if self.idle is not None:
+            self.idle.used()
 
     def orphaned(self) -> None:
         """Who had the queue for himself is gone, and it goes too: at once, or when its timeout is over."""
         self.owner = None
         if self.lifetime is not None and self.lifetime.timeout:
             self.lifetime.begin()
-        else:
-            self.host.delete_queue(self)
-
-    def _expire(self) -> None:
-        self.idle_timer = None
-        if self.deleted or self.consumers.all:
-            return
-        due = self.last_used + self.settings.expires
-        if due > self.clock.now:
-            self.idle_timer = self.host.broker.timers.at(due, self._expire)
         else:
             self.host.delete_queue(self)
 
@@ -632,9 +608,8 @@ class Queue:
         if self.peer is not None:
             self.end_redirect()
         self.expiry.close()
-        if self.idle_timer is not None:
-            self.idle_timer.cancel()
-            self.idle_timer = None
+        if self.idle is not None:
+            self.idle.close()
         if inherited:
             bequeath(self)
         else:

@@ -51,14 +51,14 @@ class Client(ManagedConnection):
 
 
 def counters(queue: Queue) -> tuple[int, int, int, int]:
-    return queue.enqueued, queue.dequeued(), queue.enqueued_bytes, queue.dequeued_bytes()
+    return queue.counters.enqueued, queue.dequeued(), queue.counters.enqueued_bytes, queue.dequeued_bytes()
 
 
 def test_queues_count(running: Running) -> None:
     queue = running.queue("q", {})
     for number in range(6):
         running.publish("", "q", b"12345", number % 2 == 0, 0)
-    assert counters(queue) == (6, 0, 30, 0) and (queue.persisted, queue.persisted_bytes) == (3, 15)
+    assert counters(queue) == (6, 0, 30, 0) and (queue.counters.persisted, queue.counters.persisted_bytes) == (3, 15)
     reader = Reader(queue, "r")
     reader.room = 3
     queue.add(reader)
@@ -67,12 +67,13 @@ def test_queues_count(running: Running) -> None:
     queue.reject(reader.entries[1])
     queue.release(reader.entries[2], False)
     assert counters(queue) == (6, 2, 30, 10)
-    assert (queue.releases, queue.discards, queue.unpersisted) == (1, {"rejected": 1}, 1)
+    assert (queue.counters.releases, queue.counters.discards, queue.counters.unpersisted) == (1, {"rejected": 1}, 1)
     queue.remove(reader)
     assert queue.purge() == 4
     running.loop.settle()
     assert counters(queue) == (6, 6, 30, 30)
-    assert (queue.discards["purged"], queue.unpersisted, queue.unpersisted_bytes) == (4, 3, 15)
+    counted = queue.counters
+    assert (counted.discards["purged"], counted.unpersisted, counted.unpersisted_bytes) == (4, 3, 15)
 
 
 def test_queues_count_what_they_have_left_in_the_journal(running: Running) -> None:
@@ -250,9 +251,10 @@ def test_transactions_are_counted(running: Running) -> None:
     message = Message(route.address, AMQP10, b"\x00\x53\x75\xa0\x02ab", None, 7, False, 4, 0, running.clock.now)
     transaction.publish(Publication(route, message, None, False))
     transaction.settle(entry, ACCEPT)
-    assert (queue.transacted, queue.settled) == (0, 0)
+    counted = queue.counters
+    assert (counted.transacted, counted.settled) == (0, 0)
     transaction.commit(lambda: None)
-    assert (queue.transacted, queue.transacted_bytes, queue.settled, queue.settled_bytes) == (1, 7, 1, 5)
+    assert (counted.transacted, counted.transacted_bytes, counted.settled, counted.settled_bytes) == (1, 7, 1, 5)
 
 
 def test_a_flood_of_requests_waits_in_the_queue(running: Running) -> None:
