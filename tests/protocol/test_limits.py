@@ -128,7 +128,7 @@ def test_sessions_of_0_10(peer: Peer) -> None:
     client.attach(b"second", channel=1)
     client.control("session.attach", 2, name=b"third", force=False)
     close = client.expect("connection.close").fields
-    assert "maximum allowed limit of (2)" in close["reply_text"]
+    assert close["reply_code"] == 320 and "maximum allowed limit of (2)" in close["reply_text"]
     client.vanish()
 
 

@@ -104,6 +104,7 @@ def test_no_more_files() -> None:
 def test_idle() -> None:
     with testing.broker("[limits]\nidle_seconds = 1") as broker:
         idle, wire10 = Client(peer(broker)).open(), Client10(broker.host, broker.port)
+        wire010 = Client010(broker.host, broker.port)
         mqtt = MqttClient(peer(broker), 5)
         mqtt.connect("idle")
         with pytest.raises(ConnectionClosed) as closed:
@@ -113,8 +114,10 @@ def test_idle() -> None:
         idle.drop()
         assert mqtt.read().reason == 0x98
         mqtt.drop()
-        assert wire10.expect(CLOSE)
+        assert str(wire10.expect(CLOSE)[0][0].value[0]) == "amqp:connection:forced"
         wire10.vanish()
+        assert wire010.closed() == 320
+        wire010.vanish()
         assert "closed, nothing was sent or received for 1 s" in broker.log()
 
 
