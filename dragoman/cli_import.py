@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections import Counter
 from dataclasses import replace
 from decimal import Decimal
@@ -15,12 +14,13 @@ import click
 from broker.security.permissions import Permission, PermissionFile, TopicPermission
 from broker.security.users import PasswordFile, User
 from dragoman.cli import CONFIG_OPTION
+from dragoman.cli_files import opened, permissions_file, users_file
 from dragoman.cli_manage import broker_options
 from dragoman.cli_messages import run, tls_context
-from dragoman.config import Config, ConfigError, load
 from dragoman.importing import carry_out, gather, only, show
 from dragoman.reasons import reason
 from dragoman.secrecy import for_us
+from interop.link import shown
 from interop.migration import qmf
 from interop.migration.plan import Plan
 from interop.migration.qmf import plan_of
@@ -123,14 +123,9 @@ def _ask_qpidd(url: str, trust: Trust) -> Plan:
         context = tls_context(trust) if url.startswith("amqps://") else None
         return plan_of(asyncio.run(qmf.read(url, ssl=context)))
     except qmf.ERRORS as error:
-        raise click.ClickException(f"{_shown(url)}: {error}") from None
+        raise click.ClickException(f"{shown(url)}: {error}") from None
     except KeyboardInterrupt:
         raise click.exceptions.Exit(130) from None
-
-
-def _shown(url: str) -> str:
-    """A URL without its password."""
-    return re.sub(r"//[^@/]*@", "//", url)
 
 
 @click.group("export")
@@ -188,27 +183,19 @@ def export_rabbitmq(file: str, hosts: tuple[str, ...], kinds: tuple[str, ...], u
 
 
 def _users(path: str | None, config_path: str | None) -> list[User]:
-    path = path or _config(config_path).authentication.users_file
-    if not path:
+    named = users_file(path, config_path)
+    if not named:
         return []
-    file = PasswordFile(path)
-    try:
-        file.load()
-    except ValueError as error:
-        raise click.ClickException(str(error)) from None
-    return list(file.users())
+    with opened(PasswordFile, named) as file:
+        return list(file.users())
 
 
 def _permissions(path: str | None, config_path: str | None) -> list[Permission | TopicPermission] | None:
-    path = path or _config(config_path).access.permissions_file
-    if not path:
+    named = permissions_file(path, config_path)
+    if not named:
         return None
-    file = PermissionFile(path)
-    try:
-        file.load()
-    except ValueError as error:
-        raise click.ClickException(str(error)) from None
-    return file.rows()
+    with opened(PermissionFile, named) as file:
+        return file.rows()
 
 
 def finish(plan: Plan, dry_run: bool, host: str | None, names: dict[str, str], users_path: str | None,
@@ -237,17 +224,14 @@ def _save_users(plan: Plan, path: str | None, config_path: str | None, dry_run: 
     """Add the users to the password file; those that it has stay as they are. Gives how many are there now."""
     if not plan.users:
         return 0
-    path = path or _config(config_path).authentication.users_file
-    if not path:
+    named = users_file(path, config_path)
+    if not named:
         for name in plan.users:
             plan.leave_out(f"user {name}", "there is no password file: name one with --users-file, or as "
                            "authentication.users_file in the file given with --config")
         return 0
-    file = PasswordFile(path)
     there = 0
-    try:
-        if _exists(path):
-            file.load()
+    with opened(PasswordFile, named, new=True) as file:
         for name, verifier in plan.users.items():
             known = file.user(name)
             try:
@@ -260,31 +244,24 @@ def _save_users(plan: Plan, path: str | None, config_path: str | None, dry_run: 
                 plan.leave_out(f"user {name}", str(error))
         if not dry_run:
             file.save()
-    except OSError as error:
-        raise click.ClickException(f"{path}: {error.strerror or reason(error)}") from None
-    except ValueError as error:
-        raise click.ClickException(str(error)) from None
     if there and not dry_run:
-        click.echo(f"users are in {path}; a running broker takes them when it gets SIGHUP", err=True)
+        click.echo(f"users are in {named}; a running broker takes them when it gets SIGHUP", err=True)
     return there
 
 
 def _save_permissions(plan: Plan, path: str | None, config_path: str | None, names: dict[str, str],
                       dry_run: bool, counts: Counter[str]) -> None:
     """Add the permissions to their file; those that it has stay as they are. Counts how many are there now."""
-    path = path or _config(config_path).access.permissions_file
-    if not path:
+    named = permissions_file(path, config_path)
+    if not named:
         allowed = {(each.user, each.host) for each in plan.permissions}
         barred = any((user, host) not in allowed for user in plan.users for host in plan.hosts)
         if barred or not all(each.everything() for each in plan.permissions):
             plan.leave_out("permissions", "without a file for them, every user may do everything: name one with "
                            "--permissions-file, and as access.permissions_file in the configuration")
         return
-    file = PermissionFile(path)
     there = 0
-    try:
-        if _exists(path):
-            file.load()
+    with opened(PermissionFile, named, new=True) as file:
         for each in plan.permissions:
             row = replace(each, host=names.get(each.host, each.host))
             known = file.known(row)
@@ -297,28 +274,9 @@ def _save_permissions(plan: Plan, path: str | None, config_path: str | None, nam
             there += 1
         if not dry_run:
             file.save()
-    except OSError as error:
-        raise click.ClickException(f"{path}: {error.strerror or reason(error)}") from None
-    except ValueError as error:
-        raise click.ClickException(str(error)) from None
     if there and not dry_run:
-        click.echo(f"permissions are in {path}; a running broker takes them when it gets SIGHUP", err=True)
+        click.echo(f"permissions are in {named}; a running broker takes them when it gets SIGHUP", err=True)
     counts["Permission"] = there
-
-
-def _config(path: str | None) -> Config:
-    try:
-        return load(path)
-    except ConfigError as error:
-        raise click.ClickException(str(error)) from None
-
-
-def _exists(path: str) -> bool:
-    try:
-        open(path, "rb").close()
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _names(maps: tuple[str, ...]) -> dict[str, str]:

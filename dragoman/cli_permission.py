@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import click
 
 from broker.security.permissions import Permission, PermissionFile, TopicPermission
 from dragoman.cli import CONFIG_OPTION
-from dragoman.config import ConfigError, load
-from dragoman.reasons import reason
+from dragoman.cli_files import opened, permissions_file
 
 FILE_OPTION = click.option("--file", "-f", "path", metavar="FILE", help="The file; default: access.permissions_file of "
                            "the configuration.")
@@ -115,19 +112,9 @@ def list_permissions(host: str | None, user: str | None, path: str | None, confi
                 click.echo(each.written())
 
 
-@contextmanager
-def _file(path: str | None, config_path: str | None, new: bool = False) -> Iterator[PermissionFile]:
-    """The file, read (or empty, when there is none and it may be new); its errors in one line."""
-    try:
-        named = path or load(config_path).access.permissions_file
-        if not named:
-            raise click.UsageError("which file? Name it with --file, or as access.permissions_file in the file given "
-                                   "with --config")
-        file = PermissionFile(named)
-        if not new or os.path.exists(named):
-            file.load()
-        yield file
-    except OSError as error:
-        raise click.ClickException(reason(error)) from None
-    except (ConfigError, ValueError) as error:
-        raise click.ClickException(str(error)) from None
+def _file(path: str | None, config_path: str | None, new: bool = False) -> AbstractContextManager[PermissionFile]:
+    named = permissions_file(path, config_path)
+    if not named:
+        raise click.UsageError("which file? Name it with --file, or as access.permissions_file in the file given "
+                               "with --config")
+    return opened(PermissionFile, named, new)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import click
@@ -13,9 +12,8 @@ from broker.security.passwords import ARGON2, SCHEMES, Verifier, new_verifier
 from broker.security.provider import shown
 from broker.security.users import PasswordFile, User
 from dragoman.cli import CONFIG_OPTION
+from dragoman.cli_files import opened, users_file
 from dragoman.cli_import import INCOMPLETE
-from dragoman.config import ConfigError, load
-from dragoman.reasons import reason
 from interop.migration.user_files import FoundUser, NotUnderstood, read_users
 
 FILE_OPTION = click.option("--file", "-f", "path", metavar="FILE",
@@ -187,33 +185,12 @@ def _counted(words: tuple[str, ...], what: str) -> str:
     return f"{what}{'s' if len(words) > 1 else ''} {', '.join(words)}" if words else f"no {what}"
 
 
-@contextmanager
-def _file(path: str | None, config_path: str | None, new: bool = False) -> Iterator[PasswordFile]:
-    """The password file, read (or empty, when there is none and it may be new); its errors in one line."""
-    try:
-        named = path or load(config_path).authentication.users_file
-        if not named:
-            raise click.UsageError("which file? Name it with --file, or as authentication.users_file in the file "
-                                   "given with --config")
-        file = PasswordFile(named)
-        try:
-            if not new or _exists(named):
-                file.load()
-            yield file
-        except OSError as error:
-            raise click.ClickException(f"{named}: {error.strerror or reason(error)}") from None
-    except ConfigError as error:
-        raise click.ClickException(str(error)) from None
-    except ValueError as error:
-        raise click.ClickException(str(error)) from None
-
-
-def _exists(path: str) -> bool:
-    try:
-        open(path, "rb").close()
-    except FileNotFoundError:
-        return False
-    return True
+def _file(path: str | None, config_path: str | None, new: bool = False) -> AbstractContextManager[PasswordFile]:
+    named = users_file(path, config_path)
+    if not named:
+        raise click.UsageError("which file? Name it with --file, or as authentication.users_file in the file given "
+                               "with --config")
+    return opened(PasswordFile, named, new)
 
 
 def _password(from_stdin: bool) -> str:

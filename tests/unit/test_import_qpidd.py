@@ -153,4 +153,5 @@ def test_errors_are_one_line(tmp_path: Path) -> None:
         assert printed.startswith("Error: ") and "guest:guest" not in printed
         assert len(imported(broker, broker.url.replace("guest:guest", "guest:no"), code=1).splitlines()) == 1
         assert len(imported(broker, "amqp://127.0.0.1:1", code=1).splitlines()) == 1
+        assert "s3cret" not in imported(broker, "amqp://shop:s3cret/x@127.0.0.1:1", code=1)
         assert "No such file" in imported(broker, str(tmp_path / "none"), code=1)
