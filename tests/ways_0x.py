@@ -159,11 +159,7 @@ def _enter010(house: House) -> Steps:
     house.clients.append(client.vanish)
     yield
     if house.shut:
-        client.control("connection.start-ok", client_properties={}, mechanism="PLAIN", locale="en_US",
-                       response=b"\0guest\0guest")
-        client.expect("connection.tune")
-        client.control("connection.tune-ok", channel_max=100, max_frame_size=65535, heartbeat=0)
-        client.control("connection.open", virtual_host="")
+        client.ask_to_open("")
         closed = client.expect("connection.close").fields
         assert closed == {"reply_code": 320, "reply_text": "access to vhost '/' refused for user 'guest'"}
     else:

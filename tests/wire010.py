@@ -67,12 +67,16 @@ class Client010:
             raise
 
     def open(self, user: str = "guest", password: str = "guest", heartbeat: int = 0) -> None:
+        self.ask_to_open("", user, password, heartbeat)
+        self.expect("connection.open-ok")
+
+    def ask_to_open(self, host: str, user: str = "guest", password: str = "guest", heartbeat: int = 0) -> None:
+        """All of the handshake but the answer to connection.open."""
         self.control("connection.start-ok", client_properties={}, mechanism="PLAIN", locale="en_US",
                      response=f"\0{user}\0{password}".encode())
         self.tune = self.expect("connection.tune").fields
         self.control("connection.tune-ok", channel_max=100, max_frame_size=self.frame_max, heartbeat=heartbeat)
-        self.control("connection.open", virtual_host="")
-        self.expect("connection.open-ok")
+        self.control("connection.open", virtual_host=host)
 
     def attach(self, name: bytes, channel: int = 0, point: int = 0, force: bool = False) -> None:
         self.control("session.attach", channel, name=name, force=force)

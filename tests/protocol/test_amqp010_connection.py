@@ -31,11 +31,7 @@ def test_a_wrong_password_is_refused(connect010: Connect) -> None:
 
 def test_an_unknown_virtual_host_is_an_invalid_path(connect010: Connect) -> None:
     client = connect010(opens=False)
-    client.control("connection.start-ok", client_properties={}, mechanism="PLAIN", response=b"\0guest\0guest",
-                   locale="en_US")
-    client.expect("connection.tune")
-    client.control("connection.tune-ok", channel_max=10, max_frame_size=65535, heartbeat=0)
-    client.control("connection.open", virtual_host="nowhere")
+    client.ask_to_open("nowhere")
     assert client.closed() == 402
 
 

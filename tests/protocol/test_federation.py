@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import pika
@@ -11,19 +10,11 @@ import pytest
 
 from dragoman import testing
 from tests.peers import free_ports
+from tests.wire import eventually
 
 pytestmark = [pytest.mark.dragoman_only("it is our side that is tested here"), pytest.mark.slow]
 PASSWORD = {"PEER_PASSWORD": "guest"}
 DIALECTS = pytest.mark.parametrize("dialect", ["0-9-1", "0-10"])
-
-
-def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Raises: TimeoutError."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError
-        time.sleep(0.05)
 
 
 class Site:
@@ -88,21 +79,21 @@ def test_bindings_reach_through_a_chain_and_go_again(dialect: str) -> None:
     with sites(dialect, {"a": "", "b": "a", "c": "b"}) as made:
         a, b, c = made["a"], made["b"], made["c"]
         c.listen("q", "far.#")
-        until(lambda: a.is_wanted("far.x"))
+        eventually(lambda: a.is_wanted("far.x"))
         assert not a.is_wanted("near.x")
         a.publish("far.x", b"through")
         found: list[bytes] = []
-        until(lambda: bool(found.extend(c.bodies("q")) or found))
+        eventually(lambda: found.extend(c.bodies("q")) or found)
         assert found == [b"through"]
         b.listen("q", "far.#")  # now b wants it itself: a is told of the shorter way, and nothing comes twice
         a.publish("far.x", b"again")
-        until(lambda: bool(found.extend(c.bodies("q")) or len(found) > 1))
+        eventually(lambda: found.extend(c.bodies("q")) or len(found) > 1)
         assert found == [b"through", b"again"]
         c.channel.queue_delete("q")
-        until(lambda: b.bodies("q") == [b"again"])
+        eventually(lambda: b.bodies("q") == [b"again"])
         assert a.is_wanted("far.x")
         b.channel.queue_delete("q")
-        until(lambda: not a.is_wanted("far.x"))
+        eventually(lambda: not a.is_wanted("far.x"))
 
 
 @DIALECTS
@@ -110,13 +101,13 @@ def test_in_a_ring_bindings_come_to_an_end_and_messages_come_once(dialect: str) 
     with sites(dialect, {"a": "c", "b": "a", "c": "b"}) as made:
         a, b, c = made["a"], made["b"], made["c"]
         c.listen("q", "k")
-        until(lambda: a.is_wanted("k") and b.is_wanted("k"))
+        eventually(lambda: a.is_wanted("k") and b.is_wanted("k"))
         for site, body in ((a, b"from a"), (b, b"from b"), (c, b"from c")):
             site.publish("k", body)
         found: list[bytes] = []
-        until(lambda: bool(found.extend(c.bodies("q")) or len(found) >= 3))
+        eventually(lambda: bool(found.extend(c.bodies("q")) or len(found) >= 3))
         c.publish("k", b"last")
-        until(lambda: bool(found.extend(c.bodies("q")) or b"last" in found))
+        eventually(lambda: bool(found.extend(c.bodies("q")) or b"last" in found))
         assert sorted(found) == [b"from a", b"from b", b"from c", b"last"]
         c.channel.queue_delete("q")
-        until(lambda: not any(site.is_wanted("k") for site in (a, b, c)))
+        eventually(lambda: not any(site.is_wanted("k") for site in (a, b, c)))

@@ -88,11 +88,7 @@ def test_connections(peer: Peer) -> None:
 def open010(peer: Peer, host: str) -> Client010:
     """A connection of 0-10 as far as connection.open."""
     client = Client010(peer.host, peer.port, opens=False)
-    client.control("connection.start-ok", client_properties={}, mechanism="PLAIN", response=b"\0guest\0guest",
-                   locale="en_US")
-    client.expect("connection.tune")
-    client.control("connection.tune-ok", channel_max=10, max_frame_size=65535, heartbeat=0)
-    client.control("connection.open", virtual_host=host)
+    client.ask_to_open(host)
     return client
 
 
