@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from broker import argument_values
@@ -77,32 +78,26 @@ def saved(store: Store) -> list[Saved]:
 
 def records_number(host: VirtualHost, name: str) -> int:
     """The number under which something of a virtual host keeps its records: always the same for a name."""
-    setting = key(RECORDS, host.name, name)
-    kept = host.broker.store.get(setting)
-    if kept is not None:
-        found: int = argument_values.load(kept)["id"]
-        return found
-    number = host.broker.log.new_id()
-    save(host.broker.store, setting, {"id": number})
+    number: int = _once(host.broker.store, key(RECORDS, host.name, name), "id", host.broker.log.new_id)
     return number
 
 
 def identity(store: Store) -> str:
-    """What this broker calls itself towards others, so that each knows what it has seen: made once, and kept."""
-    kept = store.get(IDENTITY)
-    if kept is not None:
-        name: str = argument_values.load(kept)["name"]
-        return name
-    made = uuid.uuid4().hex
-    save(store, IDENTITY, {"name": made})
-    return made
+    """What this broker calls itself towards others, so that each knows what it has seen."""
+    name: str = _once(store, IDENTITY, "name", lambda: uuid.uuid4().hex)
+    return name
 
 
 def secret(store: Store) -> bytes:
-    """32 bytes that nobody else knows: made once, and kept."""
-    kept = store.get(SECRET)
+    """32 bytes that nobody else knows."""
+    return bytes.fromhex(_once(store, SECRET, "hex", lambda: os.urandom(32).hex()))
+
+
+def _once(store: Store, setting: str, field: str, make: Callable[[], Any]) -> Any:
+    """What is made once, and kept."""
+    kept = store.get(setting)
     if kept is not None:
-        return bytes.fromhex(argument_values.load(kept)["hex"])
-    made = os.urandom(32)
-    save(store, SECRET, {"hex": made.hex()})
+        return argument_values.load(kept)[field]
+    made = make()
+    save(store, setting, {field: made})
     return made
