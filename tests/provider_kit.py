@@ -19,17 +19,18 @@ class Clock:
 
 
 class Threads:
-    """Runs what is to run on a thread at once, or when told to."""
+    """Runs what is to run on a thread at once, or when told to; or fails to."""
 
-    def __init__(self) -> None:
-        self.now = True
+    def __init__(self, now: bool = True) -> None:
+        self.now = now
         self.queue: list[Callable[[], None]] = []
         self.count = 0
+        self.fails: Exception | None = None
 
     def run(self, work: Callable[[], object], done: Callable[[object | BaseException], None]) -> None:
         def both() -> None:
             try:
-                result = work()
+                result = self.fails or work()
             except Exception as error:  # as a thread's future does
                 result = error
             done(result)

@@ -20,23 +20,7 @@ from broker.security.sasl import (
     Success,
 )
 from broker.security.users import FileProvider, PasswordFile
-
-
-class Pool:
-    """Runs checks when told to, or at once."""
-
-    def __init__(self) -> None:
-        self.now = True
-        self.queue: list[Callable[[], None]] = []
-
-    def run(self, work: Callable[[], object], done: Callable[[object | BaseException], None]) -> None:
-        self.queue.append(lambda: done(work()))
-        if self.now:
-            self.flush()
-
-    def flush(self) -> None:
-        while self.queue:
-            self.queue.pop(0)()
+from tests.provider_kit import Threads
 
 
 class In(NamedTuple):
@@ -74,13 +58,13 @@ class Client:
 
 
 PASSWORD = "p\u00e4ss"
-POOL = Pool()
+THREADS = Threads()
 FILE = PasswordFile("not saved")
 FILE.set("shop", PASSWORD, "SCRAM-SHA-256")
 FILE.set("old", PASSWORD, "SCRAM-SHA-1")
 FILE.set("big,=device", PASSWORD, "SCRAM-SHA-512")
 FILE.set("argon", PASSWORD)
-USERS = FileProvider(POOL.run, FILE)
+USERS = FileProvider(THREADS.run, FILE)
 
 
 def client(loopback: bool = False, tls: bool = False, users: FileProvider = USERS, clear_passwords: bool = True,
@@ -92,7 +76,7 @@ def client(loopback: bool = False, tls: bool = False, users: FileProvider = USER
 
 OLD = PasswordFile("not saved")
 OLD.set("tim", "tanstaaftanstaaf", "CRAM-MD5", "argon2")
-CRAM = FileProvider(POOL.run, OLD)
+CRAM = FileProvider(THREADS.run, OLD)
 
 
 class Bound(Peer):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -347,7 +349,7 @@ def test_any_text_is_read_or_refused(parts: list[str], spaced: bool) -> None:
         assert door._decide(Question("create", "queue", {"name": "a"})).allowed in (True, False)
 
 
-def test_files_of_groups(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_files_of_groups(tmp_path: Path) -> None:
     path = tmp_path / "groups"
     path.write_text("# ours\nstaff.users=alice, bob\nadmin.users = bob\nempty.users=\n")
     assert load_groups(str(path)) == {"alice": {"staff"}, "bob": {"staff", "admin"}}
@@ -359,7 +361,7 @@ def test_files_of_groups(tmp_path) -> None:  # type: ignore[no-untyped-def]
         load_groups(str(tmp_path / "none"))
 
 
-def test_files_may_begin_with_a_byte_order_mark(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_files_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     path = tmp_path / "rules"
     path.write_bytes(b"\xef\xbb\xbfacl allow bob create queue\r\nacl deny all all\r\n")
     assert [(rule.who, rule.line) for rule in load(str(path)).rules if rule.action == "create"] == [("bob", 1)]

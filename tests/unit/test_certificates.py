@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -31,8 +33,8 @@ NAMES = [x509.DNSName("till-1.example.org"), x509.DNSName("till.example.org"), x
 TILL, _ = CA.issue(SUBJECT, NAMES)
 
 
-def ask(certificate: x509.Certificate, wanted: str = "", **settings: object) -> Identity | Refusal:
-    made = Certificates("cards", CertificateSettings(**settings), Threads().run)  # type: ignore[arg-type]
+def ask(certificate: x509.Certificate, wanted: str = "", **settings: Any) -> Identity | Refusal:
+    made = Certificates("cards", CertificateSettings(**settings), Threads().run)
     return by_certificate(made, der(certificate), wanted)
 
 
@@ -108,19 +110,19 @@ def issuers(tmp_path: Path) -> str:
     return str(CA.save(tmp_path / "ca.pem"))
 
 
-def lists(tmp_path: Path, issuers: str, *files: bytes, **more: str) -> Certificates:
+def lists(tmp_path: Path, issuers: str, *files: bytes, **more: Any) -> Certificates:
     paths = []
     for index, data in enumerate(files):
         paths.append(tmp_path / f"{index}.crl")
         paths[-1].write_bytes(data)
-    settings = CertificateSettings(issuers=issuers, revocation_lists=tuple(map(str, paths)), **more)  # type: ignore[arg-type]
+    settings = CertificateSettings(issuers=issuers, revocation_lists=tuple(map(str, paths)), **more)
     return Certificates("cards", settings, Threads().run)
 
 
 @pytest.mark.parametrize("form", [pem, der])
-def test_a_revoked_certificate(tmp_path: Path, issuers: str, form: object) -> None:
+def test_a_revoked_certificate(tmp_path: Path, issuers: str, form: Callable[..., bytes]) -> None:
     other, _ = CA.issue("till-2")
-    made = lists(tmp_path, issuers, form(CA.revoke(other)))  # type: ignore[operator]
+    made = lists(tmp_path, issuers, form(CA.revoke(other)))
     assert identity(by_certificate(made, der(TILL))).user == "till-1"
     answer = refusal(by_certificate(made, der(other)))
     assert (answer.reason, answer.unknown) == ("the certificate of 'till-2' is revoked", False)
@@ -179,7 +181,7 @@ def test_settings_that_cannot_be_used(tmp_path: Path, issuers: str) -> None:
                      {"issuers": issuers, "revocation_lists": (str(tmp_path / "none"),)},
                      {"issuers": issuers, "revocation_lists": (str(crl),)}):  # it is signed by another key
         with pytest.raises(ValueError, match=r"\w"):
-            Certificates("cards", CertificateSettings(**settings), Threads().run)  # type: ignore[arg-type]
+            Certificates("cards", CertificateSettings(**settings), Threads().run)
 
 
 def test_it_answers_for_certificates_only() -> None:

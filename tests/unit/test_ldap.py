@@ -7,6 +7,7 @@ import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -48,10 +49,10 @@ def directory(folder: Path) -> Iterator[Slapd]:
 
 
 def provider(peer: Slapd, folder: Path, threads: Threads | None = None, clock: Clock | None = None,
-             tls: str = "starttls", **settings: object) -> Ldap:
+             tls: str = "starttls", **settings: Any) -> Ldap:
     urls = (f"ldaps://localhost:{peer.tls_port}" if tls == "ldaps" else f"ldap://localhost:{peer.port}",)
-    values = {"urls": urls, "start_tls": tls == "starttls", "ca": str(folder / "ca.pem"), **settings}
-    return Ldap("directory", LdapSettings(**values), (threads or Threads()).run, clock or Clock())  # type: ignore[arg-type]
+    values: dict[str, Any] = {"urls": urls, "start_tls": tls == "starttls", "ca": str(folder / "ca.pem"), **settings}
+    return Ldap("directory", LdapSettings(**values), (threads or Threads()).run, clock or Clock())
 
 
 def user(answer: Identity | Refusal) -> str:
@@ -247,10 +248,9 @@ def test_anonymous_search(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("settings", [
     {"urls": ()}, {"urls": ("http://localhost",)}, {"urls": ("ldap://",)}, {"base": ""}, {"filter": "(uid=*)"},
     {"user_dn": "uid=alice"}, {"bind_password": b""}, {"bind_dn": ""}, {"ca": "/nowhere"}])
-def test_settings_that_cannot_be_used(settings: dict[str, object]) -> None:
+def test_settings_that_cannot_be_used(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"\w"):
-        Ldap("directory", LdapSettings(**{"urls": ("ldap://localhost",), **SEARCH, **settings}),  # type: ignore[arg-type]
-             Threads().run)
+        Ldap("directory", LdapSettings(**{"urls": ("ldap://localhost",), **SEARCH, **settings}), Threads().run)
 
 
 @given(st.text(min_size=1, max_size=30).filter(str.isprintable))

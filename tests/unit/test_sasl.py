@@ -28,17 +28,17 @@ from broker.security.sasl import (
     SaslServer,
 )
 from broker.security.users import FileProvider, PasswordFile
+from tests.provider_kit import Threads
 from tests.unit.sasl_kit import (
     CRAM,
     FILE,
     OLD,
     PASSWORD,
-    POOL,
+    THREADS,
     USERS,
     Bound,
     Client,
     In,
-    Pool,
     Told,
     client,
     cram,
@@ -53,12 +53,12 @@ def test_offers_what_the_listener_allows_and_the_users_can() -> None:
                                           "ANONYMOUS"]
     allowed = Authenticator([USERS], ["AMQPLAIN", "PLAIN", "KERBEROS"])
     assert SaslServer(allowed, Peer(loopback=True)).mechanisms == ["PLAIN", "AMQPLAIN"]
-    assert client(users=FileProvider(POOL.run), anonymous="").server.mechanisms == ["PLAIN", "AMQPLAIN"]
+    assert client(users=FileProvider(THREADS.run), anonymous="").server.mechanisms == ["PLAIN", "AMQPLAIN"]
 
 
 @pytest.mark.parametrize("loopback, tls", [(True, False), (False, True), (True, True)])
 def test_passwords_in_the_clear_can_be_kept_to_loopback_and_tls(loopback: bool, tls: bool) -> None:
-    users = FileProvider(POOL.run)
+    users = FileProvider(THREADS.run)
     assert client(loopback, tls, users, False, anonymous="").server.mechanisms == ["PLAIN", "AMQPLAIN"]
     far = client(False, False, users, False, anonymous="")
     assert far.server.mechanisms == []
@@ -247,7 +247,7 @@ def test_providers_are_asked_in_order_until_one_knows_the_user() -> None:
 def test_a_provider_that_knows_the_user_has_the_last_word_in_challenges_too() -> None:
     others = PasswordFile("not saved")
     others.set("guest", "guest", "CRAM-MD5", "SCRAM-SHA-256")
-    second = FileProvider(POOL.run, others, loopback_users=())
+    second = FileProvider(THREADS.run, others, loopback_users=())
     for providers, says in (([CRAM, second], Failure("user 'guest' may log in over loopback only")),
                             ([second, CRAM], In("guest"))):
         authenticator = Authenticator(providers, ["CRAM-MD5", "SCRAM-SHA-256"])
@@ -307,9 +307,8 @@ def test_a_response_without_a_challenge_fails() -> None:
 
 @pytest.mark.parametrize("end", ["step", "start", "close"])
 def test_a_late_verdict_is_not_told(end: str) -> None:
-    pool = Pool()
-    pool.now = False
-    peer = client(users=FileProvider(pool.run, FILE))
+    threads = Threads(now=False)
+    peer = client(users=FileProvider(threads.run, FILE))
     peer.start("PLAIN", b"\0shop\0" + PASSWORD.encode())
     assert peer.outcomes == []
     if end == "step":
@@ -320,7 +319,7 @@ def test_a_late_verdict_is_not_told(end: str) -> None:
         peer.server.close()
     told = len(peer.outcomes)
     assert told == (end != "close")
-    pool.flush()
+    threads.flush()
     assert len(peer.outcomes) == told
     assert not any(isinstance(outcome, In) for outcome in peer.outcomes)
 

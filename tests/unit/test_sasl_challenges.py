@@ -26,7 +26,7 @@ from tests.unit.sasl_kit import (
     CRAM,
     FILE,
     PASSWORD,
-    POOL,
+    THREADS,
     USERS,
     Bound,
     Client,
@@ -97,12 +97,12 @@ def test_the_exchanges_of_the_rfcs(
     monkeypatch.setattr(scram_module, "_new_nonce", lambda: nonce)
     for extra, outcomes in ((True, [In("user", server_final)]),
                             (False, [Challenge(server_final), In("user")])):
-        peer = client(users=FileProvider(POOL.run, file), success_extra=extra)
+        peer = client(users=FileProvider(THREADS.run, file), success_extra=extra)
         assert peer.start(mechanism, first) == Challenge(server_first)
         assert peer.step(final) == outcomes[0]
         if not extra:
             assert peer.step(b"") == outcomes[1]
-        again = client(users=FileProvider(POOL.run, file), success_extra=extra)
+        again = client(users=FileProvider(THREADS.run, file), success_extra=extra)
         again.start(mechanism, first)
         assert again.step(final.replace(b"=v0", b"=v1").replace(b"=dH", b"=dI")) == Failure(
             "wrong password for user 'user'")
@@ -137,7 +137,7 @@ def test_scram_finds_a_header_that_was_changed_on_the_way() -> None:
 
 
 def test_scram_keeps_to_the_loopback_rule_of_a_user_with_a_verifier() -> None:
-    users = FileProvider(POOL.run, FILE, loopback_users=["shop"])
+    users = FileProvider(THREADS.run, FILE, loopback_users=["shop"])
     assert scram(client(users=users), "SCRAM-SHA-256", "shop", PASSWORD)[0] == Failure(
         "user 'shop' may log in over loopback only")
     near = client(True, users=users, success_extra=True)

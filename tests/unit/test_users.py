@@ -20,31 +20,11 @@ from broker.security.identity import Identity, Peer
 from broker.security.passwords import ScramVerifier, Verifier, parse_verifier
 from broker.security.provider import Answer, Refusal
 from broker.security.users import FileProvider, PasswordFile, User
+from tests.provider_kit import Threads
 
 # A cheap verifier of "pencil", for tests that make many checks; by the package scramp 1.5.0.
 PENCIL = ("SCRAM-SHA-256$4096:MDEyMzQ1Njc4OWFiY2RlZg==$nQpbZ77WudtqufPwikHXGRt6g2QJ4zns8bZLw273DRM="
           ":jn2amWP1q1h+jgjy0YTO14S6/F02SV7taipOeB7ef20=")
-
-
-class Pool:
-    """A stand-in for the server's threads: counts the checks, and runs them when told to."""
-
-    def __init__(self, now: bool = True) -> None:
-        self.now = now
-        self.checks = 0
-        self.queue: list[Callable[[], None]] = []
-        self.fails: BaseException | None = None
-
-    def run(self, work: Callable[[], object], done: Callable[[object | BaseException], None]) -> None:
-        self.checks += 1
-        self.queue.append(lambda: done(self.fails or work()))
-        if self.now:
-            self.flush()
-
-    def flush(self) -> None:
-        queue, self.queue = self.queue, []
-        for each in queue:
-            each()
 
 
 def passwords(tmp_path: Path, text: str) -> PasswordFile:
@@ -56,7 +36,7 @@ def passwords(tmp_path: Path, text: str) -> PasswordFile:
 
 
 def attempt(users: FileProvider, name: str, password: bytes, loopback: bool = False) -> tuple[bool, str]:
-    """The verdict, of a pool that runs at once."""
+    """The verdict, of threads that run at once."""
     told: list[tuple[bool, str]] = []
     users.check_password(name, password, Peer(loopback=loopback), lambda result: told.append(verdict(result, name)))
     assert len(told) == 1
@@ -225,7 +205,7 @@ def test_a_user_may_have_several_verifiers_tags_and_groups(tmp_path: Path) -> No
     assert kept is not None and [each.scheme for each in kept.verifiers] == ["argon2", "SCRAM-SHA-1"]
     assert (kept.tags, kept.groups) == (frozenset({"management", "monitoring"}), frozenset({"x"}))
     told: list[Identity | Refusal] = []
-    FileProvider(Pool().run, again).check_password("shop owner", b"new", Peer(), told.append)
+    FileProvider(Threads().run, again).check_password("shop owner", b"new", Peer(), told.append)
     assert isinstance(told[0], Identity) and told[0].tags == kept.tags and told[0].groups == {"x"}
 
 
@@ -248,7 +228,7 @@ def test_tags_that_the_file_cannot_hold_are_refused(word: str) -> None:
 
 
 def test_right_wrong_and_unknown(tmp_path: Path) -> None:
-    users = FileProvider(Pool().run, passwords(tmp_path, f"shop:{PENCIL}\n"))
+    users = FileProvider(Threads().run, passwords(tmp_path, f"shop:{PENCIL}\n"))
     assert attempt(users, "shop", b"pencil") == (True, "")
     assert attempt(users, "shop", b"wrong") == (False, "wrong password for user 'shop'")
     assert attempt(users, "shop", b"") == (False, "empty password for user 'shop'")
@@ -256,68 +236,68 @@ def test_right_wrong_and_unknown(tmp_path: Path) -> None:
 
 
 def test_a_reason_takes_one_short_line_whatever_the_name() -> None:
-    reason = attempt(FileProvider(Pool().run), "bad\n\ud800" + "x" * 500, b"\xff")[1]
+    reason = attempt(FileProvider(Threads().run), "bad\n\ud800" + "x" * 500, b"\xff")[1]
     assert reason == r"there is no user 'bad\n\ud800" + "x" * 59 + "'..."
 
 
 def test_an_unknown_user_costs_a_check_like_a_known_one(tmp_path: Path) -> None:
-    pool = Pool()
-    users = FileProvider(pool.run, passwords(tmp_path, f"shop:{PENCIL}\n"))
+    threads = Threads()
+    users = FileProvider(threads.run, passwords(tmp_path, f"shop:{PENCIL}\n"))
     for count in (1, 2):  # every time: refusals are not remembered
         assert attempt(users, "nobody", b"pencil") == (False, "there is no user 'nobody'")
-        assert pool.checks == count
+        assert threads.count == count
 
 
 def test_guest_is_let_in_over_loopback_only() -> None:
-    pool = Pool()
-    users = FileProvider(pool.run)
+    threads = Threads()
+    users = FileProvider(threads.run)
     assert attempt(users, "guest", b"guest", loopback=True) == (True, "")
     assert attempt(users, "guest", b"guest") == (False, "user 'guest' may log in over loopback only")
     assert attempt(users, "guest", b"wrong", loopback=True) == (False, "wrong password for user 'guest'")
     assert attempt(users, "nobody", b"guest", loopback=True) == (False, "there is no user 'nobody'")
-    assert attempt(FileProvider(pool.run, guest=False), "guest", b"guest", loopback=True)[0] is False
-    assert pool.checks == 0  # there is nobody whose password a slow check would protect
+    assert attempt(FileProvider(threads.run, guest=False), "guest", b"guest", loopback=True)[0] is False
+    assert threads.count == 0  # there is nobody whose password a slow check would protect
 
 
 def test_a_guest_in_the_file_has_the_file_s_password_and_the_same_rule(tmp_path: Path) -> None:
     file = passwords(tmp_path, f"guest:{PENCIL}\n")
-    users = FileProvider(Pool().run, file)
+    users = FileProvider(Threads().run, file)
     assert attempt(users, "guest", b"guest", loopback=True)[0] is False
     assert attempt(users, "guest", b"pencil", loopback=True) == (True, "")
     assert attempt(users, "guest", b"pencil") == (False, "user 'guest' may log in over loopback only")
-    assert attempt(FileProvider(Pool().run, file, loopback_users=()), "guest", b"pencil") == (True, "")
+    assert attempt(FileProvider(Threads().run, file, loopback_users=()), "guest", b"pencil") == (True, "")
 
 
 def test_a_right_password_is_checked_once(tmp_path: Path) -> None:
-    pool = Pool()
-    users = FileProvider(pool.run, passwords(tmp_path, f"shop:{PENCIL}\nshopp:{PENCIL}\n"))
+    threads = Threads()
+    users = FileProvider(threads.run, passwords(tmp_path, f"shop:{PENCIL}\nshopp:{PENCIL}\n"))
     assert attempt(users, "shop", b"pencil")[0]
-    pool.now = False
+    threads.now = False
     assert attempt(users, "shop", b"pencil")[0]  # told at once
-    assert pool.checks == 1
-    pool.now = True
+    assert threads.count == 1
+    threads.now = True
     assert not attempt(users, "shop", b"wrong")[0]
     assert not attempt(users, "shop", b"wrong")[0]
     assert not attempt(users, "shopp", b"encil")[0]
-    assert pool.checks == 4
+    assert threads.count == 4
 
 
 def test_what_was_found_right_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(users_module, "CACHE_LIMIT", 2)
-    pool = Pool()
-    users = FileProvider(pool.run, passwords(tmp_path, "".join(f"{name}:{PENCIL}\n" for name in "abc")))
+    threads = Threads()
+    users = FileProvider(threads.run, passwords(tmp_path, "".join(f"{name}:{PENCIL}\n" for name in "abc")))
     for name in "abab":
         assert attempt(users, name, b"pencil")[0]
-    assert pool.checks == 2
+    assert threads.count == 2
     assert attempt(users, "a", b"pencil")[0] and attempt(users, "c", b"pencil")[0]  # c takes the place of b
-    assert pool.checks == 3
+    assert threads.count == 3
     assert attempt(users, "a", b"pencil")[0] and attempt(users, "b", b"pencil")[0]
-    assert pool.checks == 4
+    assert threads.count == 4
 
 
 def test_a_changed_password_and_a_removed_user_count_at_once(tmp_path: Path) -> None:
     file = passwords(tmp_path, f"shop:{PENCIL}\n")
-    users = FileProvider(Pool().run, file)
+    users = FileProvider(Threads().run, file)
     assert attempt(users, "shop", b"pencil")[0]
     other = PasswordFile(file.path)
     other.load()
@@ -333,18 +313,18 @@ def test_a_changed_password_and_a_removed_user_count_at_once(tmp_path: Path) -> 
 
 def test_a_change_during_the_check_refuses(tmp_path: Path) -> None:
     file = passwords(tmp_path, f"shop:{PENCIL}\n")
-    pool = Pool(now=False)
-    users = FileProvider(pool.run, file)
+    threads = Threads(now=False)
+    users = FileProvider(threads.run, file)
     told: list[tuple[bool, str]] = []
     users.check_password("shop", b"pencil", Peer(), lambda result: told.append(verdict(result, "shop")))
     file.remove("shop")
-    pool.flush()
+    threads.flush()
     assert told == [(False, "user 'shop' was changed during the login")]
 
 
 def test_equal_logins_at_once_share_one_check(tmp_path: Path) -> None:
-    pool = Pool(now=False)
-    users = FileProvider(pool.run, passwords(tmp_path, f"shop:{PENCIL}\nguest:{PENCIL}\n"))
+    threads = Threads(now=False)
+    users = FileProvider(threads.run, passwords(tmp_path, f"shop:{PENCIL}\nguest:{PENCIL}\n"))
     told: list[tuple[int, bool]] = []
 
     def numbered(number: int) -> Answer:
@@ -355,19 +335,19 @@ def test_equal_logins_at_once_share_one_check(tmp_path: Path) -> None:
     users.check_password("shop", b"wrong", Peer(), numbered(100))
     users.check_password("guest", b"pencil", Peer(), numbered(101))
     users.check_password("guest", b"pencil", Peer(loopback=True), numbered(102))
-    assert (pool.checks, told) == (4, [])
-    pool.flush()
+    assert (threads.count, told) == (4, [])
+    threads.flush()
     assert told == [(number, number not in (100, 101)) for number in range(103)]
 
 
 def test_a_check_that_fails_refuses_and_is_not_remembered(tmp_path: Path) -> None:
-    pool = Pool()
-    users = FileProvider(pool.run, passwords(tmp_path, f"shop:{PENCIL}\n"))
-    pool.fails = MemoryError()
+    threads = Threads()
+    users = FileProvider(threads.run, passwords(tmp_path, f"shop:{PENCIL}\n"))
+    threads.fails = MemoryError()
     assert attempt(users, "shop", b"pencil") == (False, "the password of user 'shop' could not be checked: MemoryError")
-    pool.fails = RuntimeError("too many logins at once")
+    threads.fails = RuntimeError("too many logins at once")
     assert "too many logins at once" in attempt(users, "shop", b"pencil")[1]
-    pool.fails = None
+    threads.fails = None
     assert attempt(users, "shop", b"pencil") == (True, "")
 
 
@@ -413,7 +393,7 @@ def test_real_checks_run_on_threads_and_answer_on_the_loop(tmp_path: Path) -> No
 def test_scram_gives_a_real_verifier_or_one_that_looks_the_same(tmp_path: Path) -> None:
     file = passwords(tmp_path, f"shop:{PENCIL}\n")
     file.set("argon", "secret")
-    users = FileProvider(Pool().run, file)
+    users = FileProvider(Threads().run, file)
     kept, brother, other = (Authenticator([users], (), secret=secret) for secret in (b"kept", b"kept", b""))
     assert users.mechanisms() == {"PLAIN", "AMQPLAIN", "SCRAM-SHA-256"}
     verifier, identity = kept.scram("SCRAM-SHA-256", "shop", Peer())
