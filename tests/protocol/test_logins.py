@@ -1,4 +1,4 @@
-"""Logins over real sockets, in every dialect: refusals, which tell nothing, lock-outs, and tokens that end."""
+"""Logins over real sockets, in every dialect: refusals, which tell nothing, and lock-outs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.issuer import AUDIENCE, Issuer
 from tests.wire import HANG, Client, ConnectionClosed, Hangup, Peer, eventually
 from tests.wire010 import Client010
 from tests.wire10 import SASL_HEADER, Client10, encode, state
-from tests.wire_mqtt import CONNACK, DISCONNECT, MqttClient
+from tests.wire_mqtt import CONNACK, MqttClient
 
 MECHANISMS = '["PLAIN", "AMQPLAIN", "CRAM-MD5", "SCRAM-SHA-256"]'
 
@@ -225,42 +225,6 @@ def test_who_guesses_is_locked_out_where_he_is(tmp_path: Path) -> None:
 
 
 # -- tokens
-
-
-def test_a_token_that_ends_ends_the_connection_in_the_dialect_s_words(house: House) -> None:
-    """All of them log in with the same token. One shows a new one in time, and stays."""
-    token = house.issuer.token(exp=int(time.time()) + 3)
-    longer = house.issuer.token()
-    ended, renewed, other = Client(house.peer), Client(house.peer), Client(house.peer)
-    for client in (ended, renewed, other):
-        client.open("anything", token)
-    ten, zero_ten = Client10(*house.peer, user="x", password=token), Client010(*house.peer, user="x", password=token)
-    mqtt, old_mqtt = MqttClient(house.peer, 5), MqttClient(house.peer, 4)
-    for each in (mqtt, old_mqtt):
-        each.connect(f"expiring{each.level}", user="x", password=token)
-    renewed.send(0, Connection.UpdateSecret(longer, "it was time"))
-    renewed.expect(Connection.UpdateSecretOk)
-    other.send(0, Connection.UpdateSecret(house.issuer.token(sub="bob"), "another user"))
-    with pytest.raises(ConnectionClosed, match=r"403 ACCESS_REFUSED - the new secret was refused \(10, 70\)"):
-        other.expect(Connection.UpdateSecretOk)
-
-    with pytest.raises(ConnectionClosed, match="320 CONNECTION_FORCED - the credentials have expired"):
-        ended.expect(Connection.Blocked)  # which does not come
-    fields, _ = ten.expect(0x18)
-    assert fields[0].value[0] == "amqp:unauthorized-access"
-    assert zero_ten.closed() == 320
-    zero_ten.vanish()
-    assert mqtt.expect(DISCONNECT).reason == 0xA0  # maximum connect time
-    with pytest.raises(Hangup):
-        old_mqtt.read()
-    renewed.channel().temporary()
-    for client in (ended, renewed, other):
-        client.drop()
-    ten.socket.close()
-    for each in (mqtt, old_mqtt):
-        each.socket.close()
-    log = eventually(house.broker.log, lambda text: text.count("the token of user alice has expired") == 5)
-    assert token not in log and longer not in log
 
 
 def test_an_expired_token_and_one_of_another_audience_are_wrong_passwords(house: House) -> None:
