@@ -64,10 +64,11 @@ class Setting:
 
 
 @contextmanager
-def setting(folder: Path, more: str = "", listeners: str = LISTENERS) -> Iterator[Setting]:
+def setting(folder: Path, more: str = "", listeners: str = LISTENERS,
+            authority: Authority | None = None) -> Iterator[Setting]:
     """A broker with a certificate for this machine, and in its folder the file ca.pem of its issuer. more: lines of
-    the section [tls], and further sections."""
-    authority = Authority("an authority")
+    the section [tls], and further sections. authority: that issuer, if others have to know it before."""
+    authority = authority or Authority("an authority")
     authority.save(folder / "ca.pem")
     issue(authority, folder / "server.pem")
     with testing.broker(f'{listeners}[tls]\ncertificate = "{folder}/server.pem"\n{more}') as broker:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import aio_pika
 import aiormq.exceptions
@@ -20,57 +19,49 @@ from proton import SASL, ConnectionException
 from proton.utils import BlockingConnection
 
 from broker.security.users import PasswordFile
-from dragoman import testing
-from tests.authority import LOCAL, Authority, save
 from tests.conformance.support import DEADLINE
+from tests.tls_kit import Setting, issue, setting
 
-CONFIG = """
-[authentication]
-users_file = "{folder}/users"
-mechanisms = ["EXTERNAL", "SCRAM-SHA-256", "CRAM-MD5", "PLAIN", "AMQPLAIN"]
+LISTENERS = """
 [[listeners]]
 port = 0
 client_certificates = "want"
 anonymous = true
-[tls]
-certificate = "{folder}/server.pem"
+[[listeners]]
+port = 0
+tls = "always"
+"""
+CONFIG = """
 client_ca = "{folder}/ca.pem"
+[authentication]
+users_file = "{folder}/users"
+mechanisms = ["EXTERNAL", "SCRAM-SHA-256", "CRAM-MD5", "PLAIN", "AMQPLAIN"]
 [[providers]]
 name = "cards"
 kind = "certificates"
 """
 
 
-class House:
-    def __init__(self, broker: testing.Broker, folder: Path) -> None:
-        self.broker = broker
-        self.folder = folder
-        self.place = f"127.0.0.1:{broker.port}"
-
-
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
     folder = tmp_path_factory.mktemp("logins")
-    authority = Authority("Test CA")
-    authority.save(folder / "ca.pem")
-    save(folder / "server.pem", *authority.issue("localhost", LOCAL))
-    save(folder / "till.pem", *authority.issue("till"))
     file = PasswordFile(str(folder / "users"))
     file.set("shop", "secret", "SCRAM-SHA-256", "CRAM-MD5")
     file.save()
-    with testing.broker(CONFIG.format(folder=folder)) as broker:
-        yield House(broker, folder)
-        assert "Traceback" not in broker.log()
+    with setting(folder, CONFIG.format(folder=folder), LISTENERS) as made:
+        issue(made.authority, folder / "till.pem", "till", ())
+        yield made
+        assert "Traceback" not in made.broker.log()
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "CRAM-MD5"])
-def test_proton_with_a_password(house: House, mechanism: str) -> None:
+def test_proton_with_a_password(house: Setting, mechanism: str) -> None:
     if mechanism != "PLAIN" and not SASL.extended():
         pytest.skip("this Proton was built without Cyrus SASL: it has ANONYMOUS, PLAIN and EXTERNAL only")
 
     def log_in(user: str, password: str) -> None:
-        BlockingConnection(f"amqp://{house.place}", timeout=DEADLINE, allowed_mechs=mechanism, user=user,
-                           password=password).close()
+        BlockingConnection(f"amqp://127.0.0.1:{house.broker.port}", timeout=DEADLINE, allowed_mechs=mechanism,
+                           user=user, password=password).close()
     log_in("shop", "secret")
     for user, password in (("shop", "wrong"), ("nobody", "secret")):
         with pytest.raises(ConnectionException, match="amqp:unauthorized-access.*Authentication failed"):
@@ -78,29 +69,29 @@ def test_proton_with_a_password(house: House, mechanism: str) -> None:
 
 
 @pytest.mark.parametrize("mechanisms", [None, "ANONYMOUS"])
-def test_proton_without_a_name(house: House, mechanisms: str | None) -> None:
-    BlockingConnection(f"amqp://{house.place}", timeout=DEADLINE, allowed_mechs=mechanisms).close()
+def test_proton_without_a_name(house: Setting, mechanisms: str | None) -> None:
+    BlockingConnection(f"amqp://127.0.0.1:{house.broker.port}", timeout=DEADLINE, allowed_mechs=mechanisms).close()
 
 
-def test_pika(house: House) -> None:
+def test_pika(house: Setting) -> None:
     def log_in(password: str) -> None:
-        pika.BlockingConnection(pika.URLParameters(f"amqp://shop:{password}@{house.place}/")).close()
+        pika.BlockingConnection(pika.URLParameters(f"amqp://shop:{password}@127.0.0.1:{house.broker.port}/")).close()
     log_in("secret")
     with pytest.raises(pika.exceptions.ProbableAuthenticationError, match="403.*ACCESS_REFUSED - Login was refused"):
         log_in("wrong")
 
 
-def test_py_amqp(house: House) -> None:
+def test_py_amqp(house: Setting) -> None:
     """It would take any mechanism that is offered first and that it knows."""
     def log_in(password: str) -> None:
-        with amqp.Connection(house.place, "shop", password, connect_timeout=DEADLINE):
+        with amqp.Connection(f"127.0.0.1:{house.broker.port}", "shop", password, connect_timeout=DEADLINE):
             pass
     log_in("secret")
     with pytest.raises(amqp.AccessRefused, match="403.*Login was refused using authentication mechanism"):
         log_in("wrong")
 
 
-def test_aio_pika(house: House) -> None:
+def test_aio_pika(house: Setting) -> None:
     async def log_in(url: str) -> None:
         connection = await aio_pika.connect(url, timeout=DEADLINE)
         await connection.close()
@@ -109,13 +100,13 @@ def test_aio_pika(house: House) -> None:
                f"{house.folder}/till.pem&keyfile={house.folder}/till.pem")
     asyncio.run(log_in(by_card))
     assert "user till opened vhost" in house.broker.log()
-    asyncio.run(log_in(f"amqp://shop:secret@{house.place}/"))
+    asyncio.run(log_in(f"amqp://shop:secret@127.0.0.1:{house.broker.port}/"))
     with pytest.raises(aiormq.exceptions.ProbableAuthenticationError, match="ACCESS_REFUSED"):
-        asyncio.run(log_in(f"amqp://shop:wrong@{house.place}/"))
+        asyncio.run(log_in(f"amqp://shop:wrong@127.0.0.1:{house.broker.port}/"))
 
 
 @pytest.mark.parametrize("version", [3, 4, 5])
-def test_paho(house: House, version: int) -> None:
+def test_paho(house: Setting, version: int) -> None:
     def log_in(password: str | None) -> str:
         client = paho.Client(CallbackAPIVersion.VERSION2, "logins", protocol=MQTTProtocolVersion(version))
         told = threading.Event()

@@ -10,25 +10,28 @@ from urllib.parse import quote
 import pytest
 
 from broker.security.users import PasswordFile
-from dragoman import testing
-from tests.authority import LOCAL, Authority, pem, save
+from tests.authority import Authority, pem
 from tests.conformance import python27
+from tests.tls_kit import Setting, issue, setting
 
 HERE = Path(__file__).resolve().parent
 ROOT = Path(__file__).resolve().parents[3]
 BUILT = ROOT / "build" / "interop" / "logins_legacy"
 SECONDS = 60
-CONFIG = """
-[authentication]
-users_file = "{folder}/users"
-mechanisms = ["EXTERNAL", "SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "AMQPLAIN"]
+LISTENERS = """
 [[listeners]]
 port = 0
 client_certificates = "want"
 anonymous = true
-[tls]
-certificate = "{folder}/server.pem"
+[[listeners]]
+port = 0
+tls = "always"
+"""
+CONFIG = """
 client_ca = "{folder}/ca.pem"
+[authentication]
+users_file = "{folder}/users"
+mechanisms = ["EXTERNAL", "SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "AMQPLAIN"]
 [[providers]]
 name = "cards"
 kind = "certificates"
@@ -37,30 +40,19 @@ revocation_lists = ["{folder}/revoked.pem"]
 """
 
 
-class House:
-    def __init__(self, broker: testing.Broker, folder: Path) -> None:
-        self.broker = broker
-        self.port = str(broker.port)
-        self.folder = folder
-
-
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
     folder = tmp_path_factory.mktemp("logins")
     authority = Authority("Test CA")
-    authority.save(folder / "ca.pem")
-    save(folder / "server.pem", *authority.issue("localhost", LOCAL))
-    for name in ("till", "lost"):
-        certificate, key = authority.issue(name)
-        save(folder / f"{name}.pem", certificate, key)
-        if name == "lost":
-            (folder / "revoked.pem").write_bytes(pem(authority.revoke(certificate)))
+    issue(authority, folder / "till.pem", "till", ())
+    lost = issue(authority, folder / "lost.pem", "lost", ())
+    (folder / "revoked.pem").write_bytes(pem(authority.revoke(lost)))
     file = PasswordFile(str(folder / "users"))
     file.set("shop", "secret", "SCRAM-SHA-256", "SCRAM-SHA-1", "SCRAM-SHA-512", "CRAM-MD5")
     file.save()
-    with testing.broker(CONFIG.format(folder=folder)) as broker:
-        yield House(broker, folder)
-        assert "Traceback" not in broker.log()
+    with setting(folder, CONFIG.format(folder=folder), LISTENERS, authority) as made:
+        yield made
+        assert "Traceback" not in made.broker.log()
 
 
 def run(*command: str) -> str:
@@ -79,16 +71,16 @@ def java(*arguments: str, **properties: str) -> str:
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "CRAM-MD5"])
-def test_qpid_jms(house: House, mechanism: str) -> None:
-    url = f"amqp://127.0.0.1:{house.port}?amqp.saslMechanisms={mechanism}"
+def test_qpid_jms(house: Setting, mechanism: str) -> None:
+    url = f"amqp://127.0.0.1:{house.broker.port}?amqp.saslMechanisms={mechanism}"
     assert java("jms10", url, "shop", "secret") == "in"
     refused = java("jms10", url, "shop", "wrong")
     assert "JMSSecuritySaslException: Client failed to authenticate" in refused, refused
     assert java("jms10", url, "nobody", "secret") == refused
 
 
-def test_qpid_jms_without_a_name(house: House) -> None:
-    assert java("jms10", f"amqp://127.0.0.1:{house.port}?amqp.saslMechanisms=ANONYMOUS", "", "") == "in"
+def test_qpid_jms_without_a_name(house: Setting) -> None:
+    assert java("jms10", f"amqp://127.0.0.1:{house.broker.port}?amqp.saslMechanisms=ANONYMOUS", "", "") == "in"
 
 
 # -- Qpid's client of 0-8 to 0-10
@@ -96,9 +88,9 @@ def test_qpid_jms_without_a_name(house: House) -> None:
 
 @pytest.mark.parametrize("version", ["0-8", "0-9-1", "0-10"])
 @pytest.mark.parametrize("mechanism", ["PLAIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256"])
-def test_legacy_jms(house: House, version: str, mechanism: str) -> None:
+def test_legacy_jms(house: Setting, version: str, mechanism: str) -> None:
     def login(password: str) -> str:
-        options = quote(f"tcp://127.0.0.1:{house.port}?sasl_mechs='{mechanism}'", safe=":/?='")
+        options = quote(f"tcp://127.0.0.1:{house.broker.port}?sasl_mechs='{mechanism}'", safe=":/?='")
         return java("jms0x", f"amqp://shop:{password}@client/?brokerlist='{options}'&maxprefetch='1'",
                     qpid_amqp_version=version)
     assert login("secret") == "in"
@@ -109,18 +101,18 @@ def test_legacy_jms(house: House, version: str, mechanism: str) -> None:
 # -- others
 
 
-def test_amqplib_by_a_certificate(house: House) -> None:
-    assert run("node", "login.js", "amqplib", house.port, str(house.folder), "till") == "in"
-    assert "ACCESS" in run("node", "login.js", "amqplib", house.port, str(house.folder), "lost").upper()
+def test_amqplib_by_a_certificate(house: Setting) -> None:
+    assert run("node", "login.js", "amqplib", str(house.broker.port), str(house.folder), "till") == "in"
+    assert "ACCESS" in run("node", "login.js", "amqplib", str(house.broker.port), str(house.folder), "lost").upper()
 
 
-def test_mqttjs_by_scram(house: House) -> None:
-    assert run("node", "login.js", "mqtt", house.port, "shop", "secret") == "in"
-    assert "Bad User Name or Password" in run("node", "login.js", "mqtt", house.port, "shop", "wrong")
+def test_mqttjs_by_scram(house: Setting) -> None:
+    assert run("node", "login.js", "mqtt", str(house.broker.port), "shop", "secret") == "in"
+    assert "Bad User Name or Password" in run("node", "login.js", "mqtt", str(house.broker.port), "shop", "wrong")
 
 
 @pytest.mark.parametrize("mechanism, user", [("PLAIN", "shop"), ("ANONYMOUS", "")])
-def test_qpid_python(house: House, mechanism: str, user: str) -> None:
+def test_qpid_python(house: Setting, mechanism: str, user: str) -> None:
     try:
         python = python27.find()
     except python27.NoPython27 as error:
@@ -128,8 +120,9 @@ def test_qpid_python(house: House, mechanism: str, user: str) -> None:
     site = python27.install(python)
 
     def login(password: str) -> str:
-        ran = subprocess.run([python, str(HERE / "login27.py"), f"127.0.0.1:{house.port}", mechanism, user, password],
-                             env=python27.environment(site), capture_output=True, text=True, timeout=SECONDS)
+        ran = subprocess.run([python, str(HERE / "login27.py"), f"127.0.0.1:{house.broker.port}", mechanism, user,
+                              password], env=python27.environment(site), capture_output=True, text=True,
+                             timeout=SECONDS)
         return ran.stdout.strip() or ran.stderr
     assert login("secret" if user else "") == "in"
     if user:
