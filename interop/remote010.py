@@ -148,7 +148,7 @@ class End(Observer):
     def __init__(self, remote: Remote010) -> None:
         self.remote = remote
         self.lost: asyncio.Future[str] = remote.loop.create_future()
-        self.session: Session = None  # type: ignore[assignment]
+        self.session: Session = None  # type: ignore[assignment]  # until `begin`
 
     async def begin(self, name: str = "") -> None:
         """name: of the session; if the other side has kept one of that name, it ends first. Raises: EndError."""
@@ -202,9 +202,7 @@ class Source010(End, Source):
         super().__init__(remote)
         self.taken = taken
         self.queue = taken.queue
-        connection = remote.connection
-        self.selects = bool(taken.selector) and connection is not None and has_selectors(
-            str(connection.server.get("product")))
+        self.selects = bool(taken.selector) and has_selectors(remote.product)
         self._arrived: Arrived | None = None
         self._accepted: list[ClientDelivery] = []
         self._used = 0  # credit that is to be given again

@@ -12,6 +12,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from pika.channel import Channel
@@ -62,7 +63,6 @@ class Remote091(Remote):
         self.blocked = False  # connection.blocked: it takes no messages for now
         self.ends: list[End] = []
         self.wire: Wire | None = None
-        self.server: dict[str, Any] = {}  # its properties
         self._opened: asyncio.Future[None] = self.loop.create_future()
         self._closed: asyncio.Future[None] = self.loop.create_future()
         self._closing = False  # by ourselves
@@ -79,9 +79,9 @@ class Remote091(Remote):
             if isinstance(error, EndError):
                 raise EndError(str(error) if str(place) in str(error) else f"{place}: {error}") from None
             raise
-        self.server = wire.server_properties or {}
-        self.product = str(self.server.get("product") or "")
-        self.broker_id = str(self.server.get("qpid.federation_tag") or "")
+        said = wire.server_properties or {}
+        self.product = str(said.get("product") or "")
+        self.broker_id = str(said.get("qpid.federation_tag") or "")
         wire.add_on_connection_blocked_callback(lambda *_: self._set_blocked(True))
         wire.add_on_connection_unblocked_callback(lambda *_: self._set_blocked(False))
 
@@ -146,7 +146,7 @@ class End(Receiving):
         self.remote = remote
         self.lost: asyncio.Future[str] = remote.loop.create_future()
         self.channel: Channel = None
-        self.wire: Wire = None  # type: ignore[assignment]
+        self.wire: Wire = None  # type: ignore[assignment]  # until `open_channel`
         self._waiting: list[asyncio.Future[Any]] = []
 
     async def open_channel(self) -> None:
@@ -215,7 +215,7 @@ class Source091(End, Source):
         super().__init__(remote)
         self.taken = taken
         self.queue = taken.queue
-        self.selects = bool(taken.selector) and has_selectors(str(remote.server.get("product")))
+        self.selects = bool(taken.selector) and has_selectors(remote.product)
         self._arrived: Arrived | None = None
         self._routes: dict[bytes, Address] = {}
         self._unsettled: deque[int] = deque()  # delivery tags, and some of those that are settled
@@ -267,13 +267,11 @@ class Source091(End, Source):
 
     async def bind(self, keys: Iterable[str], arguments: dict[str, str] | None = None) -> None:
         for key in keys:
-            await self.call(lambda told, key=key: self.channel.queue_bind(  # type: ignore[misc]
-                self.queue, self.taken.exchange, key, arguments, callback=told))
+            await self.call(partial(self.channel.queue_bind, self.queue, self.taken.exchange, key, arguments))
 
     async def unbind(self, keys: Iterable[str], arguments: dict[str, str] | None = None) -> None:
         for key in keys:
-            await self.call(lambda told, key=key: self.channel.queue_unbind(  # type: ignore[misc]
-                self.queue, self.taken.exchange, key, arguments, callback=told))
+            await self.call(partial(self.channel.queue_unbind, self.queue, self.taken.exchange, key, arguments))
 
     async def close(self) -> None:
         self._flush()

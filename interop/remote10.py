@@ -97,6 +97,7 @@ class Remote10(Remote):
             if self._closed.done():  # by a close right behind the open: that is how 1.0 refuses
                 raise EndError(self._why)
             if self.wire is not None:
+                self.product = self.wire.product.strip()
                 self.broker_id = self.wire.broker_id
         except BaseException as error:
             self._opened.cancel()

@@ -69,7 +69,7 @@ class Block(Properties):
     block: bytes
 
     def __init__(self, block: bytes) -> None:
-        super().__init__(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        super().__init__(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho's
         object.__setattr__(self, "block", block)
 
     def pack(self) -> bytes:
@@ -89,7 +89,7 @@ class Client(aiomqtt.Client):
         self.on_confirmed: Callable[[int, Any], None] = lambda number, reason: None
         properties = None
         if self.version5:
-            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho's
             properties.SessionExpiryInterval = min(expiry, FOREVER)
             properties.ReceiveMaximum = receive_maximum
         super().__init__(
@@ -106,7 +106,7 @@ class Client(aiomqtt.Client):
         """Raises: EndError."""
         made = await dial_socket(self.place, self.timeout)
         # paho would block for it, and aiomqtt take a thread
-        self._client._create_socket = lambda: made  # type: ignore[method-assign]
+        self._client._create_socket = lambda: made  # type: ignore[method-assign]  # which is meant
         try:
             await self._lock.acquire()
             self._client_connect()

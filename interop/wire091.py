@@ -64,7 +64,7 @@ class Content:
         self.missing = 0
 
 
-class Login(pika.credentials.PlainCredentials):  # type: ignore[misc]
+class Login(pika.credentials.PlainCredentials):  # type: ignore[misc]  # pika has no types
     """The SASL mechanism and the answer, by what the server offers."""
 
     def __init__(self, place: Place, mechanism: str) -> None:
@@ -84,7 +84,7 @@ class Login(pika.credentials.PlainCredentials):  # type: ignore[misc]
         return None, None
 
 
-class Wire(pika.connection.Connection, asyncio.Protocol):  # type: ignore[misc]
+class Wire(pika.connection.Connection, asyncio.Protocol):  # type: ignore[misc]  # pika has no types
     """A connection, of which pika knows no socket."""
 
     def __init__(self, place: Place, options: Options, opened: Callable[[], None],

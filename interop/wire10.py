@@ -195,7 +195,7 @@ class Wire(asyncio.Protocol):
             self._link_over(event.link)
         elif kind == Event.SESSION_REMOTE_CLOSE:
             for name, party in list(self.parties.items()):
-                if party.session == event.session:  # type: ignore[attr-defined]
+                if party.session == event.session:  # type: ignore[attr-defined]  # both ends have one
                     del self.parties[name]
                     party.over(said(event.session.remote_condition, "the other side ended the session"))
         elif kind == Event.CONNECTION_REMOTE_OPEN:

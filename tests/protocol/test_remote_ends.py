@@ -57,6 +57,15 @@ def test_messages_come_and_go_in_order_whole_and_confirmed(dialect: int, peer: P
 
 
 @DIALECTS
+def test_a_connection_knows_what_the_other_broker_is(dialect: int, peer: Peer) -> None:
+    async def main() -> None:
+        made = await opened(url_of(peer), dialect)
+        assert made.product.startswith("Dragoman") and made.broker_id
+        await made.close()
+    run(main())
+
+
+@DIALECTS
 def test_no_more_than_the_prefetch_is_unsettled_and_what_is_goes_back(dialect: int, peer: Peer, ch: Channel,
                                                                      queue: str) -> None:
     for number in range(30):
