@@ -221,8 +221,9 @@ class VirtualHost(Routing):
         check_properties(arguments, what, durable, exclusive, auto_delete)
         if settings.dead_letter_queue:
             make_dead_letter_queue(self, name, durable and not exclusive)
-        party = Party() if settings.retains else self._party()
-        self.broker.quotas.take_queue(party, name)
+        party = None if settings.retains else self._party()  # that one is the broker's own
+        if party is not None:
+            self.broker.quotas.take_queue(party, name)
         queue = Queue(self, name, self.broker.log.new_id(), durable and not exclusive, exclusive, auto_delete,
                       arguments, settings, owner if exclusive else None)
         queue.party = party
@@ -233,7 +234,7 @@ class VirtualHost(Routing):
             value = {"id": queue.queue_id, "auto_delete": auto_delete, "arguments": arguments}
             if queue.claim is not None and queue.claim.name():
                 value["holder"] = queue.claim.name()
-            if party.user:
+            if party is not None and party.user:
                 value["user"] = party.user
             topology.save(self.broker.store, topology.key(topology.QUEUE, self.name, name), value)
         self.broker.management.queue_declared(queue, True)

@@ -21,10 +21,11 @@ from broker import moving
 from broker import ordered as ordered_module
 from broker import queue as queue_module
 from broker import retained as retained_module
-from broker.errors import AccessRefused
+from broker.errors import AccessRefused, LimitReached
 from broker.message import AMQP091, AMQP10, Message, Publisher, address_of
 from broker.retained import QUEUE
 from broker.routing import ROUTED, UNROUTED
+from broker.security.quotas import QUEUES, Limit
 from broker.topic import TopicTrie
 from broker.transaction import Publication, Transaction
 from protocols.amqp091.frames import BODY, HEADER, frame
@@ -360,3 +361,12 @@ def test_whoever_consumes_looks(one: Running) -> None:
     publish(one, made("l", b"3"))
     assert [body_of(entry.message) for entry in reader.entries if entry.message] == [b"1", b"2", b"3"]
     assert queue.ready == 2
+
+
+def test_what_is_retained_is_in_nobodys_limits(one: Running) -> None:
+    limit = Limit({QUEUES: 0})
+    one.broker.quotas.replace([limit], [])
+    assert publish(one, made("a", b"1")) == ROUTED
+    assert found(one, "a") == {"a": b"1"} and limit.tallies == {}
+    with pytest.raises(LimitReached):
+        one.host.declare_queue("q", False, False, False, {}, None)
