@@ -7,16 +7,23 @@ import sys
 import textwrap
 from typing import Any
 
-from dragoman.config import LISTS, PROVIDERS, SECTIONS, AutoCreate, Config, Listener
-from dragoman.config_gateway import BRIDGE, LINK, Bridge, Link
+from dragoman.config import AUTO_CREATE, LIMIT, LISTENERS, LISTS, PROVIDERS, SECTIONS, Config
+from dragoman.config_gateway import BRIDGE, LINK
 from dragoman.config_keys import Key, Kind, keys
 from dragoman.config_providers import PROVIDER_KINDS
-from dragoman.config_tls import Certificate
 
 MARK = "<!-- What follows is written by `make docs` from dragoman/config.py. -->\n"
 
 _SIZES = (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
 _DURATIONS = (("d", 86400), ("h", 3600), ("min", 60))
+
+_ABOUT = {LISTENERS: "One section for each; without any, there is one on 127.0.0.1:5672, and with `tls.certificate` "
+                     "set another on 127.0.0.1:5671 with `tls = \"always\"`.",
+          AUTO_CREATE: "One section for each; the first whose pattern fits counts. Without any, nothing is made.",
+          LIMIT: "docs/limits.md is about them.",
+          LINK: "One section for each; docs/gateway.md is about them.",
+          BRIDGE: "One section for each."}
+"""What the documentation says besides of sections that there may be any number of."""
 
 
 def show(config: Config) -> str:
@@ -35,16 +42,9 @@ def show(config: Config) -> str:
 
 def reference() -> str:
     """The part of docs/configuration.md that lists every key."""
-    parts = [_reference("At the top of the file", "Before the first `[section]`.", Config),
-             _reference("`[[listeners]]`", f"{_first_line(Listener)} One section for each; without any, there is one "
-                        "on 127.0.0.1:5672, and with `tls.certificate` set another on 127.0.0.1:5671 with "
-                        "`tls = \"always\"`.", Listener),
-             _reference("`[[certificates]]`", _first_line(Certificate), Certificate),
-             _reference("`[[auto_create]]`", f"{_first_line(AutoCreate)} One section for each; the first whose pattern "
-                        "fits counts. Without any, nothing is made.", AutoCreate),
-             _reference(f"`[[{LINK}]]`", f"{_first_line(Link)} One section for each; docs/gateway.md is about them.",
-                        Link),
-             _reference(f"`[[{BRIDGE}]]`", f"{_first_line(Bridge)} One section for each.", Bridge)]
+    parts = [_reference("At the top of the file", "Before the first `[section]`.", Config)]
+    parts += [_reference(f"`[[{name}]]`", f"{_first_line(of)} {_ABOUT.get(name, '')}".rstrip(), of)
+              for name, of in LISTS.items()]
     parts += [_reference(f'`[[{PROVIDERS}]]` with `kind = "{kind}"`', f"{_first_line(of)} One section for each.", of)
               for kind, of in PROVIDER_KINDS.items()]
     parts += [_reference(f"`[{name}]`", _first_line(of), of) for name, of in SECTIONS.items()]
