@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from decimal import Decimal
-from typing import Any
-
 import click
 
 from dragoman.cli_client import DEFAULT_URL, ClientError
+from dragoman.cli_files import read_json
 from dragoman.cli_messages import run, tls_context, tls_options
 from dragoman.draining import Draining, Work
 from interop.ends import EndError, Options
@@ -56,7 +53,7 @@ def drain(source: str, target: str, queues: tuple[str, ...], dialect: str, defin
     for url in (source, target):
         if not url.startswith(("amqp://", "amqps://")):
             raise click.UsageError(f"{url}: it must begin with amqp:// or amqps://")
-    work = Work(source, target, dialect, queues, _read(definitions) if definitions else None, api, topology_only,
+    work = Work(source, target, dialect, queues, read_json(definitions) if definitions else None, api, topology_only,
                 prefetch, idle, patience, Options(tls=None if trust == Trust() else tls_context(trust)), trust, quiet)
     draining = Draining(work)
 
@@ -66,13 +63,3 @@ def drain(source: str, target: str, queues: tuple[str, ...], dialect: str, defin
         except EndError as error:
             raise ClientError(f"{error}; {draining.moved()} messages were moved: run it again to go on") from None
     raise click.exceptions.Exit(run(moving()))
-
-
-def _read(path: str) -> Any:
-    try:
-        with open(path, "rb") as file:
-            return json.loads(file.read(), parse_float=Decimal)
-    except OSError as error:
-        raise click.ClickException(f"{path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise click.ClickException(f"{path}: is not JSON: {error}") from None

@@ -1,10 +1,12 @@
-"""The files of users and of permissions, for commands that read and change them: what is wrong is said in one line."""
+"""The files that commands read and change: what is wrong with them is said in one line."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from decimal import Decimal
+from typing import Any, TypeVar
 
 import click
 
@@ -31,6 +33,23 @@ def users_file(path: str | None, config_path: str | None) -> str:
 def permissions_file(path: str | None, config_path: str | None) -> str:
     """Likewise."""
     return path or configuration(config_path).access.permissions_file
+
+
+def read(path: str) -> bytes:
+    """- is standard input."""
+    try:
+        with click.open_file(path, "rb") as file:
+            return bytes(file.read())
+    except OSError as error:
+        raise click.ClickException(f"{path}: {error.strerror or reason(error)}") from None
+
+
+def read_json(path: str) -> Any:
+    """What a file of JSON says; fractions as decimals, which a table of 0-9-1 has."""
+    try:
+        return json.loads(read(path), parse_float=Decimal)
+    except (ValueError, RecursionError) as error:
+        raise click.ClickException(f"{path}: is not JSON: {error}") from None
 
 
 @contextmanager

@@ -6,15 +6,13 @@ import asyncio
 import json
 from collections import Counter
 from dataclasses import replace
-from decimal import Decimal
-from typing import Any
 
 import click
 
 from broker.security.permissions import Permission, PermissionFile, TopicPermission
 from broker.security.users import PasswordFile, User
 from dragoman.cli import CONFIG_OPTION
-from dragoman.cli_files import opened, permissions_file, users_file
+from dragoman.cli_files import opened, permissions_file, read, read_json, users_file
 from dragoman.cli_manage import broker_options
 from dragoman.cli_messages import run, tls_context
 from dragoman.importing import carry_out, gather, only, show
@@ -79,7 +77,7 @@ def import_rabbitmq(file: str, dry_run: bool, host: str | None, maps: tuple[str,
     """
     names = _names(maps)
     try:
-        plan = read_definitions(_json(file))
+        plan = read_definitions(read_json(file))
     except BadDefinitions as error:
         raise click.ClickException(f"{file}: these are no definitions of RabbitMQ: {error}") from None
     finish(plan, dry_run, host, names, users_path, config_path, url, trust, permissions_path)
@@ -111,7 +109,7 @@ def import_qpidd(source: str, dry_run: bool, maps: tuple[str, ...], config_path:
         plan = _ask_qpidd(source, trust)
     else:
         try:
-            plan = read_text(_read(source).decode("utf-8", "replace"))
+            plan = read_text(read(source).decode("utf-8", "replace"))
         except NotUnderstood as error:
             raise click.ClickException(f"{source}: {error}") from None
     plan.remark("users", "`dragoman user import qpidd.sasldb` takes those of its SASL database over")
@@ -287,19 +285,3 @@ def _names(maps: tuple[str, ...]) -> dict[str, str]:
             raise click.UsageError(f"--map {text}: it must be THERE=HERE")
         names[there] = here
     return names
-
-
-def _json(path: str) -> Any:
-    """What a file of JSON says; fractions as decimals, which a table of 0-9-1 has."""
-    try:
-        return json.loads(_read(path), parse_float=Decimal)
-    except (ValueError, RecursionError) as error:
-        raise click.ClickException(f"{path}: is not JSON: {error}") from None
-
-
-def _read(path: str) -> bytes:
-    try:
-        with click.open_file(path, "rb") as file:
-            return bytes(file.read())
-    except OSError as error:
-        raise click.ClickException(f"{path}: {error.strerror or reason(error)}") from None

@@ -73,7 +73,7 @@ def _cell(value: Any) -> str:
     return str(value) if value != "" else '""'
 
 
-def arguments_of(given: tuple[str, ...]) -> dict[str, Any]:
+def _arguments(given: tuple[str, ...]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for text in given:
         name, equals, value = text.partition("=")
@@ -130,7 +130,7 @@ def list_queues(url: str, trust: Trust, as_json: bool) -> None:
 def add_queue(name: str, durable: bool, auto_delete: bool, arguments: tuple[str, ...], url: str,
               trust: Trust) -> None:
     """Make a queue. docs/queue-options.md has the arguments."""
-    properties = {**arguments_of(arguments), "durable": durable, "auto-delete": auto_delete}
+    properties = {**_arguments(arguments), "durable": durable, "auto-delete": auto_delete}
     with_console(url, trust, lambda console: _method(console, "create", {
         "type": "queue", "name": name, "properties": properties, "strict": True}))
 
@@ -234,7 +234,7 @@ def add_exchange(name: str, kind: str, durable: bool, auto_delete: bool, argumen
 
     TYPE is direct, topic, fanout, headers or another kind.
     """
-    properties = {**arguments_of(arguments), "exchange-type": kind, "durable": durable, "auto-delete": auto_delete}
+    properties = {**_arguments(arguments), "exchange-type": kind, "durable": durable, "auto-delete": auto_delete}
     with_console(url, trust, lambda console: _method(console, "create", {
         "type": "exchange", "name": name, "properties": properties, "strict": True}))
 
@@ -285,7 +285,7 @@ def list_bindings(url: str, trust: Trust, as_json: bool) -> None:
 def bind(source: str, name: str, key: str, arguments: tuple[str, ...], url: str, trust: Trust) -> None:
     """Bind a queue to an exchange, with a routing key or a pattern."""
     with_console(url, trust, lambda console: _method(console, "create", {
-        "type": "binding", "name": f"{source}/{name}/{key}", "properties": arguments_of(arguments), "strict": True}))
+        "type": "binding", "name": f"{source}/{name}/{key}", "properties": _arguments(arguments), "strict": True}))
 
 
 @binding.command("delete")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from contextlib import AbstractContextManager
-from pathlib import Path
 
 import click
 
@@ -12,7 +11,7 @@ from broker.security.passwords import ARGON2, SCHEMES, Verifier, new_verifier
 from broker.security.provider import shown
 from broker.security.users import PasswordFile, User
 from dragoman.cli import CONFIG_OPTION
-from dragoman.cli_files import opened, users_file
+from dragoman.cli_files import opened, read, users_file
 from dragoman.cli_import import INCOMPLETE
 from interop.migration.user_files import FoundUser, NotUnderstood, read_users
 
@@ -131,9 +130,7 @@ def import_users(source: str, path: str | None, config_path: str | None, schemes
     `dragoman import rabbitmq`.
     """
     try:
-        found = read_users(sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes())
-    except OSError as error:
-        raise click.ClickException(f"{source}: {error.strerror}") from None
+        found = read_users(read(source))
     except NotUnderstood as error:
         raise click.ClickException(f"{source}: {error}") from None
     left_out = 0
