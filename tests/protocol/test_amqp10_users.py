@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from proton import uint
@@ -31,12 +32,12 @@ def broker() -> Iterator[testing.Broker]:
         yield broker
 
 
-def guest(broker: testing.Broker, **options: object) -> Client10:
-    return Client10(broker.host, broker.port, "same", **options)  # type: ignore[arg-type]
+def guest(broker: testing.Broker, **options: Any) -> Client10:
+    return Client10(broker.host, broker.port, "same", **options)
 
 
-def other(broker: testing.Broker, **options: object) -> Client10:
-    return Anonymous(broker.host, broker.port, "same", **options)  # type: ignore[arg-type]
+def other(broker: testing.Broker, **options: Any) -> Client10:
+    return Anonymous(broker.host, broker.port, "same", **options)
 
 
 def test_a_durable_subscription(broker: testing.Broker) -> None:

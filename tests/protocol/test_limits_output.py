@@ -6,6 +6,7 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from pamqp import frame
@@ -134,16 +135,18 @@ def ask091(peer: Peer) -> tuple[socket.socket, bytes]:
 
 
 def ask010(peer: Peer) -> tuple[socket.socket, bytes]:
-    client, tape = Client010(peer.host, peer.port), Tape()
-    real, client.socket = client.socket, tape  # type: ignore[assignment]
+    client: Any = Client010(peer.host, peer.port)
+    tape = Tape()
+    real, client.socket = client.socket, tape
     client.command("exchange.query", name="amq.direct")
     return real, tape.data
 
 
 def ask10(peer: Peer) -> tuple[socket.socket, bytes]:
-    client, tape = Client10(peer.host, peer.port), Tape()
+    client: Any = Client10(peer.host, peer.port)
+    tape = Tape()
     client.attach("in", SENDER, "amq.fanout")
-    real, client.socket = client.socket, tape  # type: ignore[assignment]
+    real, client.socket = client.socket, tape
     client.credit(0, echo=True)
     return real, tape.data
 

@@ -19,7 +19,7 @@ import pika.exceptions
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from proton import ConnectionException, SSLDomain, symbol
 from proton.utils import BlockingConnection
 
@@ -182,7 +182,7 @@ def by_our_client(server: Setting, user: str, password: str, card: str = "", mec
 
 
 def by_paho(server: Setting, user: str, password: str, card: str = "", mechanism: str = "", version: int = 5) -> None:
-    client = paho.Client(CallbackAPIVersion.VERSION2, protocol=version,  # type: ignore[arg-type]
+    client = paho.Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion(version),
                          reconnect_on_failure=False)
     told = threading.Event()
     codes: list[str] = []
@@ -321,9 +321,10 @@ def test_pika_with_a_token(server: Setting, mechanism: str) -> None:
     assert server.last_user() == "alice"
     by_pika(server, "", server.issuer.token(sub="carol"), mechanism=mechanism)
     assert server.last_user() == "carol"
-    for user, claims in (("alice", {"exp": 1000}), ("bob", {})):
+    cases: list[tuple[str, dict[str, Any]]] = [("alice", {"exp": 1000}), ("bob", {})]
+    for user, claims in cases:
         with pytest.raises(Refused, match="ACCESS_REFUSED"):
-            by_pika(server, user, server.issuer.token(**claims), mechanism=mechanism)  # type: ignore[arg-type]
+            by_pika(server, user, server.issuer.token(**claims), mechanism=mechanism)
         eventually(lambda user=user: ("has expired" if user == "alice" else "asks to be 'bob'") in server.refused())
 
 

@@ -430,15 +430,14 @@ def test_what_a_killed_run_has_not_settled_comes_again_first_and_at_once(peer: P
     """Over 0-10 a broker keeps the session of one that is gone. The next run of the same bridge ends it."""
     async def main() -> None:
         async with Proxy(*peer) as proxy:
-            killed = await opened(proxy.url(), AMQP010, Options(timeout=10, name="gateway"))
+            killed: Any = await opened(proxy.url(), AMQP010, Options(timeout=10, name="gateway"))
             sent = Sent(await killed.target(To(queue=queue)))
             for number in range(20):
                 sent.send(text_message(b"%d" % number, queue, AMQP010))
             await sent.wait()
             first = Taken(await killed.source(From(queue=queue, prefetch=10, name="b")), None)
             await first.wait(10)
-            connection = killed.connection  # type: ignore[attr-defined]
-            connection._closing = True  # it has no chance to come back
+            killed.connection._closing = True  # it has no chance to come back
             proxy.cut()
             again = await opened(url_of(peer), AMQP010, Options(timeout=10, name="gateway"))
             other = Taken(await again.source(From(queue=queue, prefetch=100, name="b")))
