@@ -23,7 +23,7 @@ from dragoman.cli_client import ClientError
 from dragoman.cli_qmf import Console
 from interop.amqp010 import Connection, SessionError, commands, connect
 from interop.amqp010 import Message as Message010
-from protocols.qmf.objects import acl_key
+from protocols.qmf.objects import ACL_KEY
 from tests.conformance.mqtt_tools import Device, Mqtt, Refused
 from tests.wire import eventually
 
@@ -197,10 +197,10 @@ def test_operators_read_the_rules_again(broker: testing.Broker) -> None:
             path.write_text("nonsense")
             try:
                 with pytest.raises(ClientError, match="nonsense"):
-                    await console.method("reloadACLFile", {}, "acl", acl_key())
+                    await console.method("reloadACLFile", {}, "acl", ACL_KEY)
             finally:
                 path.write_text(RULES)
-            await console.method("reloadACLFile", {}, "acl", acl_key())
+            await console.method("reloadACLFile", {}, "acl", ACL_KEY)
             again, = await console.objects("acl")
             assert again["lastAclLoad"] > acl["lastAclLoad"]
     asyncio.run(main())
