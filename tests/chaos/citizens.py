@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 from pamqp import commands
 
@@ -81,7 +80,8 @@ class Citizen:
         self.peer = Peer(host, port)
         self.done = 0
         self.number = 0
-        self.error: BaseException | None = None
+        self.error: Exception | None = None
+        self.failed = 0.0  # when, by time.monotonic
 
     def numbers(self) -> list[bytes]:
         """The next messages."""
@@ -94,8 +94,8 @@ class Citizen:
             while not stop.is_set():
                 self.batch(self.numbers())
                 self.done += BATCH
-        except BaseException as error:
-            self.error = error
+        except Exception as error:
+            self.error, self.failed = error, time.monotonic()
 
     def begin(self) -> None:
         """Connect, and make the queue."""
@@ -174,9 +174,20 @@ class CitizenMqtt(Citizen):
         assert found == bodies, f"{bodies[0]!r} and its like are lost: {found[:3]}"
 
 
+def check(everybody: dict[str, Citizen]) -> None:
+    """Raises ExceptionGroup with what has befallen them: whether all have failed, or one, tells where to look."""
+    errors = []
+    for name, each in everybody.items():
+        if each.error is not None:
+            each.error.add_note(f"{name}, after {each.done} messages, {time.monotonic() - each.failed:.1f} s ago")
+            errors.append(each.error)
+    if errors:
+        raise ExceptionGroup(f"{len(errors)} of {len(everybody)} have failed", errors)
+
+
 def main(host: str, port: int) -> int:
-    everybody: dict[str, Any] = {"0-9-1": Citizen091(host, port), "1.0": Citizen10(host, port),
-                                 "mqtt": CitizenMqtt(host, port)}
+    everybody: dict[str, Citizen] = {"0-9-1": Citizen091(host, port), "1.0": Citizen10(host, port),
+                                     "mqtt": CitizenMqtt(host, port)}
     stop = threading.Event()
     threads = [threading.Thread(target=each.run, args=(stop,), daemon=True) for each in everybody.values()]
     for thread in threads:
@@ -184,16 +195,12 @@ def main(host: str, port: int) -> int:
     for _ in sys.stdin:
         while not all(each.done for each in everybody.values()) and not any(each.error for each in everybody.values()):
             time.sleep(0.01)
-        for name, each in everybody.items():
-            if each.error:
-                raise AssertionError(name) from each.error
+        check(everybody)
         print(*(f"{name}={each.done}" for name, each in everybody.items()), flush=True)
     stop.set()
     for thread in threads:
         thread.join(60)
-    for name, each in everybody.items():
-        if each.error:
-            raise AssertionError(name) from each.error
+    check(everybody)
     return int(any(thread.is_alive() for thread in threads))
 
 

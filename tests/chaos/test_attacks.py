@@ -6,8 +6,10 @@ at another broker on the same machine: that is to be 70 % at least. The attacker
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,17 @@ def is_sound(broker: testing.Broker) -> None:
     assert len(log) < 1 << 20, f"{len(log):,} bytes of log: {log[:2000]}"
 
 
+@contextlib.contextmanager
+def under_attack() -> Iterator[testing.Broker]:
+    """A broker, of which a failure says what it had to say."""
+    with testing.broker() as broker:
+        try:
+            yield broker
+        except AssertionError as error:
+            error.add_note(f"The broker's log:\n{broker.log()[-3000:]}")
+            raise
+
+
 @pytest.mark.parametrize("name", [name for name in ATTACKS if ROUNDS or name in QUICK])
 @pytest.mark.timeout(240)
 def test_clients_go_on(name: str, tmp_path: Path) -> None:
@@ -80,7 +93,7 @@ def test_clients_keep_their_throughput(name: str) -> None:
     kept: dict[str, float] = {}
     whole: dict[str, float] = {}
     shares: dict[str, float] = {}
-    with testing.broker() as broker, testing.broker() as other:
+    with under_attack() as broker, under_attack() as other:
         citizens = Citizens(broker.host, broker.port)
         citizens.progress()
         for turn in range(3 * TURNS):
@@ -92,5 +105,7 @@ def test_clients_keep_their_throughput(name: str) -> None:
             if turn + 1 >= TURNS and min(shares.values()) >= LEAST:
                 break
         citizens.close()
+        is_sound(broker)
+        is_sound(other)
     print(f"\n{name}: " + ", ".join(f"{dialect} {share:.0%}" for dialect, share in shares.items()))
     assert min(shares.values()) >= LEAST, f"{name}: {shares} of {whole}"
