@@ -195,7 +195,7 @@ class Listening:
             else:
                 CLIENT.set(client)
                 _, transport = await loop.connect_accepted_socket(
-                    lambda: Transport(self.server, listener, arrival, read), client,
+                    lambda: Transport(self.server, self, arrival, read), client,
                     ssl=context, **({} if context is None else {"ssl_handshake_timeout": max(ends - loop.time(), 0.001),
                                                                 "ssl_shutdown_timeout": patience}))
         except OSError as error:

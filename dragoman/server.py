@@ -50,6 +50,9 @@ from store.memory import MemoryStore
 
 logger = logging.getLogger(__name__)
 
+_SOME = 64
+"""So many connections are looked at in one turn of the loop where all are."""
+
 
 class Server(Watcher):
     """A broker that listens. `start` it, wait for `failed` or a reason of your own, `stop` it."""
@@ -205,7 +208,16 @@ class Server(Watcher):
         self.broker.memory.add(0)  # what is used may be too much now, or no longer
         self.broker.queue_memory_messages = config.limits.queue_memory_messages
         self.broker.queue_memory_bytes = config.limits.queue_memory_bytes
+        self._review(logins, list(self.transports))
         return waits
+
+    def _review(self, logins: Logins, waiting: list[Transport]) -> None:
+        """See whether those who are connected may stay, some at a time."""
+        for transport in waiting[-_SOME:]:
+            transport.review(logins)
+        del waiting[-_SOME:]
+        if waiting and logins is self._logins:
+            self.loop.call_soon(self._review, logins, waiting)
 
     async def stop(self, seconds: float) -> None:
         """Stop listening, tell the clients, let them take what is on its way for up to so long, and close the store."""
@@ -257,7 +269,8 @@ class Server(Watcher):
 
     def front_end(self, header: bytes, transport: Transport) -> FrontEnd:
         """The front-end for a client that began with this header."""
-        logins, origin = self._logins.of(transport.listener), transport.origin
+        transport.logins = self._logins
+        logins, origin = self._logins.of(transport.listening.listener), transport.origin
         if not logins.mechanisms(origin, SCRAM_HASHES if header == MQTT else ()):
             logger.warning("%s: there is no mechanism for it to log in by: %s", transport.peer,
                            logins.why_not("PLAIN", origin))
@@ -265,7 +278,7 @@ class Server(Watcher):
         if header == MQTT:
             return mqtt.Connection(
                 self.broker, proposals.mqtt, self._mqtt_sessions,
-                lambda: SaslServer(self._logins.of(transport.listener), origin, also=SCRAM_HASHES,
+                lambda: SaslServer(self._logins.of(transport.listening.listener), origin, also=SCRAM_HASHES,
                                    success_extra=True), transport, transport.peer)
         if header in amqp10.PROTOCOL_HEADERS:
             sasl = SaslServer(logins, origin, success_extra=True)
@@ -298,6 +311,8 @@ class Server(Watcher):
         groups = connection.identity.groups | self.access.groups.get(connection.user, frozenset())
         connection.quota.enter(connection.user, groups, host_name)
         self.arrivals.opened(transport.arrival)
+        if transport.logins is not self._logins:  # who were changed in the midst of the login
+            self.loop.call_soon(transport.review, self._logins)
 
     def flush_soon(self, transport: Transport) -> None:
         """Write the transport's output at the end of this turn."""

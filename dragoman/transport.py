@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from broker.security.addresses import is_loopback
-from broker.security.identity import NOBODY, Peer
+from broker.security.identity import NOBODY, Identity, Peer
+from broker.security.provider import Refusal
 from dragoman.arrivals import Arrival
-from dragoman.config import Listener
 from dragoman.shares import PACE
 from dragoman.tls import TlsPeer
 from protocols.amqp10.connection import SASL_HEADER as SASL10
@@ -21,6 +22,8 @@ from protocols.detect import MQTT, TLS10, Unknown, protocol_header
 from protocols.frontend import FrontEnd, Outlet
 
 if TYPE_CHECKING:
+    from dragoman.listening import Listening
+    from dragoman.security import Logins
     from dragoman.server import Server
 
 logger = logging.getLogger(__name__)
@@ -34,9 +37,9 @@ _SHARE = 8
 class Transport(Outlet, asyncio.Protocol):
     """One connection's socket, as asyncio's protocols are."""
 
-    def __init__(self, server: Server, listener: Listener, arrival: Arrival, read: bytes) -> None:
+    def __init__(self, server: Server, listening: Listening, arrival: Arrival, read: bytes) -> None:
         self.server = server
-        self.listener = listener
+        self.listening = listening
         self.arrival = arrival
         arrival.drop = self.abort
         arrival.logged_in = self.logged_in
@@ -50,7 +53,8 @@ class Transport(Outlet, asyncio.Protocol):
         self.flooded_since = 0  # ms since the epoch
         self.moved = 0  # bytes that had gone in and out
         self.moved_at = 0  # ms since the epoch: when there were last more of them
-        self._expired = False  # its credentials are, and it was told so
+        self.logins: Logins | None = None  # who were asked whether it may come in
+        self._expired = False  # its login does not hold any longer, and it was told so
         self.rest = b""  # input that waits, from `rest_at` on
         self.rest_at = 0
         self.waits = False  # for its turn, in `Server.shares`
@@ -72,7 +76,7 @@ class Transport(Outlet, asyncio.Protocol):
 
     def _origin(self, address: str) -> Peer:
         """Where the client comes from, for those who decide on its login."""
-        listener = self.listener.name()
+        listener = self.listening.listener.name()
         connection = self.socket.get_extra_info("ssl_object") if self.socket is not None else None
         if connection is None:
             return Peer(address, listener, is_loopback(address))
@@ -158,6 +162,30 @@ class Transport(Outlet, asyncio.Protocol):
             front_end.full = quota.output // _SHARE
         if self.socket is not None:
             self.socket.set_write_buffer_limits(high=quota.output // _SHARE)
+
+    def review(self, logins: Logins) -> None:
+        """There are other users, or they have other rights: see whether the client may stay."""
+        front_end = self.front_end
+        if front_end is not None and self.logged_in():
+            self.logins = logins
+            identity = front_end.identity
+            logins.of(self.listening.listener).review(identity, self.origin, partial(self._reviewed, identity))
+
+    def _reviewed(self, before: Identity, result: Identity | Refusal) -> None:
+        front_end = self.front_end
+        if front_end is None or self._expired:
+            return
+        if front_end.identity is not before and self.logins is not None:
+            self.review(self.logins)  # it has logged in anew, or was looked at twice
+        elif isinstance(result, Refusal):
+            self._expired = True
+            logger.warning("%s: closed, user %s may not log in any more: %s", self.peer, front_end.user, result.reason)
+            front_end.close_by_order(f"user '{front_end.user}' "  # RabbitMQ's words
+                                     f"{'is deleted' if result.unknown else 'may not log in any more'}")
+        elif result.groups != before.groups or result.tags != before.tags:
+            front_end.identity = result
+            if front_end.opened:
+                front_end.access = self.server.broker.policy.access(front_end, front_end.host_name)
 
     def waiting(self) -> int:
         """Bytes of output that the client has not taken."""

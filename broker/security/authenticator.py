@@ -116,6 +116,20 @@ class Authenticator:
             refusals.append(found)
         return self._refusal(refusals)
 
+    def review(self, identity: Identity, peer: Peer, answer: Answer) -> None:
+        """What somebody who is logged in is now, after a reload, or why he may not stay."""
+        for provider in self.providers:
+            if provider.name == identity.provider:
+                provider.review(identity, peer, lambda result: answer(result if isinstance(result, Refusal) else (
+                    result.come_by(mechanism=identity.mechanism, provider=identity.provider))))
+                return
+        if identity.provider:
+            answer(Refusal(f"provider {identity.provider} is none of the listener's any more"))
+        elif identity.user == self.anonymous_user:
+            answer(identity)
+        else:
+            answer(Refusal(f"anonymous clients are not user {shown(identity.user)} any more"))
+
     def conclude(self, name: str, result: Identity | Refusal, peer: Peer, answer: Answer) -> None:
         """A mechanism has found out by itself whether a client that says it is `name` may log in."""
         self._conclude(name, result, peer, self._now(), answer)

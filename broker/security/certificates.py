@@ -88,7 +88,17 @@ class Certificates(Provider):
                    Refusal(f"the certificate cannot be used: {type(found).__name__}: {found}", trouble=True))
         self._run(lambda: self._judge(wanted, peer.certificate), checked)  # lists may have to be read again
 
-    def _judge(self, wanted: str, data: bytes) -> Identity | Refusal:
+    def review(self, identity: Identity, peer: Peer, answer: Answer) -> None:
+        """Who was let in may stay beyond the end of his certificate, or of a list, but not when it was revoked."""
+        def checked(found: object | BaseException) -> None:
+            if isinstance(found, Identity) or isinstance(found, Refusal) and not found.trouble:
+                answer(found)
+            else:
+                answer(identity)
+        self._run(lambda: self._judge(identity.user, peer.certificate, late=True), checked)
+
+    def _judge(self, wanted: str, data: bytes, late: bool = False) -> Identity | Refusal:
+        """late: the certificate may have ended."""
         try:
             certificate = x509.load_der_x509_certificate(data)
             name = user_name(certificate, self._settings)
@@ -106,7 +116,7 @@ class Certificates(Provider):
             return Refusal(f"{shown(name)} in the certificate is not of the pattern", unknown=True)
         if wanted not in ("", user):
             return Refusal(f"the client asks to be {shown(wanted)} with the certificate of {shown(user)}")
-        if reason := self._expired(certificate):
+        if not late and (reason := self._expired(certificate)):
             return Refusal(f"the certificate of {shown(user)} {reason}")
         return self._revoked(certificate, user) or Identity(user, groups, provider=self.name)
 

@@ -84,6 +84,11 @@ class Provider:
         """GSSAPI, which begins without a name."""
         return Refusal("it has no tickets", unknown=True)
 
+    def review(self, identity: Identity, peer: Peer, answer: Answer) -> None:
+        """What somebody who is logged in by it is now that users have been read again, or why he may not stay. Where
+        it cannot tell, he stays as he is."""
+        answer(identity)
+
     def close(self) -> None:
         """The broker stops, or uses others from now on."""
 

@@ -200,7 +200,7 @@ class FileProvider(Provider):
         if verifier is None and self.guest and name == GUEST:  # a password that all know needs no slow check
             if refusal is None and not hmac.compare_digest(password, GUEST.encode()):
                 refusal = Refusal(f"wrong password for user {shown(name)}")
-            answer(refusal or Identity(name, tags=frozenset({"administrator"})))
+            answer(refusal or self._identity(name))
             return
         if verifier is not None and not password:
             refusal = refusal or Refusal(f"empty password for user {shown(name)}")
@@ -218,6 +218,10 @@ class FileProvider(Provider):
 
     def scram_forms(self, scheme: str) -> list[tuple[int, int]]:
         return self.file.scram_forms().get(scheme, []) if self.file is not None else []
+
+    def review(self, identity: Identity, peer: Peer, answer: Answer) -> None:
+        """A new password alone is no reason to go."""
+        answer(self._refusal(identity.user, peer) or self._identity(identity.user))
 
     def _own(self, kind: type[V], scheme: str, name: str, peer: Peer) -> tuple[V, Identity] | Refusal:
         """A user's verifier of a scheme, and who it is."""
@@ -239,8 +243,11 @@ class FileProvider(Provider):
         return None
 
     def _identity(self, name: str) -> Identity:
+        """Of somebody who may log in."""
         user = self.file.user(name) if self.file is not None else None
-        return Identity(name, user.groups, tags=user.tags) if user is not None else Identity(name)
+        if user is None:  # guest
+            return Identity(name, tags=frozenset({"administrator"}))
+        return Identity(name, user.groups, tags=user.tags)
 
     def _verifier(self, name: str) -> Verifier | None:
         user = self.file.user(name) if self.file is not None else None

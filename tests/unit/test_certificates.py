@@ -161,6 +161,18 @@ def test_a_list_out_of_date_refuses_by_choice(tmp_path: Path, issuers: str) -> N
     assert isinstance(by_certificate(lists(tmp_path, issuers, old, pem(CA.revoke())), der(TILL)), Identity)
 
 
+def test_who_was_let_in_stays_unless_the_certificate_is_known_to_be_bad(tmp_path: Path, issuers: str) -> None:
+    old, _ = CA.issue("till-1", age=20)
+    for files, certificate, stays in (
+            ([CA.revoke(TILL)], TILL, False), ([CA.revoke(TILL, age=3)], TILL, False), ([CA.revoke()], TILL, True),
+            ([CA.revoke(age=3)], TILL, True), ([CA.revoke()], old, True), ([CA.revoke(old)], old, False),
+            ([], Authority("Other").issue("till-1")[0], False), ([], CA.issue("till-2")[0], False)):
+        answers: list[Identity | Refusal] = []
+        before = Identity("till-1")
+        lists(tmp_path, issuers, *map(pem, files)).review(before, Peer(certificate=der(certificate)), answers.append)
+        assert isinstance(answers[0], Identity) == stays, answers
+
+
 def test_an_issuer_without_a_list_refuses_by_choice(tmp_path: Path) -> None:
     other = Authority("Other")
     both = tmp_path / "both.pem"

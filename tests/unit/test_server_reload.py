@@ -108,20 +108,22 @@ def test_users(tmp_path: Path, clients: Connect) -> None:
         user("passwd", "shop", "--password-stdin", given="two\n")
         user("add", "till", "--password-stdin", given="three\n")
         reload(broker)
-        clients(broker, "shop", "two")
+        clients(broker, "shop", "two").drop()
         clients(broker, "till", "three")
+        staying.channel().temporary()
         with pytest.raises(ConnectionClosed) as refused:
             clients(broker, "shop", "one")
         assert refused.value.code == 403
         user("remove", "shop")
         change(broker, guest="false")
+        with pytest.raises(ConnectionClosed, match="user 'shop' is deleted"):
+            staying.next()
         for name, password in (("shop", "two"), ("guest", "guest")):
             with pytest.raises(ConnectionClosed):
                 clients(broker, name, password)
         (tmp_path / "users").write_text("till\n")
         assert f"not reloaded: {broker.config_path}: authentication.users_file: {tmp_path}/users:1: " in reload(broker)
-        clients(broker, "till", "three")
-        staying.channel().temporary()
+        clients(broker, "till", "three").channel().temporary()
 
 
 def test_log_level_and_format(clients: Connect) -> None:
