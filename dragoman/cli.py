@@ -24,7 +24,8 @@ class Commands(click.Group):
 
     elsewhere = {"send": "dragoman.cli_messages", "receive": "dragoman.cli_messages",
                  "queue": "dragoman.cli_manage", "exchange": "dragoman.cli_manage", "binding": "dragoman.cli_manage",
-                 "stat": "dragoman.cli_manage", "events": "dragoman.cli_manage", "store": "dragoman.cli_store",
+                 "connection": "dragoman.cli_manage", "stat": "dragoman.cli_manage", "events": "dragoman.cli_manage",
+                 "store": "dragoman.cli_store",
                  "user": "dragoman.cli_user", "permission": "dragoman.cli_permission", "acl": "dragoman.cli_acl",
                  "tls": "dragoman.cli_tls",
                  "import": "dragoman.cli_import", "export": "dragoman.cli_import",

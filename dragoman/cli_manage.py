@@ -1,4 +1,4 @@
-"""`dragoman queue`, `exchange`, `binding`, `stat` and `events`: to see and to change a broker that runs."""
+"""`dragoman queue`, `exchange`, `binding`, `connection`, `stat`, `events`: to see and to change a running broker."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from dragoman.cli_client import DEFAULT_URL
+from dragoman.cli_client import DEFAULT_URL, ClientError
 from dragoman.cli_messages import parameters_of, run, tls_options
 from dragoman.cli_qmf import Console, name_in
 from interop.trust import Trust
@@ -297,6 +297,53 @@ def unbind(source: str, name: str, key: str, url: str, trust: Trust) -> None:
     """Remove a binding."""
     with_console(url, trust, lambda console: _method(console, "delete", {
         "type": "binding", "name": f"{source}/{name}/{key}", "options": {}}))
+
+
+# Connections.
+
+
+@click.group()
+def connection() -> None:
+    """Close connections of clients to a running broker.
+
+    \b
+    dragoman stat connections
+    dragoman connection close 10.1.2.3:41234
+    dragoman connection close --user shop
+    """
+
+
+@connection.command("close")
+@click.argument("addresses", metavar="[ADDRESS]...", nargs=-1)
+@click.option("--user", help="All that a user has in the virtual host, but for the one of this command.")
+@broker_options
+def close_connections(addresses: tuple[str, ...], user: str | None, url: str, trust: Trust) -> None:
+    """Close connections, in the words of their protocols.
+
+    ADDRESS is a client's, as `dragoman stat connections` shows it.
+    """
+    if bool(addresses) == bool(user):
+        raise click.UsageError("name either addresses or a --user")
+
+    async def work(console: Console) -> None:
+        for address in addresses or await _connections_of(console, str(user)):
+            try:
+                await console.method("close", {}, "connection", address)
+            except ClientError:
+                if addresses or address in {row["address"] for row in await console.objects("connection")}:
+                    raise
+            else:
+                click.echo(f"closed {address}")
+    with_console(url, trust, work)
+
+
+async def _connections_of(console: Console, user: str) -> list[str]:
+    """The addresses of a user's connections without the console's own."""
+    clients = {row["name"]: name_in(row["connectionRef"]) for row in await console.objects("session")}
+    own = {clients.get(name_in(row["sessionRef"])) for row in await console.objects("subscription")
+           if name_in(row["queueRef"]) == console.queue}
+    return [row["address"] for row in await console.objects("connection")
+            if row["authIdentity"] == user and row["address"] not in own]
 
 
 # All of it.

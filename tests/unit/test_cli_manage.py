@@ -1,4 +1,4 @@
-"""`dragoman queue`, `exchange`, `binding`, `stat` and `events` as processes, against a real broker."""
+"""`dragoman queue`, `exchange`, `binding`, `connection`, `stat` and `events` as processes, against a real broker."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pika
+import pika.exceptions
 import pytest
 
+from broker.security.users import PasswordFile
 from dragoman import testing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,6 +100,35 @@ def test_what_the_broker_has_done(broker: testing.Broker) -> None:
         found, = json.loads(dragoman(broker, "stat", "subscriptions", "--json"))
         assert (found["queue"], found["name"], found["delivered"]) == ("q", "tag", 1)
         channel.queue_delete("q")
+
+
+def test_connections_are_closed(tmp_path: Path) -> None:
+    users = PasswordFile(str(tmp_path / "users"))
+    for name in ("shop", "till"):
+        users.set(name, "secret", "SCRAM-SHA-256")
+    users.save()
+    with testing.broker(f'[authentication]\nusers_file = "{tmp_path}/users"') as running:
+        def connect(name: str) -> pika.BlockingConnection:
+            return pika.BlockingConnection(pika.ConnectionParameters(
+                running.host, running.port, credentials=pika.PlainCredentials(name, "secret")))
+
+        def closed(connection: pika.BlockingConnection) -> str:
+            with pytest.raises(pika.exceptions.ConnectionClosedByBroker) as told:
+                connection.process_data_events(WAIT)
+            return str(told.value)
+
+        shop, till = [connect("shop") for _ in range(3)], connect("till")
+        address = json.loads(dragoman(running, "stat", "connections", "--json"))[0]["address"]
+        assert dragoman(running, "connection", "close", address) == f"closed {address}\n"
+        assert closed(shop.pop(0)) == "(320, 'CONNECTION_FORCED - closed by management')"
+        assert dragoman(running, "connection", "close", "--user", "shop").count("closed 127.0.0.1:") == 2
+        for each in shop:
+            assert "320" in closed(each)
+        assert dragoman(running, "connection", "close", "--user", "guest") == ""  # its own connection stays
+        dragoman(running, "connection", "close", address, fails="No object found")
+        dragoman(running, "connection", "close", fails="name either addresses or a --user")
+        till.channel()
+        till.close()
 
 
 def test_use_of_limits() -> None:

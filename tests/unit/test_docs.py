@@ -232,7 +232,7 @@ def test_configurations_and_links(page: Path) -> None:
             and "`[[listeners]]`" not in line and "One section for each" not in line] == []
     for command in re.findall(r"`dragoman (\w+(?: \w+)?)", text):
         assert command.split()[0] in ("serve", "config", "send", "receive", "store", "user", "queue", "exchange",
-                                          "binding", "stat", "events", "import", "export", "gateway",
+                                          "binding", "connection", "stat", "events", "import", "export", "gateway",
                                       "permission", "acl"), command
 
 
