@@ -6,9 +6,10 @@ import ipaddress
 import logging
 import resource
 
-from broker.security.qpid_acl import Quota
+from broker.security.qpid_acl import AclFile, Quota
 from broker.security.quotas import CONNECTIONS, COUNTED, FIGURES, QUEUES, Limit, Rate
 from broker.security.rules import ALL
+from dragoman.access import Sources
 from dragoman.config import Config
 from dragoman.config_limits import LimitFor, Limits, rate
 
@@ -30,11 +31,19 @@ def limits_of(config: Config) -> list[Limit]:
     return limits + [_limit(each) for each in config.limit]
 
 
-def quota_limits(quotas: list[Quota], groups: dict[str, set[str]], config: Config) -> list[Limit]:
-    """The quotas and CLT lines of a file of access rules: for each user on his own. groups: those of the file.
+def quota_limits(sources: Sources, config: Config) -> list[Limit]:
+    """The quotas and CLT lines of the files of access rules: for each user on his own, and where the file is one of a
+    virtual host, for what he has there."""
+    limits = _file_limits(sources.acl, "", config) if sources.acl is not None else []
+    for host, file in sources.hosts.items():
+        limits += _file_limits(file, host, config)
+    return limits
 
-    What names a user, or a group of the file that he is in, comes before what is for all; of several the last holds.
-    """
+
+def _file_limits(file: AclFile, host: str, config: Config) -> list[Limit]:
+    """What names a user, or a group of the file that he is in, comes before what is for all; of several the last holds.
+    host: a virtual host's name, "" for all of them."""
+    quotas, groups = file.quotas, file.groups
     limits: list[Limit] = []
     for kind, port in dict.fromkeys((quota.kind, quota.port) for quota in quotas):
         named: dict[str, Quota] = {}
@@ -49,19 +58,19 @@ def quota_limits(quotas: list[Quota], groups: dict[str, set[str]], config: Confi
         for user, quota in named.items():
             sets.setdefault((quota.number, quota.seconds), set()).add(user)
         for listener in _listeners(port, config):
-            limits += [_quota(kind, number, seconds, listener, only=frozenset(users))
+            limits += [_quota(kind, number, seconds, listener, host, only=frozenset(users))
                        for (number, seconds), users in sets.items()]
-            limits += [_quota(kind, quota.number, quota.seconds, listener, but=frozenset(named),
+            limits += [_quota(kind, quota.number, quota.seconds, listener, host, but=frozenset(named),
                               group="" if who == ALL else who) for who, quota in others.items()]
     return limits
 
 
-def _quota(kind: str, number: int, seconds: int, listener: str, *, group: str = "", only: frozenset[str] = frozenset(),
-           but: frozenset[str] = frozenset()) -> Limit:
+def _quota(kind: str, number: int, seconds: int, listener: str, host: str, *, group: str = "",
+           only: frozenset[str] = frozenset(), but: frozenset[str] = frozenset()) -> Limit:
     rated = kind == "connection rate" and number > 0
     counts = {} if rated else {QUEUES if kind == "queues" else CONNECTIONS: number}
     return Limit(counts, None, Rate(number, 1000 * seconds) if rated else None, per="user", group=group,
-                 listener=listener, only=only, but=but)
+                 listener=listener, host=host, only=only, but=but)
 
 
 def _plain(user: str, config: Config) -> str:

@@ -130,8 +130,7 @@ class Server(Watcher):
 
     def _limit(self) -> None:
         """Put limits in force, for those who are there already, too."""
-        acl = self.access.sources.acl
-        limits = limits_of(self.config) + ([] if acl is None else quota_limits(acl.quotas, acl.groups, self.config))
+        limits = limits_of(self.config) + quota_limits(self.access.sources, self.config)
         self.broker.quotas.replace(limits, [queue.party for host in self.broker.hosts.values()
                                             for queue in host.queues.values() if queue.party is not None])
         for transport in self.transports:

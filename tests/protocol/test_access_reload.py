@@ -85,3 +85,26 @@ def test_rules_about_the_name_of_a_clients_host(tmp_path: Path) -> None:
             else:
                 with pytest.raises(pika.exceptions.ProbableAccessDeniedError):
                     pika.BlockingConnection(pika.URLParameters(running.url))
+
+
+def test_quotas_of_a_virtual_hosts_own_file(tmp_path: Path) -> None:
+    rules = tmp_path / "shop.acl"
+    (tmp_path / "rules.acl").write_text("acl allow all all\n")
+    rules.write_text("quota queues 1 all\nacl allow all all\n")
+    config = f'virtual_hosts = ["/", "shop"]\n[access]\nacl_file = "{tmp_path}/rules.acl"\n' \
+        f'host_acl_files = {{ shop = "{rules}" }}\n'
+    with testing.broker(config) as running, \
+            pika.BlockingConnection(pika.URLParameters(running.url)) as elsewhere, \
+            pika.BlockingConnection(pika.URLParameters(f"{running.url}shop")) as there:
+        for name in ("a", "b"):
+            elsewhere.channel().queue_declare(name)
+        there.channel().queue_declare("a")
+        with pytest.raises(pika.exceptions.ChannelClosedByBroker) as refused:
+            there.channel().queue_declare("b")
+        assert (refused.value.reply_code, refused.value.reply_text) == (
+            406, "PRECONDITION_FAILED - cannot declare queue 'b': queue limit of user 'guest' (1) is reached")
+        rules.write_text("quota queues 2 all\nquota connections 1 guest\nacl allow all all\n")
+        reload(running)
+        there.channel().queue_declare("b")
+        with pytest.raises(pika.exceptions.ProbableAccessDeniedError, match="connection limit .1. is reached"):
+            pika.BlockingConnection(pika.URLParameters(f"{running.url}shop"))

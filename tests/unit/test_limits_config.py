@@ -8,7 +8,7 @@ import pytest
 
 from broker.clock import Clock
 from broker.errors import LimitReached, RateReached
-from broker.security.quotas import Quotas
+from broker.security.quotas import Party, Quotas
 from dragoman.access import Sources
 from dragoman.config import ConfigError, parse
 from dragoman.config_limits import rate
@@ -82,22 +82,23 @@ def test_more_connections_than_files(monkeypatch: pytest.MonkeyPatch, caplog: py
 # Files of access rules.
 
 
-def quotas(tmp_path: Path, text: str) -> Quotas:
+def quotas(tmp_path: Path, text: str, shop: str = "") -> Quotas:
+    """shop: the file of the virtual host of this name."""
     (tmp_path / "acl").write_text(text)
-    config = parse(f'[access]\nacl_file = "{tmp_path / "acl"}"')
-    acl = Sources(config.access).acl
-    assert acl is not None
+    (tmp_path / "shop").write_text(shop)
+    config = parse(f'virtual_hosts = ["/", "shop"]\n[access]\nacl_file = "{tmp_path}/acl"\n'
+                   f'host_acl_files = {{ shop = "{tmp_path}/shop" }}')
     made = Quotas(Clock())
     made.clock.now = 10**12
-    made.replace(quota_limits(acl.quotas, acl.groups, config), [])
+    made.replace(quota_limits(Sources(config.access), config), [])
     return made
 
 
-def most(made: Quotas, user: str, groups: frozenset[str] = frozenset()) -> int:
+def most(made: Quotas, user: str, groups: frozenset[str] = frozenset(), host: str = "/") -> int:
     """How many connections a user gets."""
     for count in range(20):
         try:
-            made.join("10.0.0.1", "127.0.0.1:5672").enter(user, groups, "/")
+            made.join("10.0.0.1", "127.0.0.1:5672").enter(user, groups, host)
         except LimitReached:
             return count
     return -1
@@ -122,3 +123,18 @@ def test_limits_of_broker_j(tmp_path: Path) -> None:
     assert most(made, "carl", frozenset({"chiefs"})) == 4
     with pytest.raises(RateReached):
         made.join("10.0.0.1", "127.0.0.1:5672").enter("carl", frozenset(), "/")
+
+
+def test_quotas_of_a_virtual_host(tmp_path: Path) -> None:
+    """Both hold, the file's of the virtual host for what somebody has there."""
+    made = quotas(tmp_path, "quota connections 5 all\nquota queues 3 ann\nacl allow all all\n",
+                  "group staff ann bob\nquota connections 2 staff\nquota connections 9 all\nquota queues 1 all\n"
+                  "acl allow all all\n")
+    assert [most(made, user, host="shop") for user in ("ann", "bob", "carl")] == [2, 2, 5]
+    assert [most(made, user) for user in ("ann", "bob", "carl")] == [3, 3, 0]
+    for host, count in (("shop", 1), ("/", 2)):
+        party = Party("", "", "ann", frozenset(), host)
+        for _ in range(count):
+            made.take_queue(party, "a")
+        with pytest.raises(LimitReached, match="queue limit of user 'ann'"):
+            made.take_queue(party, "c")
