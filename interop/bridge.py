@@ -116,8 +116,8 @@ class Bridge:
         self._before = (received, moved)
 
     def alarms_changed(self) -> None:
-        if isinstance(self.target, LocalTarget):
-            self.target.alarms_changed()
+        if self.target is not None:
+            self.target.tell_ready()
 
     # Its life.
 

@@ -58,6 +58,12 @@ class To:
     key: str | None = None  # None: that of each message
     settled: bool = False  # at most once: nobody waits for confirms
 
+    def key_for(self, key: str) -> str:
+        """The routing key that a message with this one is sent by."""
+        if self.queue:
+            return self.queue
+        return key if self.key is None else self.key
+
 
 class Delivery:
     """A message that a source has given out, to be settled by `Source.settle` (unless it gives them settled)."""
@@ -89,20 +95,37 @@ class Done(Protocol):
         ...
 
 
-class Source:
-    """Gives messages, at most `From.prefetch` of them unsettled."""
+class End:
+    """What sources and targets have in common."""
 
     dialect: int
-    """Of the messages that it gives, or ANY."""
+    """Of the messages that it gives or takes, or ANY."""
+
+    lost: asyncio.Future[str]
+    """Done when it is over, with why: its queue or exchange is gone, the other side ended it, or the connection was
+    lost."""
+
+    def over(self, why: str) -> None:
+        """It is over: what is lost, or was closed, is so for good."""
+        if not self.lost.done():
+            self.lost.set_result(why)
+
+    def tell_ready(self) -> None:
+        """There may be room again for whoever sends."""
+
+    async def close(self) -> None:
+        """Say good-bye; what is unsettled goes back to where it came from. Nothing happens if it is over."""
+        raise NotImplementedError
+
+
+class Source(End):
+    """Gives messages, at most `From.prefetch` of them unsettled."""
 
     selects: bool = False
     """Whether it gives only what fits `From.selector`; otherwise somebody else has to look."""
 
     rebinds: bool = False
     """Whether a key has one binding, which gets other arguments when it is bound again; not one more."""
-
-    lost: asyncio.Future[str]
-    """Done when it is over, with why: its queue is gone, the other side ended it, or the connection was lost."""
 
     def start(self, arrived: Arrived) -> None:
         """Deliver from now on."""
@@ -126,19 +149,11 @@ class Source:
         Raises: EndError, Unsupported."""
         raise Unsupported("bindings cannot be changed here")
 
-    async def close(self) -> None:
-        """Take no more; what is unsettled goes back."""
-        raise NotImplementedError
 
-
-class Target:
+class Target(End):
     """Takes messages, in order."""
 
-    dialect: int
-    """That it takes messages in, or ANY."""
-
-    lost: asyncio.Future[str]
-    """Done when it is over, with why: its exchange is gone, the other side ended it, or the connection was lost."""
+    _callbacks: tuple[Callable[[], None], ...] = ()
 
     def send(self, message: Message, done: Done) -> None:
         """Send a message; `done` is called later, perhaps at once; with why, when the connection is lost."""
@@ -149,11 +164,24 @@ class Target:
         return True
 
     def call_when_ready(self, callback: Callable[[], None]) -> None:
-        """Call back, once, when there is room again."""
+        """Call back, once, when there is room again, or it is over."""
+        self._callbacks = (*self._callbacks, callback)
+
+    def tell_ready(self) -> None:
+        if self._callbacks and (self.lost.done() or self.ready()):
+            callbacks, self._callbacks = self._callbacks, ()
+            for callback in callbacks:
+                callback()
+
+    def forget(self) -> list[Done]:
+        """Of which messages nothing is told yet; nothing will be."""
         raise NotImplementedError
 
-    async def close(self) -> None:
-        raise NotImplementedError
+    def over(self, why: str) -> None:
+        super().over(why)
+        for done in self.forget():
+            done(why, TRY_AGAIN)
+        self.tell_ready()
 
 
 @dataclass(frozen=True, slots=True)

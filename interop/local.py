@@ -113,8 +113,7 @@ class LocalSource(Source):
         self.queue.remove(self.reader)
         entries, self._entries = list(self._entries), {}
         give_back(entries, self.host.broker.chores, False)
-        if not self.lost.done():
-            self.lost.set_result("closed")
+        self.over("closed")
         if self.exchange is not None and not self.taken.queue:
             self.host.delete_queue(self.queue)
 
@@ -146,10 +145,6 @@ class LocalSource(Source):
                 arrived(delivery)
         if not self.reader.settles:
             self.queue.wake(self.reader)
-
-    def over(self, why: str) -> None:
-        if not self.lost.done():
-            self.lost.set_result(why)
 
 
 class _Reader(Consumer):
@@ -190,8 +185,6 @@ class LocalTarget(Target, Publisher):
         self._sequence = 0
         self._unconfirmed: dict[int, Done] = {}
         self._addresses: dict[str, Address] = {}  # by routing key
-        self._waiting: list[Callable[[], None]] = []
-        self._closed = False
         try:
             if sent.exchange:
                 host.exchange(sent.exchange)
@@ -243,7 +236,7 @@ class LocalTarget(Target, Publisher):
         sent = self.sent
         if not sent.exchange and not sent.queue:
             return message.address
-        key = sent.queue if not sent.exchange else message.address.routing_key if sent.key is None else sent.key
+        key = sent.key_for(message.address.routing_key)
         address = self._addresses.get(key)
         if address is None:
             if len(self._addresses) >= _ADDRESSES:
@@ -259,25 +252,12 @@ class LocalTarget(Target, Publisher):
     def ready(self) -> bool:
         return not self.memory.alarms
 
-    def call_when_ready(self, callback: Callable[[], None]) -> None:
-        self._waiting.append(callback)
-
-    def alarms_changed(self) -> None:
-        """The broker's alarms are others than before."""
-        if not self.memory.alarms:
-            waiting, self._waiting = self._waiting, []
-            for callback in waiting:
-                callback()
+    def forget(self) -> list[Done]:
+        unconfirmed, self._unconfirmed = self._unconfirmed, {}
+        return list(unconfirmed.values())
 
     async def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        if not self.lost.done():
-            self.lost.set_result("closed")
-        waiting, self._unconfirmed = list(self._unconfirmed.values()), {}
-        for done in waiting:
-            done("the bridge is stopped", TRY_AGAIN)
+        self.over("the bridge is stopped")
 
 
 _ADDRESSES = 10_000

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from broker.message import AMQP010, CONVERTERS, Message, address_of
 from broker.outcome import Outcome
 from broker.view import View
+from interop.adapter import Adapter, RemoteEnd, fresh_name
 from interop.amqp010 import aio, commands
 from interop.amqp010.address import Target as Server
 from interop.amqp010.aio_session import Session
@@ -25,7 +25,7 @@ from interop.amqp010.message import Message as ClientMessage
 from interop.amqp010.observer import Observer
 from interop.amqp010.session import Answered, Pending
 from interop.amqp010.session import Delivery as ClientDelivery
-from interop.dial import Place, has_selectors, reason, shortened, within
+from interop.dial import Place, has_selectors, reason, shortened
 from interop.ends import (
     NOWHERE,
     REFUSED,
@@ -36,7 +36,6 @@ from interop.ends import (
     EndError,
     From,
     Options,
-    Remote,
     Source,
     Target,
     To,
@@ -53,9 +52,6 @@ KEPT = 5
 """Seconds that the other side is asked to keep our sessions, and what is unsettled in them, when we are gone. Not more:
 if we were killed, other readers of the queue wait for it. (We do not: a session is called by its bridge, and a new run
 ends that of the one before.)"""
-
-GOODBYE = 3.0
-"""Seconds that closing may take."""
 
 MOST_UNSETTLED = 5000
 """Messages that may be on their way to the other side."""
@@ -86,17 +82,12 @@ class Raw(ClientMessage):
     __hash__ = object.__hash__
 
 
-class Remote010(Remote):
+class Remote010(Adapter):
     """A connection to a broker that speaks 0-10."""
 
     def __init__(self, place: Place, options: Options) -> None:
-        self.place = place
-        self.options = options
-        self.loop = asyncio.get_running_loop()
-        self.lost = self.loop.create_future()
+        super().__init__(place, options)
         self.connection: aio.Connection | None = None
-        self.ends: list[End] = []
-        self._closing = False  # by ourselves
 
     async def open(self) -> None:
         place, options = self.place, self.options
@@ -113,56 +104,48 @@ class Remote010(Remote):
             cause = error.__context__ if isinstance(error.__context__, OSError) else None
             raise EndError(f"{place}: {reason(cause, options.timeout) if cause else shortened(str(error))}") from None
         self.connection = made
-        self.product = str(made.server.get("product") or "")
-        self.broker_id = str(made.server.get("qpid.federation_tag") or "")
-        made.done.add_done_callback(lambda _: self._over())
+        self.introduce(made.server)
+        made.done.add_done_callback(
+            lambda _: self.over(shortened(str(made.error or "the other side closed the connection"))))
 
     async def source(self, taken: From) -> Source010:
-        source = Source010(self, taken)
-        await source.open()
-        return source
+        session = await self._session(f"dragoman {self.options.name} {taken.name}" if taken.name else "")
+        return await self.opened(Source010(self, session, taken))
 
     async def target(self, sent: To) -> Target010:
-        target = Target010(self, sent)
-        await target.open()
-        return target
+        return await self.opened(Target010(self, await self._session(), sent))
+
+    async def _session(self, name: str = "") -> Session:
+        """Begin one; if the other side has kept one of that name, it ends first. Raises: EndError."""
+        if self.connection is None:
+            raise EndError("the connection is not open")
+        try:
+            if name:
+                await self.connection.end_session(name)
+            return await self.connection.session(name or fresh_name(), timeout=KEPT)
+        except Error as error:
+            raise EndError(shortened(str(error))) from None
 
     async def close(self) -> None:
-        self._closing = True
+        self.closing = True
         if self.connection is not None:
-            self.connection.timeout = min(GOODBYE, self.options.timeout)
+            self.connection.timeout = self.goodbye
             if not self.connection.done.done():  # or the other side would keep them
                 await asyncio.gather(*(end.close() for end in self.ends))
             with contextlib.suppress(Error):
                 await self.connection.close()
 
-    def _over(self) -> None:
-        if not self._closing and not self.lost.done():
-            error = self.connection.error if self.connection is not None else None
-            self.lost.set_result(shortened(str(error or "the other side closed the connection")))
 
+class End010(RemoteEnd, Observer):
+    """A session."""
 
-class End(Observer):
-    """A session, and what source and target have in common."""
+    remote: Remote010
 
-    def __init__(self, remote: Remote010) -> None:
-        self.remote = remote
-        self.lost: asyncio.Future[str] = remote.loop.create_future()
-        self.session: Session = None  # type: ignore[assignment]  # until `begin`
-
-    async def begin(self, name: str = "") -> None:
-        """name: of the session; if the other side has kept one of that name, it ends first. Raises: EndError."""
-        if self.remote.connection is None:
-            raise EndError("the connection is not open")
-        try:
-            if name:
-                await self.remote.connection.end_session(name)
-            self.session = await self.remote.connection.session(name or f"dragoman-{uuid.uuid4()}", timeout=KEPT)
-        except Error as error:
-            raise EndError(shortened(str(error))) from None
-        self.session.core.decode = Raw
-        self.session.observer = self
-        self.remote.ends.append(self)
+    def __init__(self, remote: Remote010, session: Session) -> None:
+        super().__init__(remote)
+        self.session = session
+        session.core.decode = Raw
+        session.observer = self
 
     async def call(self, command: commands.Command[Any]) -> Any:
         """Raises: EndError."""
@@ -179,27 +162,24 @@ class End(Observer):
             return None
 
     def ended(self, error: Error | None) -> None:
-        if self in self.remote.ends:
-            self.remote.ends.remove(self)
-        if not self.lost.done():
-            self.lost.set_result(shortened(str(error or "the session is over")))
+        self.over(shortened(str(error or "the session is over")))
 
-    async def close(self) -> None:
-        if self.session is not None and not self.lost.done():
-            with contextlib.suppress(EndError, Error):
-                await within(self.session.close(), min(GOODBYE, self.remote.options.timeout), "to end a session")
+    async def leave(self) -> None:
+        try:
+            with contextlib.suppress(Error):
+                await self.session.close()
+        finally:
             self.session.end(None)
-        self.ended(None)
 
 
-class Source010(End, Source):
+class Source010(End010, Source):
     """A subscription, in a session of its own. Credit is given as messages are settled."""
 
     dialect = AMQP010
     rebinds = True
 
-    def __init__(self, remote: Remote010, taken: From) -> None:
-        super().__init__(remote)
+    def __init__(self, remote: Remote010, session: Session, taken: From) -> None:
+        super().__init__(remote, session)
         self.taken = taken
         self.queue = taken.queue
         self.selects = bool(taken.selector) and has_selectors(remote.product)
@@ -211,24 +191,19 @@ class Source010(End, Source):
 
     async def open(self) -> None:
         taken = self.taken
-        await self.begin(f"dragoman {self.remote.options.name} {taken.name}" if taken.name else "")
-        try:
-            if not taken.exchange:
-                found = await self.call(commands.queue_query(taken.queue))
-                if not found.queue:
-                    raise EndError(f"there is no queue {taken.queue}")
-                self._keeps = bool(found.alternate_exchange) or "x-dead-letter-exchange" in found.arguments
-                return
-            if (await self.call(commands.exchange_query(taken.exchange))).not_found:
-                raise EndError(f"there is no exchange {taken.exchange}")
-            kept = bool(taken.queue)
-            self.queue = taken.queue or f"dragoman-{uuid.uuid4()}"
-            await self.call(commands.queue_declare(self.queue, durable=kept, exclusive=not kept, auto_delete=not kept,
-                                                   arguments=taken.arguments or None))
-            await self.bind(taken.keys)
-        except BaseException:
-            await self.close()
-            raise
+        if not taken.exchange:
+            found = await self.call(commands.queue_query(taken.queue))
+            if not found.queue:
+                raise EndError(f"there is no queue {taken.queue}")
+            self._keeps = bool(found.alternate_exchange) or "x-dead-letter-exchange" in found.arguments
+            return
+        if (await self.call(commands.exchange_query(taken.exchange))).not_found:
+            raise EndError(f"there is no exchange {taken.exchange}")
+        kept = bool(taken.queue)
+        self.queue = taken.queue or fresh_name()
+        await self.call(commands.queue_declare(self.queue, durable=kept, exclusive=not kept, auto_delete=not kept,
+                                               arguments=taken.arguments or None))
+        await self.bind(taken.keys)
 
     def start(self, arrived: Arrived) -> None:
         self._arrived = arrived
@@ -268,10 +243,9 @@ class Source010(End, Source):
         for key in keys:
             await self.call(commands.exchange_unbind(self.queue, self.taken.exchange, key))
 
-    async def close(self) -> None:
-        if not self.lost.done() and self.session is not None:
-            self._flush()
-        await super().close()
+    async def leave(self) -> None:
+        self._flush()
+        await super().leave()
 
     def took(self, delivery: ClientDelivery) -> None:
         """A message came."""
@@ -326,31 +300,25 @@ class _Subscription(Receiver):
         """Ending the session is enough."""
 
 
-class Target010(End, Target):
+class Target010(End010, Target):
     """Sends in a session of its own. A message is safe when its transfer is completed, and was not rejected."""
 
     dialect = AMQP010
 
-    def __init__(self, remote: Remote010, sent: To) -> None:
-        super().__init__(remote)
+    def __init__(self, remote: Remote010, session: Session, sent: To) -> None:
+        super().__init__(remote, session)
         self.sent = sent
         self._pending: dict[int, Done] = {}  # by number of the transfer
         self._rejected: dict[int, tuple[str, int]] = {}
-        self._callbacks: list[Callable[[], None]] = []
         self._asked = False  # to be told of what is completed
 
     async def open(self) -> None:
-        await self.begin()
         sent = self.sent
-        try:
-            if sent.queue:
-                if not (await self.call(commands.queue_query(sent.queue))).queue:
-                    raise EndError(f"there is no queue {sent.queue}")
-            elif sent.exchange and (await self.call(commands.exchange_query(sent.exchange))).not_found:
-                raise EndError(f"there is no exchange {sent.exchange}")
-        except BaseException:
-            await self.close()
-            raise
+        if sent.queue:
+            if not (await self.call(commands.queue_query(sent.queue))).queue:
+                raise EndError(f"there is no queue {sent.queue}")
+        elif sent.exchange and (await self.call(commands.exchange_query(sent.exchange))).not_found:
+            raise EndError(f"there is no exchange {sent.exchange}")
 
     def send(self, message: Message, done: Done) -> None:
         if self.lost.done():
@@ -375,9 +343,6 @@ class Target010(End, Target):
                 and len(self._pending) < MOST_UNSETTLED
                 and ("" if self.sent.queue else self.sent.exchange) not in self.session.core.stopped)
 
-    def call_when_ready(self, callback: Callable[[], None]) -> None:
-        self._callbacks.append(callback)
-
     def settled(self, pending: Pending[Any]) -> bool:
         done = self._pending.pop(pending.id, None)
         if done is None:
@@ -386,8 +351,7 @@ class Target010(End, Target):
             done(shortened(str(pending.error)), TRY_AGAIN)
         else:
             done(*self._rejected.pop(pending.id, ("", TRY_AGAIN)))
-        if self._callbacks:
-            self.flowing()
+        self.tell_ready()
         return True
 
     def answered(self, event: Answered) -> None:
@@ -402,17 +366,11 @@ class Target010(End, Target):
                                           NOWHERE if event.code == UNROUTABLE else REFUSED)
 
     def flowing(self) -> None:
-        if self._callbacks and (self.lost.done() or self.ready()):
-            callbacks, self._callbacks = self._callbacks, []
-            for callback in callbacks:
-                callback()
+        self.tell_ready()
 
-    def ended(self, error: Error | None) -> None:
-        super().ended(error)
+    def forget(self) -> list[Done]:
         pending, self._pending = self._pending, {}
-        for done in pending.values():
-            done(self.lost.result(), TRY_AGAIN)
-        self.flowing()
+        return list(pending.values())
 
     def _ask(self) -> None:
         """Send what was issued in this turn of the loop, and ask to be told when all of it is done."""
@@ -424,9 +382,7 @@ class Target010(End, Target):
         """The header segment, with the routing key that it is to have, and nobody else's user id."""
         header = header_segment(message)
         found = properties.split(header)
-        sent = self.sent
-        key = sent.queue if sent.queue else message.address.routing_key if sent.key is None else sent.key
-        wanted = key.encode("utf-8", "surrogateescape")
+        wanted = self.sent.key_for(message.address.routing_key).encode("utf-8", "surrogateescape")
         if found.user_id is not None and found.user_id != self.remote.place.user.encode():
             view: View = CONVERTERS[AMQP010].model(message)
             view.headers = {"x-user-id": view.user_id, **view.headers}

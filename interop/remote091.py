@@ -20,7 +20,8 @@ from pika.exceptions import AMQPError, ChannelClosed
 
 from broker.message import AMQP091, Address, Message
 from broker.outcome import Outcome
-from interop.dial import Place, dial, has_selectors, shortened, within
+from interop.adapter import ROUTES, RemoteEnd, WireAdapter, answer
+from interop.dial import Place, has_selectors, shortened
 from interop.ends import (
     NOWHERE,
     TRY_AGAIN,
@@ -30,21 +31,14 @@ from interop.ends import (
     EndError,
     From,
     Options,
-    Remote,
     Source,
     Target,
     To,
 )
-from interop.wire091 import ONE_PIECE, Receiving, Wire
+from interop.wire091 import ONE_PIECE, Receiving, Wire091
 from protocols.amqp091 import properties
 from protocols.amqp091.codec import Malformed, pack32, short_string
 from protocols.amqp091.convert import PROPERTIES_AT, content_frames, expiry, for_channel, header_end, make
-
-GOODBYE = 3.0
-"""Seconds that closing may take."""
-
-ROUTES = 10_000
-"""Routes that are remembered; with more, it begins anew."""
 
 PUBLISH = b"\x00\x3c\x00\x28\x00\x00"
 """basic.publish with its reserved field."""
@@ -52,167 +46,79 @@ PUBLISH = b"\x00\x3c\x00\x28\x00\x00"
 MANDATORY = b"\x01"
 
 
-class Remote091(Remote):
+Asked = Callable[[Callable[[Any], None]], Any]
+"""What asks pika for something, which is told by the callback that it is given."""
+
+
+class Remote091(WireAdapter[Wire091]):
     """A connection to a broker that speaks 0-9-1."""
 
     def __init__(self, place: Place, options: Options) -> None:
-        self.place = place
-        self.options = options
-        self.loop = asyncio.get_running_loop()
-        self.lost = self.loop.create_future()
+        super().__init__(place, options)
         self.blocked = False  # connection.blocked: it takes no messages for now
-        self.ends: list[End] = []
-        self.wire: Wire | None = None
-        self._opened: asyncio.Future[None] = self.loop.create_future()
-        self._closed: asyncio.Future[None] = self.loop.create_future()
-        self._closing = False  # by ourselves
 
     async def open(self) -> None:
-        place, seconds = self.place, self.options.timeout
-        try:
-            wire = await dial(place, self._make, seconds)
-            await within(asyncio.shield(self._opened), seconds, "to log in")
-        except BaseException as error:
-            self._opened.cancel()
-            if self.wire is not None and self.wire.transport is not None:
-                self.wire.transport.abort()
-            if isinstance(error, EndError):
-                raise EndError(str(error) if str(place) in str(error) else f"{place}: {error}") from None
-            raise
-        said = wire.server_properties or {}
-        self.product = str(said.get("product") or "")
-        self.broker_id = str(said.get("qpid.federation_tag") or "")
+        wire = await self.connect(lambda: Wire091(self.place, self.options, self.when_open, self.when_closed))
+        wire.on_writable = self.tell_ready
         wire.add_on_connection_blocked_callback(lambda *_: self._set_blocked(True))
         wire.add_on_connection_unblocked_callback(lambda *_: self._set_blocked(False))
 
     async def source(self, taken: From) -> Source091:
-        source = Source091(self, taken)
-        await source.open()
-        return source
+        wire = self.open_wire()
+        return await self.opened(Source091(self, wire, await self._channel(wire), taken))
 
     async def target(self, sent: To) -> Target091:
-        target = Target091(self, sent)
-        await target.open()
-        return target
+        wire = self.open_wire()
+        return await self.opened(Target091(self, wire, await self._channel(wire), sent))
 
-    async def close(self) -> None:
-        self._closing = True
-        wire = self.wire
-        if wire is None or wire.transport is None or self._closed.done():
-            return
-        if wire.is_open:
-            wire.close()
-        with contextlib.suppress(EndError):
-            await within(asyncio.shield(self._closed), min(GOODBYE, self.options.timeout), "to close")
-        if wire.transport is not None:
-            wire.transport.abort()
+    async def _channel(self, wire: Wire091) -> Channel:
+        """Raises: EndError."""
+        return await _answered(lambda told: wire.channel(on_open_callback=told), self.closed, self.options.timeout)
 
     def ready(self) -> bool:
         return self.wire is not None and self.wire.writable and not self.blocked
 
-    def _make(self) -> Wire:
-        self.wire = Wire(self.place, self.options, self._when_open, self._when_closed)
-        self.wire.on_writable = self._tell_ready
-        return self.wire
-
-    def _when_open(self) -> None:
-        if not self._opened.done():
-            self._opened.set_result(None)
-
-    def _when_closed(self, why: str) -> None:
-        if not self._closed.done():
-            self._closed.set_result(None)
-        if not self._opened.done():
-            self._opened.set_exception(EndError(why))
-        elif not self._opened.cancelled() and not self._closing and not self.lost.done():
-            self.lost.set_result(why)
-        for end in list(self.ends):
-            end.over(why)
-
     def _set_blocked(self, blocked: bool) -> None:
         self.blocked = blocked
-        self._tell_ready()
-
-    def _tell_ready(self) -> None:
-        if self.ready():
-            for end in list(self.ends):
-                end.tell_ready()
+        self.tell_ready()
 
 
-class End(Receiving):
-    """A channel, and what source and target have in common."""
+class End091(RemoteEnd, Receiving):
+    """A channel."""
 
-    def __init__(self, remote: Remote091) -> None:
-        self.remote = remote
-        self.lost: asyncio.Future[str] = remote.loop.create_future()
-        self.channel: Channel = None
-        self.wire: Wire = None  # type: ignore[assignment]  # until `open_channel`
-        self._waiting: list[asyncio.Future[Any]] = []
+    remote: Remote091
 
-    async def open_channel(self) -> None:
-        wire = self.remote.wire
-        if wire is None or not wire.is_open:
-            raise EndError("the connection is not open")
+    def __init__(self, remote: Remote091, wire: Wire091, channel: Channel) -> None:
+        super().__init__(remote)
         self.wire = wire
-        self.remote.ends.append(self)
-        try:
-            self.channel = await self.call(lambda told: wire.channel(on_open_callback=told))
-        except BaseException:
-            self.remote.ends.remove(self)
-            raise
-        self.channel.add_on_close_callback(lambda _, why: self.over(self._why(why)))
-        self.wire.receiving[self.channel.channel_number] = self
+        self.channel = channel
+        channel.add_on_close_callback(lambda _, why: self.over(self._why(why)))
+        wire.receiving[channel.channel_number] = self
 
-    async def call(self, begin: Callable[[Callable[[Any], None]], Any]) -> Any:
-        """Ask pika for something and wait for the answer. Raises: EndError."""
-        if self.lost.done():
-            raise EndError(self.lost.result())
-        waiting: asyncio.Future[Any] = self.remote.loop.create_future()
-        self._waiting.append(waiting)
-        try:
-            begin(lambda answer: None if waiting.done() else waiting.set_result(answer))
-            return await within(waiting, self.remote.options.timeout, "an answer of the remote broker")
-        except (AMQPError, ValueError, TypeError, AssertionError) as error:
-            raise EndError(shortened(str(error))) from None
-        finally:
-            self._waiting.remove(waiting)
+    async def call(self, asked: Asked) -> Any:
+        """Raises: EndError."""
+        return await _answered(asked, self.lost, self.remote.options.timeout)
 
     def _why(self, error: BaseException) -> str:
         return _said(error) if isinstance(error, ChannelClosed) else self.wire.why(error)
 
     def over(self, why: str) -> None:
-        """It is closed, here or by the other side."""
-        if self in self.remote.ends:
-            self.remote.ends.remove(self)
-        if self.channel is not None:
-            self.wire.receiving.pop(self.channel.channel_number, None)
-        for waiting in self._waiting:
-            if not waiting.done():
-                waiting.set_exception(EndError(why))
-        if not self.lost.done():
-            self.lost.set_result(why)
+        self.wire.receiving.pop(self.channel.channel_number, None)
+        super().over(why)
 
-    def tell_ready(self) -> None:
-        """The connection takes messages again."""
-
-    async def close(self) -> None:
-        if self.lost.done():
-            return
-        channel = self.channel
-        if channel is not None and channel.is_open:
-            channel.close()
-            with contextlib.suppress(EndError):
-                await within(asyncio.shield(self.lost), min(GOODBYE, self.remote.options.timeout), "to close")
-        self.over("closed")
+    async def leave(self) -> None:
+        if self.channel.is_open:
+            self.channel.close()
+            await asyncio.shield(self.lost)
 
 
-class Source091(End, Source):
+class Source091(End091, Source):
     """A consumer on a channel of its own."""
 
     dialect = AMQP091
 
-    def __init__(self, remote: Remote091, taken: From) -> None:
-        super().__init__(remote)
+    def __init__(self, remote: Remote091, wire: Wire091, channel: Channel, taken: From) -> None:
+        super().__init__(remote, wire, channel)
         self.taken = taken
         self.queue = taken.queue
         self.selects = bool(taken.selector) and has_selectors(remote.product)
@@ -224,24 +130,19 @@ class Source091(End, Source):
         self._flushing = False
 
     async def open(self) -> None:
-        """Find the queue, or make one and bind it. Raises: EndError."""
-        await self.open_channel()
+        """Find the queue, or make one and bind it."""
         taken, channel = self.taken, self.channel
-        try:
-            if not taken.exchange:
-                await self.call(lambda told: channel.queue_declare(taken.queue, passive=True, callback=told))
-            else:
-                kept = bool(taken.queue)
-                made = await self.call(lambda told: channel.queue_declare(
-                    taken.queue, durable=kept, exclusive=not kept, auto_delete=not kept,
-                    arguments=taken.arguments or None, callback=told))
-                self.queue = made.method.queue
-                await self.bind(taken.keys)
-            await self.call(lambda told: channel.basic_qos(
-                prefetch_count=min(65535, max(1, taken.prefetch)), callback=told))
-        except BaseException:
-            await self.close()
-            raise
+        if not taken.exchange:
+            await self.call(lambda told: channel.queue_declare(taken.queue, passive=True, callback=told))
+        else:
+            kept = bool(taken.queue)
+            made = await self.call(lambda told: channel.queue_declare(
+                taken.queue, durable=kept, exclusive=not kept, auto_delete=not kept,
+                arguments=taken.arguments or None, callback=told))
+            self.queue = made.method.queue
+            await self.bind(taken.keys)
+        await self.call(lambda told: channel.basic_qos(
+            prefetch_count=min(65535, max(1, taken.prefetch)), callback=told))
 
     def start(self, arrived: Arrived) -> None:
         self._arrived = arrived
@@ -273,9 +174,9 @@ class Source091(End, Source):
         for key in keys:
             await self.call(partial(self.channel.queue_unbind, self.queue, self.taken.exchange, key, arguments))
 
-    async def close(self) -> None:
+    async def leave(self) -> None:
         self._flush()
-        await super().close()
+        await super().leave()
 
     def deliver(self, method: bytes, native: bytes, body: list[bytes] | None, size: int) -> None:
         """Arguments: consumer tag, delivery tag, redelivered, exchange, routing key. Raises: Malformed."""
@@ -334,34 +235,27 @@ class Source091(End, Source):
             self.channel.close()
 
 
-class Target091(End, Target):
+class Target091(End091, Target):
     """A channel in confirm mode, unless nobody waits for confirms."""
 
     dialect = AMQP091
 
-    def __init__(self, remote: Remote091, sent: To) -> None:
-        super().__init__(remote)
+    def __init__(self, remote: Remote091, wire: Wire091, channel: Channel, sent: To) -> None:
+        super().__init__(remote, wire, channel)
         self.sent = sent
         self._number = 0  # of the last message
         self._pending: dict[int, tuple[Done, Message]] = {}  # by number, in order
         self._returned: dict[int, str] = {}  # why a message had no queue to go to, by number
         self._methods: dict[str, bytes] = {}  # frame of basic.publish by routing key
-        self._callbacks: list[Callable[[], None]] = []
 
     async def open(self) -> None:
-        """See that the queue or exchange is there. Raises: EndError."""
-        await self.open_channel()
         sent, channel = self.sent, self.channel
-        try:
-            if sent.queue:
-                await self.call(lambda told: channel.queue_declare(sent.queue, passive=True, callback=told))
-            elif sent.exchange:
-                await self.call(lambda told: channel.exchange_declare(sent.exchange, passive=True, callback=told))
-            if not sent.settled:
-                await self.call(lambda told: channel.confirm_delivery(_nobody, callback=told))
-        except BaseException:
-            await self.close()
-            raise
+        if sent.queue:
+            await self.call(lambda told: channel.queue_declare(sent.queue, passive=True, callback=told))
+        elif sent.exchange:
+            await self.call(lambda told: channel.exchange_declare(sent.exchange, passive=True, callback=told))
+        if not sent.settled:
+            await self.call(lambda told: channel.confirm_delivery(_nobody, callback=told))
 
     def send(self, message: Message, done: Done) -> None:
         if self.lost.done():
@@ -385,14 +279,6 @@ class Target091(End, Target):
 
     def ready(self) -> bool:
         return self.remote.ready()
-
-    def call_when_ready(self, callback: Callable[[], None]) -> None:
-        self._callbacks.append(callback)
-
-    def tell_ready(self) -> None:
-        callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            callback()
 
     def confirmed(self, number: int, multiple: bool, accepted: bool) -> None:
         pending = self._pending
@@ -423,17 +309,14 @@ class Target091(End, Target):
         key = route[2 + route[0]:].decode("utf-8", "surrogateescape")
         for exact in (True, False):
             for number, (_, message) in self._pending.items():
-                if number not in self._returned and self._key(message) == key and (
+                if number not in self._returned and self.sent.key_for(message.address.routing_key) == key and (
                         not exact or message.size == size and message.native[7:] == native[7:]):
                     self._returned[number] = f"{text}: routing key '{key}'"
                     return
 
-    def over(self, why: str) -> None:
-        super().over(why)
+    def forget(self) -> list[Done]:
         pending, self._pending = self._pending, {}
-        for done, _ in pending.values():
-            done(why, TRY_AGAIN)
-        self.tell_ready()
+        return [done for done, _ in pending.values()]
 
     def _as_ourselves(self, message: Message) -> Message:
         """A broker takes no message of another user: who that was goes into a header, as translating has it."""
@@ -448,21 +331,28 @@ class Target091(End, Target):
         found[properties.HEADERS] = properties.join_table(entries)
         return make(found, message.native[end + 1:], message, message.address, message.arrival)
 
-    def _key(self, message: Message) -> str:
-        sent = self.sent
-        return sent.queue if sent.queue else message.address.routing_key if sent.key is None else sent.key
-
     def _learn(self, routing_key: str) -> bytes:
         sent = self.sent
-        key = sent.queue if sent.queue else routing_key if sent.key is None else sent.key
-        arguments = PUBLISH + short_string("" if sent.queue else sent.exchange) + short_string(key) + (
-            b"\x00" if sent.settled else MANDATORY)
+        arguments = PUBLISH + short_string("" if sent.queue else sent.exchange) + short_string(
+            sent.key_for(routing_key)) + (b"\x00" if sent.settled else MANDATORY)
         if len(self._methods) > ROUTES:
             self._methods.clear()
         number: int = self.channel.channel_number
         frame = b"\x01" + number.to_bytes(2, "big") + pack32(len(arguments)) + arguments + b"\xce"
         self._methods[routing_key] = frame
         return frame
+
+
+async def _answered(asked: Asked, over: asyncio.Future[str], seconds: float) -> Any:
+    """Ask pika for something and wait for the answer. Raises: EndError, when it is `over` as well."""
+    if over.done():
+        raise EndError(over.result())
+    told: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    try:
+        asked(lambda result: None if told.done() else told.set_result(result))
+    except (AMQPError, ValueError, TypeError, AssertionError) as error:
+        raise EndError(shortened(str(error))) from None
+    return await answer(told, over, seconds, "an answer of the remote broker")
 
 
 def _ack(channel: int, tag: int, multiple: bool) -> bytes:

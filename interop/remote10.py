@@ -8,11 +8,9 @@ taken as it is.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -21,7 +19,7 @@ from proton import Delivery as ProtonDelivery
 
 from broker.message import AMQP10, CONVERTERS, Message, address_of
 from broker.outcome import Outcome
-from interop.dial import Place, dial, within
+from interop.adapter import RemoteEnd, WireAdapter, answer, fresh_name
 from interop.ends import (
     FORBIDDEN,
     NOWHERE,
@@ -32,19 +30,14 @@ from interop.ends import (
     Done,
     EndError,
     From,
-    Options,
-    Remote,
     Source,
     Target,
     To,
     Unsupported,
 )
-from interop.wire10 import Party, Wire, said
+from interop.wire10 import Party, Wire10, said
 from protocols.amqp10.sections import Scan, annotation, message_format
 from protocols.values10 import Malformed, text
-
-GOODBYE = 3.0
-"""Seconds that closing may take."""
 
 TOPIC_FILTER = "apache.org:legacy-amqp-topic-binding:string"
 SELECTOR_FILTER = "apache.org:selector-filter:string"
@@ -57,22 +50,8 @@ NOT_OURS = ("amqp:unauthorized-access", "amqp:not-allowed")
 """Those of one that is about who we are."""
 
 
-class Remote10(Remote):
+class Remote10(WireAdapter[Wire10]):
     """A connection to a broker that speaks 1.0."""
-
-    def __init__(self, place: Place, options: Options) -> None:
-        self.place = place
-        self.options = options
-        self.loop = asyncio.get_running_loop()
-        self._closing = False  # by ourselves
-        self._begin()
-
-    def _begin(self) -> None:
-        self.lost = self.loop.create_future()
-        self.wire: Wire | None = None
-        self._opened: asyncio.Future[None] = self.loop.create_future()
-        self._closed: asyncio.Future[None] = self.loop.create_future()
-        self._why = ""  # it is closed
 
     async def open(self) -> None:
         """A virtual host is asked for as RabbitMQ has it, then by its name alone."""
@@ -80,106 +59,50 @@ class Remote10(Remote):
         names = [path] if not path or path.startswith("vhost:") else [f"vhost:{path}", path]
         for name in names:
             try:
-                await self._connect(name)
+                await self._connect(name or self.place.host)
                 return
             except EndError as error:
-                product = self.wire.product if self.wire is not None else ""
-                if "amqp:not-found" not in str(error) or name == names[-1] or any(
-                        each in product for each in ("RabbitMQ", "Dragoman")):  # where other names are the default's
+                known = "RabbitMQ" in self.product or "Dragoman" in self.product  # where other names are the default's
+                if "amqp:not-found" not in str(error) or name == names[-1] or known:
                     raise
-            self._begin()
 
-    async def _connect(self, name: str) -> None:
-        place, seconds = self.place, self.options.timeout
-        try:
-            await dial(place, lambda: self._make(name), seconds)
-            await within(asyncio.shield(self._opened), seconds, "to log in")
-            if self._closed.done():  # by a close right behind the open: that is how 1.0 refuses
-                raise EndError(self._why)
-            if self.wire is not None:
-                self.product = self.wire.product.strip()
-                self.broker_id = self.wire.broker_id
-        except BaseException as error:
-            self._opened.cancel()
-            if self.wire is not None:
-                self.wire.end("given up")
-            if isinstance(error, EndError):
-                raise EndError(str(error) if str(place) in str(error) else f"{place}: {error}") from None
-            raise
+    async def _connect(self, hostname: str) -> None:
+        await self.connect(lambda: Wire10(self.place, self.options, hostname, self.when_open, self.when_closed))
+
+    def introduce(self, properties: Mapping[Any, Any]) -> None:
+        super().introduce(properties)
+        self.product = f"{self.product} {properties.get('version', '')}".strip()
 
     async def source(self, taken: From) -> Source10:
-        source = Source10(self, taken)
-        await source.open()
-        return source
+        if len(taken.keys) > 1:
+            raise Unsupported("a link of AMQP 1.0 takes by one key: make a bridge for each, or bind a queue")
+        return await self.opened(Source10(self, self.open_wire(), taken))
 
     async def target(self, sent: To) -> Target10:
-        target = Target10(self, sent)
-        await target.open()
-        return target
-
-    async def close(self) -> None:
-        self._closing = True
-        wire = self.wire
-        if wire is None or self._closed.done():
-            return
-        wire.connection.close()
-        wire.schedule()
-        with contextlib.suppress(EndError):
-            await within(asyncio.shield(self._closed), min(GOODBYE, self.options.timeout), "to close")
-        wire.end("closed")
-
-    def _make(self, name: str) -> Wire:
-        self.wire = Wire(self.place, self.options, name or self.place.host, self._when_open, self._when_closed)
-        return self.wire
-
-    def _when_open(self) -> None:
-        if not self._opened.done():
-            self._opened.set_result(None)
-
-    def _when_closed(self, why: str) -> None:
-        self._why = why
-        if not self._closed.done():
-            self._closed.set_result(None)
-        if not self._opened.done():
-            self._opened.set_exception(EndError(why))
-            self._opened.exception()  # whoever waits for it is told; nobody needs to
-        elif not self._opened.cancelled() and self._opened.exception() is None:
-            if not self._closing and not self.lost.done():
-                self.lost.set_result(why)
+        return await self.opened(Target10(self, self.open_wire(), sent))
 
 
-class End(Party):
+class End10(RemoteEnd, Party):
     """A session with a link in it."""
 
-    def __init__(self, remote: Remote10) -> None:
-        self.remote = remote
-        self.lost: asyncio.Future[str] = remote.loop.create_future()
-        self.session: Any = None
-        self.link: Any = None
-        self.kept = False  # by the other side, when we are away
+    remote: Remote10
+
+    kept = False
+    """Whether the other side keeps the link when we are away."""
+
+    def __init__(self, remote: Remote10, wire: Wire10, link: Any) -> None:
+        super().__init__(remote)
+        self.wire = wire
+        self.session = link.session
+        self.link = link
         self._attached: asyncio.Future[None] = remote.loop.create_future()
 
-    def begin(self) -> Wire:
-        """Begin the session. Raises: EndError."""
-        wire = self.remote.wire
-        if wire is None or self.remote._closed.done():
-            raise EndError("the connection is not open")
-        self.wire = wire
-        self.session = wire.connection.session()
+    async def open(self) -> None:
         self.session.open()
-        return wire
-
-    async def attach(self, link: Any) -> None:
-        """Raises: EndError."""
-        self.link = link
-        self.wire.parties[link.name] = self
-        link.open()
+        self.wire.parties[self.link.name] = self
+        self.link.open()
         self.wire.schedule()
-        try:
-            await within(self._attached, self.remote.options.timeout, "an answer of the remote broker")
-        except BaseException:
-            await self.close()
-            raise
+        await answer(self._attached, self.lost, self.remote.options.timeout, "an answer of the remote broker")
 
     def link_open(self) -> None:
         link = self.link
@@ -188,73 +111,43 @@ class End(Party):
             self._attached.set_result(None)
 
     def over(self, why: str) -> None:
-        if self.link is not None:
-            self.wire.parties.pop(self.link.name, None)
-        if not self._attached.done():
-            self._attached.set_exception(EndError(why))
-            self._attached.exception()  # whoever waits for it is told; nobody needs to
-        if not self.lost.done():
-            self.lost.set_result(why)
+        self.wire.parties.pop(self.link.name, None)
+        super().over(why)
 
-    async def close(self) -> None:
-        if self.lost.done():
-            return
+    async def leave(self) -> None:
         if self.kept:
             self.link.detach()
         else:
             self.link.close()
         self.wire.schedule()
-        with contextlib.suppress(EndError):
-            await within(asyncio.shield(self.lost), min(GOODBYE, self.remote.options.timeout), "to detach")
-        if not self.remote._closed.done():
-            self.session.close()
-            self.wire.schedule()
-        self.over("closed")
+        try:
+            await asyncio.shield(self.lost)
+        finally:
+            if not self.remote.closed.done():
+                self.session.close()
+                self.wire.schedule()
 
 
-class Source10(End, Source):
+class Source10(End10, Source):
     """A receiving link."""
 
     dialect = AMQP10
 
-    def __init__(self, remote: Remote10, taken: From) -> None:
-        super().__init__(remote)
+    def __init__(self, remote: Remote10, wire: Wire10, taken: From) -> None:
+        super().__init__(remote, wire, _receiver(wire.connection.session(), remote.product, taken))
         self.taken = taken
         self.exchange = taken.exchange
         self.key = taken.queue  # of messages that say no other
+        self.kept = _is_kept(taken)
         self._arrived: Arrived | None = None
         self._used = 0  # credit that is to be given again
 
     async def open(self) -> None:
-        taken = self.taken
-        if len(taken.keys) > 1:
-            raise Unsupported("a link of AMQP 1.0 takes by one key: make a bridge for each, or bind a queue")
-        wire = self.begin()
-        key = taken.keys[0] if taken.keys else ""
-        self.kept = bool(taken.exchange and taken.queue)
-        link = self.session.receiver(taken.queue if self.kept else f"dragoman-{uuid.uuid4()}")
-        filters: dict[Any, Any] = {}
-        if taken.exchange:
-            link.source.address = exchange_address(wire.product, taken.exchange, key)
-            if key and "RabbitMQ" not in wire.product:
-                link.source.address = exchange_address(wire.product, taken.exchange, None)
-                filters[symbol("key")] = Described(symbol(TOPIC_FILTER), key)
-            if self.kept:
-                link.source.durability = Terminus.DELIVERIES
-                link.source.expiry_policy = Terminus.EXPIRE_NEVER
-        else:
-            link.source.address = queue_address(wire.product, taken.queue)
-        if taken.selector:
-            filters[symbol("selector")] = Described(symbol(SELECTOR_FILTER), taken.selector)
-        if filters:
-            link.source.filter.put_dict(filters)
-        link.snd_settle_mode = Link.SND_SETTLED if taken.settled else Link.SND_UNSETTLED
-        await self.attach(link)
-        if taken.selector:
-            self.selects = _has_filter(link.remote_source, SELECTOR_FILTER)
-        if TOPIC_FILTER in repr(filters) and not _has_filter(link.remote_source, TOPIC_FILTER):
-            await self.close()
-            raise Unsupported(f"the remote broker does not bind {taken.exchange} by a key in AMQP 1.0")
+        await super().open()
+        if self.taken.selector:
+            self.selects = _has_filter(self.link.remote_source, SELECTOR_FILTER)
+        if _filter_key(self.remote.product, self.taken) and not _has_filter(self.link.remote_source, TOPIC_FILTER):
+            raise Unsupported(f"the remote broker does not bind {self.taken.exchange} by a key in AMQP 1.0")
 
     def start(self, arrived: Arrived) -> None:
         self._arrived = arrived
@@ -332,30 +225,17 @@ class Source10(End, Source):
                        4 if scan.priority < 0 else scan.priority, max(0, expiry), now)
 
 
-class Target10(End, Target):
+class Target10(End10, Target):
     """A sending link."""
 
     dialect = AMQP10
 
-    def __init__(self, remote: Remote10, sent: To) -> None:
-        super().__init__(remote)
+    def __init__(self, remote: Remote10, wire: Wire10, sent: To) -> None:
+        super().__init__(remote, wire, _sender(wire.connection.session(), remote.product, sent))
         self.sent = sent
         self._number = 0
         self._pending: dict[str, Done] = {}  # by delivery tag, in order
         self._backlog: deque[tuple[Message, Done]] = deque()  # without credit
-        self._callbacks: list[Callable[[], None]] = []
-
-    async def open(self) -> None:
-        sent = self.sent
-        wire = self.begin()
-        link = self.session.sender(f"dragoman-{uuid.uuid4()}")
-        if sent.queue:
-            link.target.address = queue_address(wire.product, sent.queue)
-        else:
-            link.target.address = exchange_address(wire.product, sent.exchange, sent.key)
-            link.source.address = "dragoman"
-        link.snd_settle_mode = Link.SND_SETTLED if sent.settled else Link.SND_UNSETTLED
-        await self.attach(link)
 
     def send(self, message: Message, done: Done) -> None:
         if self.lost.done():
@@ -368,14 +248,10 @@ class Target10(End, Target):
     def ready(self) -> bool:
         return not self.lost.done() and self.wire.writable and not self._backlog and self.link.credit > 0
 
-    def call_when_ready(self, callback: Callable[[], None]) -> None:
-        self._callbacks.append(callback)
-
     def link_flow(self) -> None:
         while self._backlog and self.link.credit > 0:
             self._send(*self._backlog.popleft())
-        if self._callbacks and self.ready():
-            self._tell()
+        self.tell_ready()
 
     def delivery(self, delivery: ProtonDelivery) -> None:
         state = delivery.remote_state
@@ -389,20 +265,11 @@ class Target10(End, Target):
                 done(*self._refusal(delivery))
         delivery.settle()
 
-    def over(self, why: str) -> None:
-        super().over(why)
-        pending, self._pending = self._pending, {}
-        backlog, self._backlog = self._backlog, deque()
-        for done in pending.values():
-            done(why, TRY_AGAIN)
-        for _, done in backlog:
-            done(why, TRY_AGAIN)
-        self._tell()
-
-    def _tell(self) -> None:
-        callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            callback()
+    def forget(self) -> list[Done]:
+        dones = [*self._pending.values(), *(done for _, done in self._backlog)]
+        self._pending.clear()
+        self._backlog.clear()
+        return dones
 
     def _send(self, message: Message, done: Done) -> None:
         data = self._bytes(message)
@@ -457,13 +324,56 @@ class Target10(End, Target):
                     TRY_AGAIN if name in FULL else FORBIDDEN if name in NOT_OURS else
                     NOWHERE if name == "amqp:not-found" else REFUSED)
         if state == ProtonDelivery.RELEASED:
-            unroutable = "RabbitMQ" in self.wire.product  # that is how it says so
+            unroutable = "RabbitMQ" in self.remote.product  # that is how it says so
             return (f"the remote broker {'has no queue for' if unroutable else 'released'} it",
                     NOWHERE if unroutable else TRY_AGAIN)
         if state == ProtonDelivery.MODIFIED:
             return ("the remote broker released it (modified)",
                     REFUSED if delivery.remote.undeliverable else TRY_AGAIN)
         return "the remote broker settled it without an outcome", TRY_AGAIN
+
+
+def _receiver(session: Any, product: str, taken: From) -> Any:
+    """A link that takes, in a session; neither is open yet."""
+    link = session.receiver(taken.queue if _is_kept(taken) else fresh_name())
+    filters: dict[Any, Any] = {}
+    if not taken.exchange:
+        link.source.address = queue_address(product, taken.queue)
+    elif key := _filter_key(product, taken):
+        link.source.address = exchange_address(product, taken.exchange, None)
+        filters[symbol("key")] = Described(symbol(TOPIC_FILTER), key)
+    else:
+        link.source.address = exchange_address(product, taken.exchange, taken.keys[0] if taken.keys else "")
+    if _is_kept(taken):
+        link.source.durability = Terminus.DELIVERIES
+        link.source.expiry_policy = Terminus.EXPIRE_NEVER
+    if taken.selector:
+        filters[symbol("selector")] = Described(symbol(SELECTOR_FILTER), taken.selector)
+    if filters:
+        link.source.filter.put_dict(filters)
+    link.snd_settle_mode = Link.SND_SETTLED if taken.settled else Link.SND_UNSETTLED
+    return link
+
+
+def _is_kept(taken: From) -> bool:
+    return bool(taken.exchange and taken.queue)
+
+
+def _filter_key(product: str, taken: From) -> str:
+    """The key that goes into a filter; "" where it goes into the address, or there is none."""
+    return taken.keys[0] if taken.exchange and taken.keys and "RabbitMQ" not in product else ""
+
+
+def _sender(session: Any, product: str, sent: To) -> Any:
+    """A link that sends, in a session; neither is open yet."""
+    link = session.sender(fresh_name())
+    if sent.queue:
+        link.target.address = queue_address(product, sent.queue)
+    else:
+        link.target.address = exchange_address(product, sent.exchange, sent.key)
+        link.source.address = "dragoman"
+    link.snd_settle_mode = Link.SND_SETTLED if sent.settled else Link.SND_UNSETTLED
+    return link
 
 
 def queue_address(product: str, name: str) -> str:

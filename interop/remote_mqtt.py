@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-import uuid
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -24,7 +23,8 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from broker.message import MQTT, Address, Message, address_of
 from broker.outcome import Outcome
-from interop.dial import Place, dial_socket, shortened
+from interop.adapter import ROUTES, Adapter, RemoteEnd, fresh_name
+from interop.dial import Place, dial_socket, shortened, within
 from interop.ends import (
     FORBIDDEN,
     REFUSED,
@@ -35,7 +35,6 @@ from interop.ends import (
     EndError,
     From,
     Options,
-    Remote,
     Source,
     Target,
     To,
@@ -49,9 +48,6 @@ AGAIN = 1.0
 
 MOST_UNCONFIRMED = 1000
 """Messages on their way, if the other side allows so many."""
-
-ROUTES = 10_000
-"""Topics whose routing keys are remembered; with more, it begins anew."""
 
 NOBODY = content.identity(b"", b"")
 FOREVER = 0xFFFFFFFF
@@ -119,10 +115,12 @@ class Client(aiomqtt.Client):
             raise EndError(f"{self.place}: {_said(error)}") from None
 
     async def leave(self) -> None:
-        """Say good-bye."""
-        with contextlib.suppress(Exception):
-            await asyncio.wait_for(self.__aexit__(None, None, None), 3)
-        self.drop()
+        """Say good-bye, and wait until the other side has heard it."""
+        try:
+            with contextlib.suppress(Exception):
+                await self.__aexit__(None, None, None)
+        finally:
+            self.drop()
 
     def drop(self) -> None:
         """Let go of the socket."""
@@ -178,50 +176,38 @@ class Client(aiomqtt.Client):
         self.on_confirmed(mid, reason_code)
 
 
-class RemoteMqtt(Remote):
+class RemoteMqtt(Adapter):
     """A connection to a broker of MQTT's, and those of the sources."""
 
     def __init__(self, place: Place, options: Options) -> None:
-        self.place = place
-        self.options = options
-        self.loop = asyncio.get_running_loop()
-        self.lost = self.loop.create_future()
-        self.ends: list[SourceMqtt | TargetMqtt] = []
+        super().__init__(place, options)
         self.numbers: dict[int, TargetMqtt] = {}  # who has sent what is not confirmed
         self.client: Client | None = None
-        self._closing = False  # by ourselves
 
     async def open(self) -> None:
-        client = Client(self.place, self.options, self.options.name or f"dragoman-{uuid.uuid4()}", 0, 65535)
+        client = Client(self.place, self.options, self.options.name or fresh_name(), 0, 65535)
         client.on_confirmed = self._confirmed
         await client.connect()
         self.client = client
-        client.watch(self._over)
+        client.watch(self.over)
 
     async def source(self, taken: From) -> SourceMqtt:
-        source = SourceMqtt(self, taken)
-        await source.open()
-        self.ends.append(source)
-        return source
+        if not taken.exchange and not taken.keys:
+            raise Unsupported("a broker of MQTT's has no queues: take topics, by keys")
+        return await self.opened(SourceMqtt(self, taken))
 
     async def target(self, sent: To) -> TargetMqtt:
         if self.client is None or self.lost.done():
             raise EndError("the connection is not open")
-        target = TargetMqtt(self, sent, self.client)
-        self.ends.append(target)
-        return target
+        return TargetMqtt(self, sent, self.client)
 
     async def close(self) -> None:
-        self._closing = True
+        self.closing = True
         for end in list(self.ends):
             await end.close()
         if self.client is not None:
-            await self.client.leave()
-
-    def tell_ready(self) -> None:
-        for end in list(self.ends):
-            if isinstance(end, TargetMqtt):
-                end.tell_ready()
+            with contextlib.suppress(EndError):
+                await within(self.client.leave(), self.goodbye, "to close")
 
     def _confirmed(self, number: int, reason: Any) -> None:
         target = self.numbers.pop(number, None)
@@ -229,48 +215,31 @@ class RemoteMqtt(Remote):
             target.confirmed(number, reason)
             self.tell_ready()
 
-    def _over(self, why: str) -> None:
-        if not self._closing and not self.lost.done():
-            self.lost.set_result(why)
-        for end in list(self.ends):
-            if isinstance(end, TargetMqtt):
-                end.over(why)
 
+class SourceMqtt(RemoteEnd, Source):
+    """A session with subscriptions, on a connection of its own."""
 
-class SourceMqtt(Source):
-    """A session with subscriptions."""
+    remote: RemoteMqtt
 
     dialect = MQTT
 
     def __init__(self, remote: RemoteMqtt, taken: From) -> None:
-        if not taken.exchange and not taken.keys:
-            raise Unsupported("a broker of MQTT's has no queues: take topics, by keys")
-        self.remote = remote
+        self.client = Client(remote.place, remote.options, taken.queue or fresh_name(),
+                             remote.options.session_expiry if taken.queue else 0, min(65535, max(1, taken.prefetch)))
+        super().__init__(remote)
         self.taken = taken
-        self.lost = remote.loop.create_future()
         self._filters: list[str] = []
         self._arrived: Arrived | None = None
         self._early: list[Any] = []  # what came before there was anybody to tell
         self._again: set[asyncio.TimerHandle] = set()
         self._routes: dict[str, Address] = {}
-        self._closing = False
-        expiry = 0
-        if taken.queue:
-            expiry = remote.options.session_expiry
-        self.client = Client(remote.place, remote.options, taken.queue or f"dragoman-{uuid.uuid4()}", expiry,
-                             min(65535, max(1, taken.prefetch)))
         self.client.on_arrived = self._came
 
     async def open(self) -> None:
-        """Raises: EndError."""
         self._filters = [filter_of(key) for key in self.taken.keys]
         await self.client.connect()
-        self.client.watch(self._over)
-        try:
-            await self._subscribe(self._filters)
-        except BaseException:
-            await self.close()
-            raise
+        self.client.watch(self.over)
+        await self._subscribe(self._filters)
 
     def start(self, arrived: Arrived) -> None:
         self._arrived = arrived
@@ -299,13 +268,17 @@ class SourceMqtt(Source):
             raise EndError(_said(error)) from None
         self._filters = [each for each in self._filters if each not in filters]
 
-    async def close(self) -> None:
-        self._closing = True
+    def cut(self, why: str) -> None:
+        """The connection of the link is not the one that this has."""
+
+    def over(self, why: str) -> None:
         for handle in self._again:
             handle.cancel()
         self._again.clear()
+        super().over(why)
+
+    async def leave(self) -> None:
         await self.client.leave()
-        self._over("closed")
 
     async def _subscribe(self, filters: list[str]) -> None:
         """Raises: EndError."""
@@ -368,30 +341,24 @@ class SourceMqtt(Source):
     def _repeat(self, delivery: Delivery) -> None:
         def again() -> None:
             self._again.discard(handle)
-            if not self.lost.done() and self._arrived is not None:
+            if self._arrived is not None:
                 self._arrived(delivery)
         handle = self.remote.loop.call_later(AGAIN, again)
         self._again.add(handle)
 
-    def _over(self, why: str) -> None:
-        if self in self.remote.ends:
-            self.remote.ends.remove(self)
-        if not self.lost.done():
-            self.lost.set_result(why)
 
-
-class TargetMqtt(Target):
+class TargetMqtt(RemoteEnd, Target):
     """Publishes to topics, on the connection of the link."""
+
+    remote: RemoteMqtt
 
     dialect = MQTT
 
     def __init__(self, remote: RemoteMqtt, sent: To, client: Client) -> None:
-        self.remote = remote
+        super().__init__(remote)
         self.sent = sent
         self.client = client
-        self.lost = remote.loop.create_future()
         self._pending: dict[int, Done] = {}  # by packet id
-        self._callbacks: list[Callable[[], None]] = []
 
     def send(self, message: Message, done: Done) -> None:
         if self.lost.done():
@@ -427,15 +394,6 @@ class TargetMqtt(Target):
     def ready(self) -> bool:
         return not self.lost.done() and len(self.remote.numbers) < self.client.most
 
-    def call_when_ready(self, callback: Callable[[], None]) -> None:
-        self._callbacks.append(callback)
-
-    def tell_ready(self) -> None:
-        if self._callbacks and (self.lost.done() or self.ready()):
-            callbacks, self._callbacks = self._callbacks, []
-            for callback in callbacks:
-                callback()
-
     def confirmed(self, number: int, reason: Any) -> None:
         done = self._pending.pop(number, None)
         if done is not None:
@@ -444,19 +402,14 @@ class TargetMqtt(Target):
             else:
                 done(f"the remote broker did not take it: {reason}", _REASONS.get(reason.value, TRY_AGAIN))
 
-    def over(self, why: str) -> None:
-        if self in self.remote.ends:
-            self.remote.ends.remove(self)
-        if not self.lost.done():
-            self.lost.set_result(why)
+    def forget(self) -> list[Done]:
         pending, self._pending = self._pending, {}
-        for number, done in pending.items():
+        for number in pending:
             self.remote.numbers.pop(number, None)
-            done(why, TRY_AGAIN)
-        self.tell_ready()
+        return list(pending.values())
 
-    async def close(self) -> None:
-        self.over("closed")
+    async def leave(self) -> None:
+        """The connection stays."""
 
     def _topic(self, message: Message) -> str:
         if self.sent.key is not None or self.sent.queue:

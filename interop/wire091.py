@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import pika.connection
 import pika.exceptions
 
+from interop.adapter import Wire
 from interop.dial import Place, reason, shortened
 from interop.ends import Options
 
@@ -84,11 +85,12 @@ class Login(pika.credentials.PlainCredentials):  # type: ignore[misc]  # pika ha
         return None, None
 
 
-class Wire(pika.connection.Connection, asyncio.Protocol):  # type: ignore[misc]  # pika has no types
+class Wire091(pika.connection.Connection, Wire):  # type: ignore[misc]  # pika has no types
     """A connection, of which pika knows no socket."""
 
-    def __init__(self, place: Place, options: Options, opened: Callable[[], None],
+    def __init__(self, place: Place, options: Options, opened: Callable[[Mapping[Any, Any]], None],
                  closed: Callable[[str], None]) -> None:
+        """opened: called with the other side's properties; closed: with why, when it is over, opened or not."""
         parameters = pika.ConnectionParameters(
             host=place.host, port=place.port, virtual_host=place.path or "/", heartbeat=options.heartbeat,
             credentials=Login(place, options.mechanism),
@@ -103,8 +105,19 @@ class Wire(pika.connection.Connection, asyncio.Protocol):  # type: ignore[misc] 
         self._rest = b""
         self._contents: dict[int, Content] = {}
         self._output: list[bytes] = []
-        super().__init__(parameters, lambda _: opened(), lambda _, error: closed(self.why(error)),
-                         lambda _, error: closed(self.why(error)), internal_connection_workflow=False)
+
+        def over(_: object, error: Any) -> None:
+            closed(self.why(error))
+        super().__init__(parameters, lambda _: opened(self.server_properties or {}), over, over,
+                         internal_connection_workflow=False)
+
+    def leave(self) -> None:
+        if self.is_open:
+            self.close()
+
+    def drop(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
 
     def write(self, data: bytes) -> None:
         """Send with all else of this turn of the loop."""

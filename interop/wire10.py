@@ -7,18 +7,22 @@ the loop's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import proton
 from proton import Collector, Connection, Event, Transport, symbol
 
+from interop.adapter import Wire
 from interop.dial import Place, reason, shortened
 from interop.ends import Options
 
 
 class Party:
     """Whoever owns a link."""
+
+    session: Any
+    """That the link is in, of Proton's."""
 
     def link_open(self) -> None:
         """The other side has attached it."""
@@ -33,21 +37,19 @@ class Party:
         """It is detached, or its session or connection is over."""
 
 
-class Wire(asyncio.Protocol):
+class Wire10(Wire):
     """A connection.
 
-    hostname: the virtual host, or how we call that machine; opened: called once; closed: called once, with why, when
-    it is over, opened or not.
+    hostname: the virtual host, or how we call that machine; opened: called once, with the other side's properties;
+    closed: called once, with why, when it is over, opened or not.
     """
 
-    def __init__(self, place: Place, options: Options, hostname: str, opened: Callable[[], None],
+    def __init__(self, place: Place, options: Options, hostname: str, opened: Callable[[Mapping[Any, Any]], None],
                  closed: Callable[[str], None]) -> None:
         self.place = place
         self.parties: dict[str, Party] = {}  # by link name
         self.transport: asyncio.Transport | None = None
         self.connection = Connection()
-        self.product = ""  # what the other side calls itself, with its version
-        self.broker_id = ""
         self.writable = True
         self.heartbeat = options.heartbeat
         self._opened = opened
@@ -85,6 +87,13 @@ class Wire(asyncio.Protocol):
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self.pump)
+
+    def leave(self) -> None:
+        self.connection.close()
+        self.schedule()
+
+    def drop(self) -> None:
+        self.end("closed")
 
     # What the transport calls
 
@@ -195,14 +204,11 @@ class Wire(asyncio.Protocol):
             self._link_over(event.link)
         elif kind == Event.SESSION_REMOTE_CLOSE:
             for name, party in list(self.parties.items()):
-                if party.session == event.session:  # type: ignore[attr-defined]  # both ends have one
+                if party.session == event.session:
                     del self.parties[name]
                     party.over(said(event.session.remote_condition, "the other side ended the session"))
         elif kind == Event.CONNECTION_REMOTE_OPEN:
-            properties = self.connection.remote_properties or {}
-            self.product = f"{properties.get('product', '')} {properties.get('version', '')}"
-            self.broker_id = str(properties.get("qpid.federation_tag") or "")
-            self._opened()
+            self._opened(self.connection.remote_properties or {})
         elif kind == Event.CONNECTION_REMOTE_CLOSE:
             self._why = said(self.connection.remote_condition, "the other side closed the connection")
             self.connection.close()

@@ -131,7 +131,6 @@ class FakeTarget(Target):
         self.got: list[Message] = []
         self.dones: list[Done] = []
         self.room = 1 << 30
-        self.callbacks: list[Callable[[], None]] = []
         self.at_once: Callable[[Message], tuple[str, int] | None] | None = None
 
     def send(self, message: Message, done: Done) -> None:
@@ -149,14 +148,9 @@ class FakeTarget(Target):
     def ready(self) -> bool:
         return self.room > 0
 
-    def call_when_ready(self, callback: Callable[[], None]) -> None:
-        self.callbacks.append(callback)
-
     def give_room(self, room: int) -> None:
         self.room = room
-        callbacks, self.callbacks = self.callbacks, []
-        for callback in callbacks:
-            callback()
+        self.tell_ready()
 
     async def close(self) -> None:
         pass
