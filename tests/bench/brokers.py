@@ -20,8 +20,8 @@ from tests.peers import family, free_ports, mosquitto, rabbitmq, speaks_amqp
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 BUILD = ROOT / "build" / "bench"
-PROGRAMS = {"loadgen": ("loadgen.c", "traffic.c", "measure.c", "wire.c"), "sink": ("sink.c", "wire.c"),
-            "mqttgen": ("mqttgen.c", "mqtt.c", "measure.c", "wire.c")}
+PROGRAMS = {"loadgen": ("loadgen.c", "traffic.c", "load.c", "measure.c", "wire.c"), "sink": ("sink.c", "wire.c"),
+            "mqttgen": ("mqttgen.c", "mqtt.c", "load.c", "measure.c", "wire.c")}
 START_SECONDS = 30.0
 SETTLE_SECONDS = 60.0  # the longest to wait for a broker to have done with the row before
 SETTLED = 0.1  # of a core

@@ -12,32 +12,12 @@
  * It prints one line of JSON: {"phases": [{"name", "seconds", "in", "out", "cpu", "own_cpu", "rss_from_kib", "rss_kib",
  * "peak_kib"}]}: messages (or operations) into and out of the broker, seconds of CPU of the broker and of this program,
  * the broker's memory. Or, on the last line, {"error": "..."}, and exit code 1. */
+#include "load.h"
 #include "measure.h"
 #include "traffic.h"
-#include "wire.h"
 
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/epoll.h>
-#include <sys/resource.h>
 #include <unistd.h>
-
-#define STALL_SECONDS 120.0 /* without any progress: give up */
-#define SAMPLE_SECONDS 0.1  /* between looks at the broker's memory */
-#define MAX_EVENTS 256
-
-static int poller;
-
-static void watch(struct connection *c, uint64_t number, bool added)
-{
-    struct epoll_event event = {.events = EPOLLIN | (c->blocked ? EPOLLOUT : 0), .data.u64 = number};
-    if (added && c->watched == c->blocked)
-        return;
-    if (epoll_ctl(poller, added ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, c->fd, &event))
-        fail("epoll refuses a connection");
-    c->watched = c->blocked;
-}
 
 /* ---- publishers and consumers ---- */
 
@@ -47,23 +27,23 @@ static void turn(void)
     bool more = false;
     for (long i = 0; i < publishers; i++) {
         struct publisher *p = &all_publishers[i];
-        if (!p->connection.blocked)
+        if (!p->connection.stream.blocked)
             more |= pump(p);
-        watch(&p->connection, (uint64_t)i, true);
+        watch(&p->connection.stream, (uint64_t)i, true);
     }
-    int count = epoll_wait(poller, events, MAX_EVENTS, more ? 0 : 10);
+    int count = load_wait(events, more ? 0 : 10);
     for (int i = 0; i < count; i++) {
         long number = (long)events[i].data.u64;
         if (number < publishers) {
             struct connection *c = &all_publishers[number].connection;
             if (events[i].events & EPOLLOUT)
-                c->blocked = false;
+                c->stream.blocked = false;
             if (events[i].events & ~(uint32_t)EPOLLOUT)
                 connection_read(c);
         } else {
             struct consumer *consumer = &all_consumers[number - publishers];
             consumer_serve(consumer);
-            watch(&consumer->connection, (uint64_t)number, true);
+            watch(&consumer->connection.stream, (uint64_t)number, true);
         }
     }
 }
@@ -80,38 +60,12 @@ static bool all_published(void) { return total_sent == limit * (uint64_t)publish
 
 static bool all_delivered(void) { return all_written() && total_delivered == total_sent * copies; }
 
-static bool never(void) { return false; }
-
-/* Go on until `done` says so, or this time is reached. */
-static void run(bool (*done)(void), double until)
-{
-    double moved = now(), sampled = 0;
-    uint64_t before = 0;
-    while (!done()) {
-        turn();
-        double time = now();
-        if (time >= until)
-            return;
-        if (time < sampled + SAMPLE_SECONDS)
-            continue;
-        sampled = time;
-        broker_rss_kib();
-        uint64_t progress = total_sent + total_delivered + total_confirmed;
-        if (progress != before)
-            before = progress, moved = time;
-        if (time > moved + STALL_SECONDS)
-            fail("no progress in %.0f seconds: sent %llu, confirmed %llu, delivered %llu of %llu", STALL_SECONDS,
-                 (unsigned long long)total_sent, (unsigned long long)total_confirmed,
-                 (unsigned long long)total_delivered, (unsigned long long)(total_sent * copies));
-    }
-}
-
 static void open_publishers(void)
 {
     all_publishers = calloc((size_t)publishers, sizeof *all_publishers);
     for (long i = 0; i < publishers; i++) {
         publisher_open(&all_publishers[i], (uint32_t)i);
-        watch(&all_publishers[i].connection, (uint64_t)i, false);
+        watch(&all_publishers[i].connection.stream, (uint64_t)i, false);
     }
 }
 
@@ -120,7 +74,7 @@ static void open_consumers(void)
     all_consumers = calloc((size_t)consumers + 1, sizeof *all_consumers);
     for (long i = 0; i < consumers; i++) {
         consumer_open(&all_consumers[i], i);
-        watch(&all_consumers[i].connection, (uint64_t)(publishers + i), false);
+        watch(&all_consumers[i].connection.stream, (uint64_t)(publishers + i), false);
     }
 }
 
@@ -128,7 +82,7 @@ static void open_consumers(void)
 static void finish(void)
 {
     draining = true;
-    run(all_delivered, 1e300);
+    run(turn, all_delivered, 1e300);
     for (long i = 0; i < consumers; i++) {
         consumer_serve(&all_consumers[i]);
         connection_ask_close(&all_consumers[i].connection);
@@ -146,9 +100,9 @@ static void flow(void)
     declare_topology();
     open_publishers();
     open_consumers();
-    run(never, now() + warmup);
+    run(turn, never, now() + warmup);
     phase_begin(total_sent, total_delivered);
-    run(never, now() + seconds);
+    run(turn, never, now() + seconds);
     phase_end("flow", total_sent, total_delivered);
     limit = 0;
     finish();
@@ -160,11 +114,11 @@ static void backlog(void)
     declare_topology();
     open_publishers();
     phase_begin(0, 0);
-    run(all_published, 1e300);
+    run(turn, all_published, 1e300);
     phase_end("publish", total_sent, 0);
     open_consumers();
     phase_begin(0, 0);
-    run(all_delivered, 1e300);
+    run(turn, all_delivered, 1e300);
     phase_end("drain", 0, total_delivered);
     finish();
     phase_begin(0, 0);
@@ -180,23 +134,23 @@ static long opened, closed;
 static void open_connection(long number)
 {
     connection_start(&all_connections[number], NULL, NULL);
-    watch(&all_connections[number], (uint64_t)number, false);
+    watch(&all_connections[number].stream, (uint64_t)number, false);
 }
 
 /* Serve handshakes; `ready` is called for each connection that became ready or closed. */
 static void serve_connections(void (*changed)(long))
 {
     struct epoll_event events[MAX_EVENTS];
-    int count = epoll_wait(poller, events, MAX_EVENTS, 100);
+    int count = load_wait(events, 100);
     for (int i = 0; i < count; i++) {
         long number = (long)events[i].data.u64;
         struct connection *c = &all_connections[number];
         bool was_ready = c->ready, was_closed = c->closed;
         if (events[i].events & EPOLLOUT)
-            connection_flush(c);
+            stream_flush(&c->stream);
         if (events[i].events & ~(uint32_t)EPOLLOUT)
             connection_read(c);
-        watch(c, (uint64_t)number, true);
+        watch(&c->stream, (uint64_t)number, true);
         if (c->ready != was_ready || c->closed != was_closed)
             changed(number);
     }
@@ -263,21 +217,6 @@ static void churn(void)
 
 int main(int count, char **arguments)
 {
-    struct { const char *name; void (*run)(void); } modes[] = {
-        {"flow", flow}, {"backlog", backlog}, {"idle", idle}, {"churn", churn}};
-    struct rlimit files;
-    getrlimit(RLIMIT_NOFILE, &files);
-    files.rlim_cur = files.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &files);
-    parse_options(count - 2, arguments + 2);
-    wire_target(host, (int)port);
-    poller = epoll_create1(EPOLL_CLOEXEC);
-    for (size_t i = 0; count > 1 && i < sizeof modes / sizeof *modes; i++)
-        if (!strcmp(arguments[1], modes[i].name)) {
-            printf("{\"phases\": [");
-            modes[i].run();
-            puts("]}");
-            return 0;
-        }
-    fail("the first argument is flow, backlog, idle or churn");
+    struct mode modes[] = {{"flow", flow}, {"backlog", backlog}, {"idle", idle}, {"churn", churn}};
+    return load_main(count, arguments, modes, sizeof modes / sizeof *modes);
 }

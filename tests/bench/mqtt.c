@@ -2,7 +2,6 @@
 #include "mqtt.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <stdlib.h>
@@ -39,7 +38,7 @@ static size_t get_length(const uint8_t *p, size_t left, size_t *length)
 
 void put_answer(struct client *c, unsigned first, unsigned id)
 {
-    put(&c->out, (uint8_t[]){(uint8_t)first, 2, (uint8_t)(id >> 8), (uint8_t)id}, 4);
+    put(&c->stream.out, (uint8_t[]){(uint8_t)first, 2, (uint8_t)(id >> 8), (uint8_t)id}, 4);
 }
 
 size_t put_publish(struct buffer *b, unsigned flags, const char *topic, size_t size)
@@ -70,18 +69,18 @@ const uint8_t *read_publish(unsigned first, const uint8_t *rest, size_t size, un
 void client_open(struct client *c, const char *id, bool clean, packet_handler *handler, void *owner)
 {
     struct buffer hello = {0};
-    *c = (struct client){.handler = handler, .owner = owner, .fd = wire_connect()};
+    *c = (struct client){.handler = handler, .owner = owner, .stream.fd = wire_connect()};
     put8(&hello, 0x10);
     put_length(&hello, 10 + 2 + strlen(id) + 14);
     put_text(&hello, "MQTT"), put8(&hello, 4), put8(&hello, clean ? 0xC2 : 0xC0), put16(&hello, 0);
     put_text(&hello, id), put_text(&hello, "guest"), put_text(&hello, "guest");
-    if (send(c->fd, hello.data, hello.length, MSG_NOSIGNAL) != (ssize_t)hello.length)
+    if (send(c->stream.fd, hello.data, hello.length, MSG_NOSIGNAL) != (ssize_t)hello.length)
         fail("writing to the broker: %s", strerror(errno));
     free(hello.data);
     uint8_t answer[4];
-    if (recv(c->fd, answer, sizeof answer, MSG_WAITALL) != sizeof answer || answer[0] != CONNACK || answer[3])
+    if (recv(c->stream.fd, answer, sizeof answer, MSG_WAITALL) != sizeof answer || answer[0] != CONNACK || answer[3])
         fail("the broker does not let us in");
-    fcntl(c->fd, F_SETFL, fcntl(c->fd, F_GETFL) | O_NONBLOCK);
+    stream_unblock(&c->stream);
 }
 
 static void hand_out(struct client *c, const uint8_t *packet, size_t head, size_t size)
@@ -98,14 +97,9 @@ static void hand_out(struct client *c, const uint8_t *packet, size_t head, size_
 
 void client_read(struct client *c)
 {
-    struct buffer *in = &c->in;
-    buffer_room(in, in->length + FIRST_ROOM);
-    ssize_t got = recv(c->fd, in->data + in->length, in->room - in->length, 0);
-    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+    struct buffer *in = &c->stream.in;
+    if (!stream_read(&c->stream, FIRST_ROOM, false))
         return;
-    if (got <= 0)
-        fail("the broker dropped a connection: %s", got ? strerror(errno) : "end of stream");
-    in->length += (size_t)got;
     bool full = in->length == in->room;
     size_t at = 0, size, head;
     while (in->length - at >= 2 && (head = get_length(in->data + at + 1, in->length - at - 1, &size))) {
@@ -115,37 +109,20 @@ void client_read(struct client *c)
         hand_out(c, in->data + at, head, size);
         at += head + size;
     }
-    memmove(in->data, in->data + at, in->length - at);
-    in->length -= at;
+    stream_taken(&c->stream, at);
     if (full && in->room < 262144)
         buffer_room(in, in->room * 2);
-}
-
-void client_flush(struct client *c)
-{
-    while (c->out_sent < c->out.length) {
-        ssize_t wrote = send(c->fd, c->out.data + c->out_sent, c->out.length - c->out_sent, MSG_NOSIGNAL);
-        if (wrote < 0 && errno == EAGAIN) {
-            c->blocked = true;
-            return;
-        }
-        if (wrote < 0)
-            fail("writing to the broker: %s", strerror(errno));
-        c->out_sent += (size_t)wrote;
-    }
-    c->out.length = c->out_sent = 0;
-    c->blocked = false;
 }
 
 void client_subscribe(struct client *c, const char *filter, unsigned granted)
 {
     double end = now() + ANSWER_SECONDS;
     uint32_t before = c->answers;
-    put8(&c->out, SUBSCRIBE), put_length(&c->out, 5 + strlen(filter)), put16(&c->out, 1);
-    put_text(&c->out, filter), put8(&c->out, granted);
-    client_flush(c);
+    put8(&c->stream.out, SUBSCRIBE), put_length(&c->stream.out, 5 + strlen(filter)), put16(&c->stream.out, 1);
+    put_text(&c->stream.out, filter), put8(&c->stream.out, granted);
+    stream_flush(&c->stream);
     while (c->answers == before) {
-        poll(&(struct pollfd){.fd = c->fd, .events = POLLIN}, 1, 1000);
+        poll(&(struct pollfd){.fd = c->stream.fd, .events = POLLIN}, 1, 1000);
         client_read(c);
         if (now() > end)
             fail("no SUBACK in %d seconds", ANSWER_SECONDS);
@@ -154,9 +131,7 @@ void client_subscribe(struct client *c, const char *filter, unsigned granted)
 
 void client_close(struct client *c)
 {
-    put(&c->out, "\xE0\0", 2);
-    client_flush(c);
-    close(c->fd);
-    free(c->in.data);
-    free(c->out.data);
+    put(&c->stream.out, "\xE0\0", 2);
+    stream_flush(&c->stream);
+    stream_close(&c->stream);
 }

@@ -20,10 +20,7 @@ struct client;
 typedef void packet_handler(struct client *, unsigned first, const uint8_t *rest, size_t size);
 
 struct client {
-    int fd;
-    bool blocked, watched; /* the socket takes no more for now; what the poller was told of that */
-    struct buffer in, out;
-    size_t out_sent;
+    struct stream stream;
     packet_handler *handler;
     void *owner;
     uint32_t answers; /* SUBACKs that came */
@@ -35,8 +32,6 @@ void client_open(struct client *, const char *id, bool clean, packet_handler *, 
 void client_subscribe(struct client *, const char *filter, unsigned granted);
 /* Take what the socket has, once, and hand out its whole packets. */
 void client_read(struct client *);
-/* Write what is in `out`; sets `blocked`. */
-void client_flush(struct client *);
 /* DISCONNECT, and close. */
 void client_close(struct client *);
 

@@ -10,21 +10,14 @@
  *     idle      open `connections` with a subscription each, and let them be for `seconds`; phases open, idle
  *
  * Nothing may get lost, doubled or out of order; each message must be acknowledged once, in the order of sending. */
+#include "load.h"
 #include "measure.h"
 #include "mqtt.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/epoll.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-#define STALL_SECONDS 120.0
-#define SAMPLE_SECONDS 0.1
-#define MAX_EVENTS 256
 #define BLOCK_BYTES 65536
 
 struct publisher {
@@ -44,9 +37,7 @@ struct subscriber {
 
 static struct publisher *all_publishers;
 static struct subscriber *all_subscribers;
-static uint64_t total_sent, total_acknowledged, total_delivered, copies;
 static bool draining; /* publish no more */
-static int poller;
 
 static char *text(const char *format, long number)
 {
@@ -54,16 +45,6 @@ static char *text(const char *format, long number)
     int length = snprintf(made, sizeof made, "bench/%d/", (int)getpid());
     snprintf(made + length, sizeof made - (size_t)length, format, number);
     return made;
-}
-
-static void watch(struct client *c, uint64_t number, bool added)
-{
-    struct epoll_event event = {.events = EPOLLIN | (c->blocked ? EPOLLOUT : 0), .data.u64 = number};
-    if (added && c->watched == c->blocked)
-        return;
-    if (epoll_ctl(poller, added ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, c->fd, &event))
-        fail("epoll refuses a connection");
-    c->watched = c->blocked;
 }
 
 /* ---- publishers ---- */
@@ -82,7 +63,7 @@ static void publisher_packet(struct client *c, unsigned first, const uint8_t *re
     if (first == PUBREC)
         put_answer(c, PUBREL, get16(rest));
     else
-        total_acknowledged++;
+        total_confirmed++;
 }
 
 static void publisher_open(struct publisher *p, long number)
@@ -92,7 +73,7 @@ static void publisher_open(struct publisher *p, long number)
     snprintf(topic, sizeof topic, "%s", text("t/%ld", fanout ? 0 : number));
     p->number = (uint32_t)number;
     client_open(&p->client, text("p%ld", number), true, publisher_packet, p);
-    buffer_room(&p->client.in, 65536);
+    buffer_room(&p->client.stream.in, 65536);
     p->payload_at = put_publish(&block, (unsigned)qos << 1, topic, (size_t)size);
     p->packet_bytes = block.length;
     p->batch = p->packet_bytes > BLOCK_BYTES ? 1 : BLOCK_BYTES / p->packet_bytes;
@@ -114,9 +95,9 @@ static uint64_t credit(struct publisher *p)
 static bool pump(struct publisher *p)
 {
     if (p->block_sent == p->block_size) {
-        client_flush(&p->client); /* PUBRELs */
+        stream_flush(&p->client.stream); /* PUBRELs */
         uint64_t count = credit(p), few = (uint64_t)(window < ahead ? window : ahead) / 10;
-        if (p->client.blocked || !count || count < few)
+        if (p->client.stream.blocked || !count || count < few)
             return false;
         if (count > p->batch)
             count = p->batch;
@@ -130,12 +111,8 @@ static bool pump(struct publisher *p)
         p->block_size = count * p->packet_bytes, p->block_sent = 0;
         total_sent += count;
     }
-    ssize_t wrote = send(p->client.fd, p->block + p->block_sent, p->block_size - p->block_sent, MSG_NOSIGNAL);
-    if (wrote < 0 && errno != EAGAIN)
-        fail("publishing: %s", strerror(errno));
-    p->block_sent += wrote < 0 ? 0 : (size_t)wrote;
-    p->client.blocked = p->block_sent < p->block_size;
-    return !p->client.blocked;
+    p->block_sent += stream_write(&p->client.stream, p->block + p->block_sent, p->block_size - p->block_sent);
+    return !p->client.stream.blocked;
 }
 
 /* ---- subscribers ---- */
@@ -189,22 +166,22 @@ static void turn(void)
     struct epoll_event events[MAX_EVENTS];
     bool more = false;
     for (long i = 0; i < publishers; i++) {
-        if (!all_publishers[i].client.blocked)
+        if (!all_publishers[i].client.stream.blocked)
             more |= pump(&all_publishers[i]);
-        watch(&all_publishers[i].client, (uint64_t)i, true);
+        watch(&all_publishers[i].client.stream, (uint64_t)i, true);
     }
-    int count = epoll_wait(poller, events, MAX_EVENTS, more ? 0 : 10);
+    int count = load_wait(events, more ? 0 : 10);
     for (int i = 0; i < count; i++) {
         long number = (long)events[i].data.u64;
         struct client *c = number < publishers ? &all_publishers[number].client
                                                : &all_subscribers[number - publishers].client;
         if (events[i].events & EPOLLOUT)
-            c->blocked = false;
+            c->stream.blocked = false;
         if (events[i].events & ~(uint32_t)EPOLLOUT)
             client_read(c);
         if (number >= publishers) {
-            client_flush(c);
-            watch(c, (uint64_t)number, true);
+            stream_flush(&c->stream);
+            watch(&c->stream, (uint64_t)number, true);
         }
     }
 }
@@ -214,32 +191,7 @@ static bool all_done(void)
     for (long i = 0; i < consumers; i++)
         if (all_subscribers[i].open)
             return false;
-    return total_delivered == total_sent * copies && (!qos || total_acknowledged == total_sent);
-}
-
-static bool never(void) { return false; }
-
-static void run(bool (*done)(void), double until)
-{
-    double moved = now(), sampled = 0;
-    uint64_t before = 0;
-    while (!done()) {
-        turn();
-        double time = now();
-        if (time >= until)
-            return;
-        if (time < sampled + SAMPLE_SECONDS)
-            continue;
-        sampled = time;
-        broker_rss_kib();
-        uint64_t progress = total_sent + total_delivered + total_acknowledged;
-        if (progress != before)
-            before = progress, moved = time;
-        if (time > moved + STALL_SECONDS)
-            fail("no progress in %.0f seconds: sent %llu, acknowledged %llu, delivered %llu of %llu", STALL_SECONDS,
-                 (unsigned long long)total_sent, (unsigned long long)total_acknowledged,
-                 (unsigned long long)total_delivered, (unsigned long long)(total_sent * copies));
-    }
+    return total_delivered == total_sent * copies && (!qos || total_confirmed == total_sent);
 }
 
 static void ignore(struct client *c, unsigned first, const uint8_t *rest, size_t rest_size)
@@ -254,18 +206,18 @@ static void flow(void)
     all_subscribers = calloc((size_t)consumers, sizeof *all_subscribers);
     for (long i = 0; i < consumers; i++) {
         subscriber_open(&all_subscribers[i], i);
-        watch(&all_subscribers[i].client, (uint64_t)(publishers + i), false);
+        watch(&all_subscribers[i].client.stream, (uint64_t)(publishers + i), false);
     }
     for (long i = 0; i < publishers; i++) {
         publisher_open(&all_publishers[i], i);
-        watch(&all_publishers[i].client, (uint64_t)i, false);
+        watch(&all_publishers[i].client.stream, (uint64_t)i, false);
     }
-    run(never, now() + warmup);
+    run(turn, never, now() + warmup);
     phase_begin(total_sent, total_delivered);
-    run(never, now() + seconds);
+    run(turn, never, now() + seconds);
     phase_end("flow", total_sent, total_delivered);
     draining = true;
-    run(all_done, 1e300);
+    run(turn, all_done, 1e300);
     for (long i = 0; i < publishers; i++)
         client_close(&all_publishers[i].client);
     for (long i = 0; i < consumers; i++) {
@@ -309,11 +261,11 @@ static void serve_until(struct client *c, uint64_t *count, uint64_t wanted)
     double moved = now();
     while (*count < wanted) {
         uint64_t before = *count;
-        struct epoll_event event;
-        watch(c, 0, true);
-        if (epoll_wait(poller, &event, 1, 1000) > 0 && event.events & ~(uint32_t)EPOLLOUT)
+        struct epoll_event events[MAX_EVENTS];
+        watch(&c->stream, 0, true);
+        if (load_wait(events, 1000) > 0 && events[0].events & ~(uint32_t)EPOLLOUT)
             client_read(c);
-        client_flush(c);
+        stream_flush(&c->stream);
         if (*count != before)
             moved = now();
         if (now() > moved + STALL_SECONDS)
@@ -329,12 +281,12 @@ static void retain_all(struct client *c, const char *phase, size_t bytes)
     for (uint64_t i = 0; i < (uint64_t)messages; i++) {
         char topic[96];
         snprintf(topic, sizeof topic, "%s%lu", text("r/%ld/", (long)(i / 100)), (unsigned long)i);
-        size_t at = put_publish(&c->out, 2 | RETAIN, topic, bytes);
-        c->out.data[at - 2] = (uint8_t)(id_of(i) >> 8), c->out.data[at - 1] = (uint8_t)id_of(i);
+        size_t at = put_publish(&c->stream.out, 2 | RETAIN, topic, bytes);
+        c->stream.out.data[at - 2] = (uint8_t)(id_of(i) >> 8), c->stream.out.data[at - 1] = (uint8_t)id_of(i);
         if (i % 100 == 99)
-            client_flush(c), serve_until(c, &retained_acknowledged, i < (uint64_t)window ? 0 : i - (uint64_t)window);
+            stream_flush(&c->stream), serve_until(c, &retained_acknowledged, i < (uint64_t)window ? 0 : i - (uint64_t)window);
     }
-    client_flush(c);
+    stream_flush(&c->stream);
     serve_until(c, &retained_acknowledged, (uint64_t)messages);
     phase_end(phase, (uint64_t)messages, 0);
 }
@@ -343,17 +295,17 @@ static void retained(void)
 {
     struct client setter, reader;
     client_open(&setter, text("p%ld", 0), true, setter_packet, NULL);
-    watch(&setter, 0, false);
+    watch(&setter.stream, 0, false);
     retain_all(&setter, "set", (size_t)size);
     phase_begin(0, 0);
     client_open(&reader, text("s%ld", 0), true, reader_packet, NULL);
-    watch(&reader, 0, false);
+    watch(&reader.stream, 0, false);
     client_subscribe(&reader, text("r/#", 0), 1);
     serve_until(&reader, &retained_read, (uint64_t)messages);
     phase_end("read", 0, retained_read);
     if (retained_read != (uint64_t)messages)
         fail("%llu retained messages of %ld", (unsigned long long)retained_read, messages);
-    epoll_ctl(poller, EPOLL_CTL_DEL, reader.fd, NULL);
+    unwatch(&reader.stream);
     client_close(&reader);
     retain_all(&setter, "remove", 0);
     client_close(&setter);
@@ -368,13 +320,13 @@ static void idle(void)
     for (long i = 0; i < connections; i++) {
         client_open(&all[i], text("i%ld", i), true, ignore, NULL);
         client_subscribe(&all[i], text("t/%ld", i), 1);
-        watch(&all[i], (uint64_t)i, false);
+        watch(&all[i].stream, (uint64_t)i, false);
     }
     phase_end("open", (uint64_t)connections, 0);
     phase_begin(0, 0);
     for (double end = now() + seconds; now() < end;) {
-        struct epoll_event event;
-        if (epoll_wait(poller, &event, 1, 100) > 0)
+        struct epoll_event events[MAX_EVENTS];
+        if (load_wait(events, 100) > 0)
             fail("the broker has something to say to an idle connection");
     }
     phase_end("idle", 0, 0);
@@ -384,20 +336,6 @@ static void idle(void)
 
 int main(int count, char **arguments)
 {
-    struct { const char *name; void (*run)(void); } modes[] = {{"flow", flow}, {"retained", retained}, {"idle", idle}};
-    struct rlimit files;
-    getrlimit(RLIMIT_NOFILE, &files);
-    files.rlim_cur = files.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &files);
-    parse_options(count - 2, arguments + 2);
-    wire_target(host, (int)port);
-    poller = epoll_create1(EPOLL_CLOEXEC);
-    for (size_t i = 0; count > 1 && i < sizeof modes / sizeof *modes; i++)
-        if (!strcmp(arguments[1], modes[i].name)) {
-            printf("{\"phases\": [");
-            modes[i].run();
-            puts("]}");
-            return 0;
-        }
-    fail("the first argument is flow, retained or idle");
+    struct mode modes[] = {{"flow", flow}, {"retained", retained}, {"idle", idle}};
+    return load_main(count, arguments, modes, sizeof modes / sizeof *modes);
 }

@@ -4,11 +4,9 @@
 #include "traffic.h"
 #include "measure.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #define BLOCK_BYTES 65536 /* what a publisher writes at once, about */
@@ -44,9 +42,7 @@ static const char *topic_words(long number, bool pattern, unsigned word)
 /* ---- publishers ---- */
 
 struct publisher *all_publishers;
-uint64_t total_sent, total_delivered, total_confirmed;
 uint64_t limit = UINT64_MAX;
-uint64_t copies = 1;
 
 static void count_confirm(struct publisher *p, uint64_t tag, bool multiple)
 {
@@ -107,9 +103,9 @@ void publisher_open(struct publisher *p, uint32_t number)
     connection_open(&p->connection, publisher_frame, p);
     connection_room(&p->connection, 65536);
     if (confirm) {
-        size_t frame = begin_method(&p->connection.out, 1, CONFIRM_SELECT);
-        put8(&p->connection.out, 0);
-        end_frame(&p->connection.out, frame);
+        size_t frame = begin_method(&p->connection.stream.out, 1, CONFIRM_SELECT);
+        put8(&p->connection.stream.out, 0);
+        end_frame(&p->connection.stream.out, frame);
         connection_await(&p->connection, CONFIRM_SELECT_OK, 1);
     }
     const char *key = bindings ? topic_words(0, false, 0) : queue_name(number % queues);
@@ -153,7 +149,6 @@ static uint64_t credit(const struct publisher *p)
 
 bool pump(struct publisher *p)
 {
-    struct connection *c = &p->connection;
     if (p->block_sent == p->block_size) {
         uint64_t count = credit(p);
         if (!count || (count < (uint64_t)window / 10 && count < limit - p->sent))
@@ -165,12 +160,8 @@ bool pump(struct publisher *p)
         p->block_size = count * p->message_bytes, p->block_sent = 0;
         total_sent += count;
     }
-    ssize_t wrote = send(c->fd, p->block + p->block_sent, p->block_size - p->block_sent, MSG_NOSIGNAL);
-    if (wrote < 0 && errno != EAGAIN)
-        fail("publishing: %s", strerror(errno));
-    p->block_sent += wrote < 0 ? 0 : (size_t)wrote;
-    c->blocked = p->block_sent < p->block_size;
-    return !c->blocked;
+    p->block_sent += stream_write(&p->connection.stream, p->block + p->block_sent, p->block_size - p->block_sent);
+    return !p->connection.stream.blocked;
 }
 
 /* ---- consumers ---- */
@@ -183,7 +174,7 @@ bool draining;
 
 static void send_ack(struct consumer *consumer, bool multiple)
 {
-    struct buffer *out = &consumer->connection.out;
+    struct buffer *out = &consumer->connection.stream.out;
     size_t frame = begin_method(out, 1, BASIC_ACK);
     put64(out, consumer->last_tag), put8(out, multiple);
     end_frame(out, frame);
@@ -247,7 +238,7 @@ void consumer_serve(struct consumer *consumer)
     connection_read(&consumer->connection);
     if (draining && consumer->unacked)
         send_ack(consumer, true);
-    connection_flush(&consumer->connection);
+    stream_flush(&consumer->connection.stream);
 }
 
 void consumer_open(struct consumer *consumer, long number)
@@ -257,19 +248,19 @@ void consumer_open(struct consumer *consumer, long number)
     connection_open(c, consumer_frame, consumer);
     connection_room(c, 262144);
     if (prefetch) {
-        size_t frame = begin_method(&c->out, 1, BASIC_QOS);
-        put32(&c->out, 0), put16(&c->out, (unsigned)prefetch), put8(&c->out, 1); /* all consumers of the channel */
-        end_frame(&c->out, frame);
+        size_t frame = begin_method(&c->stream.out, 1, BASIC_QOS);
+        put32(&c->stream.out, 0), put16(&c->stream.out, (unsigned)prefetch), put8(&c->stream.out, 1); /* all consumers of the channel */
+        end_frame(&c->stream.out, frame);
         connection_await(c, BASIC_QOS_OK, 1);
     }
     uint32_t open = 0;
     for (long queue = number; queue < queues; queue += consumers) {
         char tag[32];
         snprintf(tag, sizeof tag, "%0*ld", TAG_DIGITS, queue);
-        size_t frame = begin_method(&c->out, 1, BASIC_CONSUME);
-        put16(&c->out, 0), put_short(&c->out, queue_name(queue)), put_short(&c->out, tag);
-        put8(&c->out, ack ? 0 : 2), put32(&c->out, 0);
-        end_frame(&c->out, frame);
+        size_t frame = begin_method(&c->stream.out, 1, BASIC_CONSUME);
+        put16(&c->stream.out, 0), put_short(&c->stream.out, queue_name(queue)), put_short(&c->stream.out, tag);
+        put8(&c->stream.out, ack ? 0 : 2), put32(&c->stream.out, 0);
+        end_frame(&c->stream.out, frame);
         if (++open == 100 || queue + consumers >= queues)
             connection_await(c, BASIC_CONSUME_OK, open), open = 0;
     }
@@ -281,7 +272,7 @@ static struct connection control;
 
 static void declare_exchange(const char *kind)
 {
-    struct buffer *out = &control.out;
+    struct buffer *out = &control.stream.out;
     snprintf(exchange, sizeof exchange, "loadgen.%d", (int)getpid());
     size_t frame = begin_method(out, 1, EXCHANGE_DECLARE);
     put16(out, 0), put_short(out, exchange), put_short(out, kind), put8(out, durable ? 2 : 0), put32(out, 0);
@@ -294,7 +285,7 @@ static void bind_queue(long queue, const char *key)
     char name[sizeof last_name], binding[sizeof last_name];
     snprintf(binding, sizeof binding, "%s", key);
     snprintf(name, sizeof name, "%s", queue_name(queue));
-    struct buffer *out = &control.out;
+    struct buffer *out = &control.stream.out;
     size_t frame = begin_method(out, 1, QUEUE_BIND);
     put16(out, 0), put_short(out, name), put_short(out, exchange), put_short(out, binding), put8(out, 0), put32(out, 0);
     end_frame(out, frame);
@@ -302,7 +293,7 @@ static void bind_queue(long queue, const char *key)
 
 void declare_topology(void)
 {
-    struct buffer *out = &control.out;
+    struct buffer *out = &control.stream.out;
     uint32_t open = 0;
     copies = !consumers ? 0 : fanout ? (uint64_t)queues : 1;
     step = fanout ? 1 : bindings || queues > publishers ? (uint64_t)queues : 1;
@@ -331,7 +322,7 @@ void declare_topology(void)
 
 void delete_topology(void)
 {
-    struct buffer *out = &control.out;
+    struct buffer *out = &control.stream.out;
     uint32_t open = 0;
     control.answer_count = 0;
     for (long queue = 0; queue < queues; queue++) {

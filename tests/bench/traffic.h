@@ -2,7 +2,7 @@
 #ifndef TRAFFIC_H
 #define TRAFFIC_H
 
-#include "wire.h"
+#include "load.h"
 
 struct publisher {
     struct connection connection;
@@ -26,9 +26,7 @@ struct consumer {
 
 extern struct publisher *all_publishers;
 extern struct consumer *all_consumers;
-extern uint64_t total_sent, total_delivered, total_confirmed;
 extern uint64_t limit;  /* messages a publisher may send */
-extern uint64_t copies; /* deliveries of one message */
 extern bool draining;   /* consumers acknowledge at once */
 
 void declare_topology(void); /* phases "declare" and, of a topic exchange, "bind" */

@@ -102,7 +102,7 @@ void end_frame(struct buffer *b, size_t begun)
     put8(b, FRAME_END);
 }
 
-/* ---- the handshake ---- */
+/* ---- sockets ---- */
 
 void wire_target(const char *host, int port)
 {
@@ -125,6 +125,55 @@ int wire_connect(void)
     return fd;
 }
 
+void stream_unblock(struct stream *s) { fcntl(s->fd, F_SETFL, fcntl(s->fd, F_GETFL) | O_NONBLOCK); }
+
+bool stream_read(struct stream *s, size_t room, bool due)
+{
+    struct buffer *in = &s->in;
+    buffer_room(in, in->length + room);
+    ssize_t got = recv(s->fd, in->data + in->length, in->room - in->length, 0);
+    if ((got < 0 && (errno == EAGAIN || errno == EINTR)) || (got <= 0 && due))
+        return false;
+    if (got <= 0)
+        fail("the broker dropped a connection: %s", got ? strerror(errno) : "end of stream");
+    in->length += (size_t)got;
+    return true;
+}
+
+void stream_taken(struct stream *s, size_t at)
+{
+    memmove(s->in.data, s->in.data + at, s->in.length - at);
+    s->in.length -= at;
+}
+
+size_t stream_write(struct stream *s, const uint8_t *data, size_t size)
+{
+    ssize_t wrote = send(s->fd, data, size, MSG_NOSIGNAL);
+    if (wrote < 0 && errno != EAGAIN)
+        fail("writing to the broker: %s", strerror(errno));
+    s->blocked = wrote < (ssize_t)size;
+    return wrote < 0 ? 0 : (size_t)wrote;
+}
+
+void stream_flush(struct stream *s)
+{
+    s->blocked = false;
+    while (s->out_sent < s->out.length && !s->blocked)
+        s->out_sent += stream_write(s, s->out.data + s->out_sent, s->out.length - s->out_sent);
+    if (!s->blocked)
+        s->out.length = s->out_sent = 0;
+}
+
+void stream_close(struct stream *s)
+{
+    close(s->fd);
+    free(s->in.data);
+    free(s->out.data);
+    s->in = s->out = (struct buffer){0};
+}
+
+/* ---- the handshake ---- */
+
 static void send_start_ok(struct connection *c)
 {
     static const char response[] = "\0guest\0guest";
@@ -135,12 +184,12 @@ static void send_start_ok(struct connection *c)
     put_short(&properties, "product"), put8(&properties, 'S'), put_long(&properties, "loadgen", 7);
     put_short(&properties, "capabilities"), put8(&properties, 'F');
     put_long(&properties, capabilities.data, capabilities.length);
-    size_t begun = begin_method(&c->out, 0, CONNECTION_START_OK);
-    put_long(&c->out, properties.data, properties.length);
-    put_short(&c->out, "PLAIN");
-    put_long(&c->out, response, sizeof response - 1);
-    put_short(&c->out, "en_US");
-    end_frame(&c->out, begun);
+    size_t begun = begin_method(&c->stream.out, 0, CONNECTION_START_OK);
+    put_long(&c->stream.out, properties.data, properties.length);
+    put_short(&c->stream.out, "PLAIN");
+    put_long(&c->stream.out, response, sizeof response - 1);
+    put_short(&c->stream.out, "en_US");
+    end_frame(&c->stream.out, begun);
     free(capabilities.data);
     free(properties.data);
 }
@@ -149,19 +198,19 @@ static void send_tune_ok(struct connection *c, const uint8_t *arguments)
 {
     uint32_t offered = get32(arguments + 2);
     c->frame_max = offered && offered < WANTED_FRAME_MAX ? offered : WANTED_FRAME_MAX;
-    size_t begun = begin_method(&c->out, 0, CONNECTION_TUNE_OK);
-    put16(&c->out, get16(arguments)), put32(&c->out, c->frame_max), put16(&c->out, 0);
-    end_frame(&c->out, begun);
-    begun = begin_method(&c->out, 0, CONNECTION_OPEN);
-    put_short(&c->out, "/"), put_short(&c->out, ""), put8(&c->out, 0);
-    end_frame(&c->out, begun);
+    size_t begun = begin_method(&c->stream.out, 0, CONNECTION_TUNE_OK);
+    put16(&c->stream.out, get16(arguments)), put32(&c->stream.out, c->frame_max), put16(&c->stream.out, 0);
+    end_frame(&c->stream.out, begun);
+    begun = begin_method(&c->stream.out, 0, CONNECTION_OPEN);
+    put_short(&c->stream.out, "/"), put_short(&c->stream.out, ""), put8(&c->stream.out, 0);
+    end_frame(&c->stream.out, begun);
 }
 
 static void send_channel_open(struct connection *c)
 {
-    size_t begun = begin_method(&c->out, 1, CHANNEL_OPEN);
-    put_short(&c->out, "");
-    end_frame(&c->out, begun);
+    size_t begun = begin_method(&c->stream.out, 1, CHANNEL_OPEN);
+    put_short(&c->stream.out, "");
+    end_frame(&c->stream.out, begun);
 }
 
 static void answered(struct connection *c, uint32_t method, const uint8_t *arguments)
@@ -174,23 +223,23 @@ static void answered(struct connection *c, uint32_t method, const uint8_t *argum
     case CONNECTION_OPEN_OK: send_channel_open(c); break;
     case CHANNEL_OPEN_OK: c->ready = true; break;
     case CONNECTION_CLOSE_OK: c->closed = true; break;
-        case QUEUE_DELETE_OK: c->answer_count += get32(arguments); break;
+    case QUEUE_DELETE_OK: c->answer_count += get32(arguments); break;
     case CONNECTION_CLOSE:
     case CHANNEL_CLOSE:
         fail("the broker closed the %s: %d %.*s", method == CONNECTION_CLOSE ? "connection" : "channel",
              get16(arguments), arguments[2], (const char *)arguments + 3);
     }
-    connection_flush(c);
+    stream_flush(&c->stream);
 }
 
 /* ---- connections ---- */
 
 void connection_start(struct connection *c, frame_handler *handler, void *owner)
 {
-    *c = (struct connection){.handler = handler, .owner = owner, .frame_max = 4096, .fd = wire_connect()};
-    fcntl(c->fd, F_SETFL, fcntl(c->fd, F_GETFL) | O_NONBLOCK);
-    put(&c->out, "AMQP\0\0\x09\x01", 8);
-    connection_flush(c);
+    *c = (struct connection){.handler = handler, .owner = owner, .frame_max = 4096, .stream.fd = wire_connect()};
+    stream_unblock(&c->stream);
+    put(&c->stream.out, "AMQP\0\0\x09\x01", 8);
+    stream_flush(&c->stream);
 }
 
 void connection_open(struct connection *c, frame_handler *handler, void *owner)
@@ -201,7 +250,7 @@ void connection_open(struct connection *c, frame_handler *handler, void *owner)
         fail("the handshake went astray at method %08x", c->answer);
 }
 
-void connection_room(struct connection *c, size_t room) { buffer_room(&c->in, room); }
+void connection_room(struct connection *c, size_t room) { buffer_room(&c->stream.in, room); }
 
 static void hand_out(struct connection *c, int type, const uint8_t *payload, size_t size)
 {
@@ -221,16 +270,9 @@ static void hand_out(struct connection *c, int type, const uint8_t *payload, siz
 
 bool connection_read(struct connection *c)
 {
-    struct buffer *in = &c->in;
-    buffer_room(in, in->length + FIRST_ROOM / 2);
-    ssize_t got = recv(c->fd, in->data + in->length, in->room - in->length, 0);
-    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+    struct buffer *in = &c->stream.in;
+    if (!stream_read(&c->stream, FIRST_ROOM / 2, c->closed))
         return false;
-    if (got <= 0 && c->closed)
-        return false;
-    if (got <= 0)
-        fail("the broker dropped a connection: %s", got ? strerror(errno) : "end of stream");
-    in->length += (size_t)got;
     size_t at = 0;
     while (in->length - at >= FRAME_EXTRA) {
         const uint8_t *frame = in->data + at;
@@ -246,39 +288,22 @@ bool connection_read(struct connection *c)
         hand_out(c, frame[0], frame + 7, size);
         at += size + FRAME_EXTRA;
     }
-    memmove(in->data, in->data + at, in->length - at);
-    in->length -= at;
+    stream_taken(&c->stream, at);
     if (in->room - in->length < FIRST_ROOM / 2)
         buffer_room(in, in->room * 2);
     return true;
-}
-
-void connection_flush(struct connection *c)
-{
-    while (c->out_sent < c->out.length) {
-        ssize_t wrote = send(c->fd, c->out.data + c->out_sent, c->out.length - c->out_sent, MSG_NOSIGNAL);
-        if (wrote < 0 && errno == EAGAIN) {
-            c->blocked = true;
-            return;
-        }
-        if (wrote < 0)
-            fail("writing to the broker: %s", strerror(errno));
-        c->out_sent += (size_t)wrote;
-    }
-    c->out.length = c->out_sent = 0;
-    c->blocked = false;
 }
 
 void connection_await(struct connection *c, uint32_t method, uint32_t count)
 {
     double end = now() + ANSWER_SECONDS;
     uint32_t last = c->answers + count;
-    connection_flush(c);
+    stream_flush(&c->stream);
     while ((int32_t)(last - c->answers) > 0) {
-        struct pollfd ready = {.fd = c->fd, .events = (short)(POLLIN | (c->blocked ? POLLOUT : 0))};
+        struct pollfd ready = {.fd = c->stream.fd, .events = (short)(POLLIN | (c->stream.blocked ? POLLOUT : 0))};
         poll(&ready, 1, 1000);
         if (ready.revents & POLLOUT)
-            connection_flush(c);
+            stream_flush(&c->stream);
         if (ready.revents & ~POLLOUT)
             connection_read(c);
         if (now() > end)
@@ -290,18 +315,15 @@ void connection_await(struct connection *c, uint32_t method, uint32_t count)
 
 void connection_ask_close(struct connection *c)
 {
-    size_t begun = begin_method(&c->out, 0, CONNECTION_CLOSE);
-    put16(&c->out, 200), put_short(&c->out, ""), put32(&c->out, 0);
-    end_frame(&c->out, begun);
-    connection_flush(c);
+    size_t begun = begin_method(&c->stream.out, 0, CONNECTION_CLOSE);
+    put16(&c->stream.out, 200), put_short(&c->stream.out, ""), put32(&c->stream.out, 0);
+    end_frame(&c->stream.out, begun);
+    stream_flush(&c->stream);
 }
 
 void connection_drop(struct connection *c)
 {
     /* A reset instead of TIME_WAIT: churn would run out of ports. */
-    setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &(struct linger){1, 0}, sizeof(struct linger));
-    close(c->fd);
-    free(c->in.data);
-    free(c->out.data);
-    c->in = c->out = (struct buffer){0};
+    setsockopt(c->stream.fd, SOL_SOCKET, SO_LINGER, &(struct linger){1, 0}, sizeof(struct linger));
+    stream_close(&c->stream);
 }

@@ -53,22 +53,26 @@ struct buffer {
     size_t length, room;
 };
 
+/* A socket that does not block, what came in, and what is to go out. */
+struct stream {
+    int fd;
+    bool blocked, watched; /* it takes no more for now; what the poller was told of that */
+    struct buffer in, out;
+    size_t out_sent;
+};
+
 struct connection;
 typedef void frame_handler(struct connection *, int type, const uint8_t *payload, size_t size);
 
 /* One connection with channel 1 open on it, once `ready`. */
 struct connection {
-    int fd;
+    struct stream stream;    /* `out` is for all but published messages */
     bool ready;              /* handshake done, channel open */
     bool closed;             /* it asked for the end, and has got it */
-    bool blocked;            /* the socket takes no more for now */
     uint32_t frame_max;
     uint32_t answer;         /* the last method that was no delivery and no confirm */
     uint32_t answers;        /* how many of these came */
     uint32_t answer_count;   /* the messages that queue.delete-ok told of, in all */
-    bool watched;            /* for its owner's use: what the poller was told of `blocked` */
-    struct buffer in, out;   /* `out` is for all but published messages */
-    size_t out_sent;
     frame_handler *handler;  /* gets deliveries, contents and confirms */
     void *owner;
 };
@@ -97,6 +101,19 @@ void end_frame(struct buffer *, size_t begun);
 void wire_target(const char *host, int port);
 /* A blocking socket that is connected to it. */
 int wire_connect(void);
+/* From now on it does not block. */
+void stream_unblock(struct stream *);
+/* Take what the socket has, once, with room for so many bytes more. False when nothing was there, or its end came that
+ * was `due`. */
+bool stream_read(struct stream *, size_t room, bool due);
+/* What was taken, up to there, is done with. */
+void stream_taken(struct stream *, size_t at);
+/* Write what is in `out`; sets `blocked`. */
+void stream_flush(struct stream *);
+/* Write so many bytes, once; sets `blocked`. Gives how many were written. */
+size_t stream_write(struct stream *, const uint8_t *data, size_t size);
+/* Drop the socket and the buffers. */
+void stream_close(struct stream *);
 /* Begin to connect; the handshake then goes on by itself in connection_read. */
 void connection_start(struct connection *, frame_handler *, void *owner);
 /* Connect and wait until it is ready. */
@@ -105,12 +122,10 @@ void connection_open(struct connection *, frame_handler *, void *owner);
 void connection_room(struct connection *, size_t room);
 /* Take what the socket has, once, and hand out its whole frames. False when nothing was there. */
 bool connection_read(struct connection *);
-/* Write what is in `out`; sets `blocked`. */
-void connection_flush(struct connection *);
 /* Flush, then wait until `count` answers came, each of which must be `method`. */
 void connection_await(struct connection *, uint32_t method, uint32_t count);
 /* connection.close; the answer sets `closed`. */
 void connection_ask_close(struct connection *);
-/* Drop the socket and the buffers. */
+/* Drop it at once. */
 void connection_drop(struct connection *);
 #endif
