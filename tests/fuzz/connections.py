@@ -10,12 +10,8 @@ import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from broker.broker import Broker
 from broker.errors import BrokerError
-from protocols.amqp010.sessions import Sessions
 from protocols.amqp091.frames import V08, V09, V091
-from protocols.amqp10.containers import Containers
-from protocols.mqtt.sessions import Sessions as MqttSessions
 from tests import captures
 from tests.fuzz.session import Client, Session
 from tests.fuzz.session010 import Client010, Session010
@@ -23,9 +19,8 @@ from tests.fuzz.session10 import Client10, Session10
 from tests.fuzz.session_mqtt import ClientMqtt, SessionMqtt
 
 
-def _connection(session: Session, make: Callable[[Broker], Any], data: bytes) -> None:
+def _connection(session: Session, client: Any, data: bytes) -> None:
     """A client that has logged in, or not, sends this, and then goes."""
-    client = make(session.broker)
     if data[:1] > b"\x7f":
         client.connection.receive(client.login())
     client.connection.receive(data[1:])
@@ -44,31 +39,23 @@ def _connection(session: Session, make: Callable[[Broker], Any], data: bytes) ->
 
 
 def connection091(data: bytes) -> None:
-    _connection(Session(0), lambda broker: Client(broker, (V091, V09, V08)[data[0] % 3 if data else 0], "c"), data)
+    session = Session(0)
+    _connection(session, Client(session.broker, (V091, V09, V08)[data[0] % 3 if data else 0], "c"), data)
 
 
 def connection010(data: bytes) -> None:
-    _connection(Session010(0), lambda broker: Client010(broker, Sessions(), "c"), data)
+    session = Session010(0)
+    _connection(session, Client010(session.broker, session.sessions, "c"), data)
 
 
 def connection10(data: bytes) -> None:
-    _connection(Session10(0), lambda broker: Client10(broker, Containers(), "c"), data)
+    session = Session10(0)
+    _connection(session, Client10(session.broker, session.containers, "c"), data)
 
 
 def connection_mqtt(data: bytes) -> None:
     session = SessionMqtt(0)
-    sessions = MqttSessions()
-    client = ClientMqtt(session.broker, sessions, "c", 3 + (data[0] if data else 0) % 3)
-    if data[:1] > b"\x7f":
-        client.connection.receive(SessionMqtt(5).connect(client))
-    client.connection.receive(data[1:])
-    session.scheduler.settle()
-    client.flush()
-    client.check_output()
-    client.connection.lost()
-    client.check_gone()
-    session.leave(sessions)
-    session.finish([])
+    _connection(session, ClientMqtt(session.broker, session.sessions, "c", 3 + (data[0] if data else 0) % 3), data)
 
 
 def _several(one: Callable[[], bytes]) -> Iterable[bytes]:
@@ -90,12 +77,12 @@ def seeds_connection010() -> Iterable[bytes]:
 
 def seeds_connection10() -> Iterable[bytes]:
     session = Session10(2)
-    return [*_several(session.performative), b"\0" + Client10(session.broker, Containers(), "c").login()]
+    return [*_several(session.performative), b"\0" + Client10(session.broker, session.containers, "c").login()]
 
 
 def seeds_connection_mqtt() -> Iterable[bytes]:
     session = SessionMqtt(2)
-    client = ClientMqtt(session.broker, MqttSessions(), "seeds", 5)
-    return [*_several(lambda: session.packet(client)), b"\2" + session.connect(client)]
+    client = ClientMqtt(session.broker, session.sessions, "seeds", 5)
+    return [*_several(lambda: session.part(client)), b"\2" + session.login(client)]
 
 

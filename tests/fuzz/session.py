@@ -157,7 +157,13 @@ class Client(Socket):
 
 
 class Session:
-    """A run: everything follows from the seed."""
+    """A run: everything follows from the seed. Three clients of a dialect, and one of 0-9-1 that knows its way.
+
+    Of other dialects, there are subclasses with their own `client`, `login`, `prepare` and `part`.
+    """
+
+    wrong = 0.1
+    """How often what a client sends has something wrong in it."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -168,40 +174,63 @@ class Session:
         self.broker = Broker(MemoryStore(self.scheduler), self.scheduler, self.clock, self.alarm, _Watcher(), 1 << 30,
                              1000, 1 << 20)
         self.host = self.broker.add_host("/")
-        self.clients: list[Client] = []
+        self.clients: list[Any] = []  # all that came, the bystander apart
         for _ in self.broker.recover():
             pass
         self.broker.identity = "fuzz"  # it differs from run to run otherwise
 
-    def run(self, steps: int = 60) -> None:
+    def run(self, steps: int = 80) -> None:
         """Play it."""
         chance = self.random
         bystander = self.bystander()
-        clients = self.clients = [Client(self.broker, chance.choice((V091, V091, V09, V08)), f"client {number}")
-                                  for number in range(3)]
-        everybody = [bystander, *clients]
-        self.receive(clients[0], clients[0].login() + self.topology(clients[0].variant))
-        for client in clients[1:]:
-            self.receive(client, client.login() if chance.random() < 0.95 else self.mutated(client.login()))
+        legacy = Client(self.broker, V091, "legacy")
+        self.receive(legacy, legacy.login() + self.topology(V091))
+        self.clients = [legacy]
+        clients = [self.arrive(number) for number in range(3)]
         for step in range(steps):
             number = chance.randrange(len(clients))
+            if clients[number].connection.finished:
+                clients[number] = self.arrive(number)
             client = clients[number]
-            if client.connection.finished:
-                client = clients[number] = Client(self.broker, client.variant, "another")
-                everybody.append(client)
-                self.receive(client, client.login())
-            data = b"".join(self.message(client.variant) if chance.random() < 0.3 else self.method(client)
-                            for _ in range(chance.randint(1, 8)))
-            self.receive(client, self.mutated(data) if chance.random() < 0.1 else data)
+            self.prepare(client)
+            data = b"".join(self.part(client) for _ in range(chance.randint(1, 8)))
+            self.receive(client, self.mutated(data) if chance.random() < self.wrong else data)
             client.flush()
-            self.receive(client, client.answer())
+            if chance.random() < 0.8:
+                self.receive(client, client.answer())
             self.disturb(client)
+            if not legacy.connection.finished:
+                self.receive(legacy, self.message(V091) if chance.random() < 0.7 else self.method(legacy))
+                legacy.flush()
+                self.receive(legacy, legacy.answer())
             if step % 20 == 19:
                 self.check_bystander(bystander)
         self.check_bystander(bystander)
-        self.finish(everybody)
+        self.finish([bystander, *self.clients])
+
+    def arrive(self, number: int) -> Any:
+        """A client comes and logs in, as well as it can."""
+        client = self.client(number)
+        self.clients.append(client)
+        data = self.login(client)
+        self.receive(client, data if self.random.random() < 0.9 else self.mutated(data))
+        client.flush()
+        return client
 
     # What clients send.
+
+    def client(self, number: int) -> Any:
+        return Client(self.broker, self.random.choice((V091, V091, V09, V08)), f"client {number}")
+
+    def login(self, client: Any) -> bytes:
+        data: bytes = client.login()
+        return data
+
+    def prepare(self, client: Any) -> None:
+        """Have it go on, where what it did has left it without anything to do."""
+
+    def part(self, client: Any) -> bytes:
+        return self.message(client.variant) if self.random.random() < 0.3 else self.method(client)
 
     def method(self, client: Client) -> bytes:
         """A method with arguments that make sense more often than not."""

@@ -20,7 +20,6 @@ from protocols.amqp010.frames import (
     segment,
 )
 from protocols.amqp010.sessions import Sessions
-from protocols.amqp091.frames import V091
 from tests.fuzz import session as other
 
 QUEUES = ("q0", "q1", "q2", "q3", "q4", "q5", "q6")
@@ -96,43 +95,23 @@ def control(name: str, /, channel: int = 0, **values: Any) -> bytes:
 class Session010(other.Session):
     """A run with clients of both dialects."""
 
+    wrong = 0.05
     transfers = 0  # commands that the client whose turn it is was sent
 
-    def run(self, steps: int = 80) -> None:
-        chance = self.random
-        sessions = Sessions()
-        bystander = self.bystander()
-        legacy = other.Client(self.broker, V091, "legacy")
-        self.receive(legacy, legacy.login() + self.topology(V091))
-        clients: list[Any] = [Client010(self.broker, sessions, f"s{number}") for number in range(3)]
-        self.clients = [*clients, legacy]
-        everybody: list[Any] = [bystander, legacy, *clients]
-        for client in clients:
-            data = client.login()
-            self.receive(client, data if chance.random() < 0.9 else self.mutated(data))
-        for step in range(steps):
-            number = chance.randrange(len(clients))
-            client = clients[number]
-            if client.connection.finished:
-                client = clients[number] = Client010(self.broker, sessions, f"s{number}")
-                self.clients = [*clients, legacy]
-                everybody.append(client)
-                self.receive(client, client.login())
-            elif chance.random() < 0.02 or all(each.failed for each in client.connection.sessions.values()):
-                self.receive(client, client.attach() + self.begin())
-            self.transfers = max((each.next_out for each in client.connection.sessions.values()), default=0)
-            data = b"".join(self.assembly() for _ in range(chance.randint(1, 8)))
-            self.receive(client, self.mutated(data) if chance.random() < 0.05 else data)
-            client.flush()
-            self.disturb(client)
-            if not legacy.connection.finished:
-                self.receive(legacy, self.message(V091) if chance.random() < 0.7 else self.method(legacy))
-                legacy.flush()
-                self.receive(legacy, legacy.answer())
-            if step % 20 == 19:
-                self.check_bystander(bystander)
-        self.check_bystander(bystander)
-        self.finish(everybody)
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.sessions = Sessions()
+
+    def client(self, number: int) -> Client010:
+        return Client010(self.broker, self.sessions, f"s{number}")
+
+    def prepare(self, client: Client010) -> None:
+        if self.random.random() < 0.02 or all(each.failed for each in client.connection.sessions.values()):
+            self.receive(client, client.attach() + self.begin())
+        self.transfers = max((each.next_out for each in client.connection.sessions.values()), default=0)
+
+    def part(self, client: Client010) -> bytes:
+        return self.assembly()
 
     def begin(self) -> bytes:
         """What a session needs to work: queues, and subscriptions to some of them."""

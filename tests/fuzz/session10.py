@@ -6,7 +6,6 @@ from typing import Any
 
 from broker.broker import Broker
 from broker.values import Described, Symbol, ULong
-from protocols.amqp091.frames import V091
 from protocols.amqp10 import frames as f
 from protocols.amqp10.connection import SASL_HEADER, Connection, Settings
 from protocols.amqp10.containers import Containers
@@ -77,38 +76,15 @@ class Client10(other.Socket):
 class Session10(other.Session):
     """A run with clients of both dialects."""
 
-    def run(self, steps: int = 80) -> None:
-        chance = self.random
-        containers = Containers()
-        bystander = self.bystander()
-        legacy = other.Client(self.broker, V091, "legacy")
-        self.receive(legacy, legacy.login() + self.topology(V091))
-        clients: list[Any] = [Client10(self.broker, containers, f"c{number % 2}") for number in range(3)]
-        self.clients = [*clients, legacy]
-        everybody: list[Any] = [bystander, legacy, *clients]
-        for client in clients:
-            data = client.login()
-            self.receive(client, data if chance.random() < 0.9 else self.mutated(data))
-        for step in range(steps):
-            number = chance.randrange(len(clients))
-            client = clients[number]
-            if client.connection.finished:
-                client = clients[number] = Client10(self.broker, containers, f"c{number % 2}")
-                self.clients = [*clients, legacy]
-                everybody.append(client)
-                self.receive(client, client.login())
-            data = b"".join(self.performative() for _ in range(chance.randint(1, 8)))
-            self.receive(client, self.mutated(data) if chance.random() < 0.1 else data)
-            client.flush()
-            self.disturb(client)
-            if not legacy.connection.finished:
-                self.receive(legacy, self.message(V091) if chance.random() < 0.7 else self.method(legacy))
-                legacy.flush()
-                self.receive(legacy, legacy.answer())
-            if step % 20 == 19:
-                self.check_bystander(bystander)
-        self.check_bystander(bystander)
-        self.finish(everybody)
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.containers = Containers()
+
+    def client(self, number: int) -> Client10:
+        return Client10(self.broker, self.containers, f"c{number % 2}")
+
+    def part(self, client: Client10) -> bytes:
+        return self.performative()
 
     def performative(self) -> bytes:
         """A frame that makes sense more often than not."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from broker.broker import Broker
-from protocols.amqp091.frames import V091
 from protocols.mqtt import codec, convert  # noqa: F401 - the latter registers itself
 from protocols.mqtt.codec import (
     AUTH,
@@ -55,6 +54,12 @@ class ClientMqtt(other.Socket):
             lambda: other.guests("PLAIN", success_extra=True), self, name)
         self.connection.message_size = 1 << 16
 
+    def login(self, flags: int = 0xC4) -> bytes:
+        """What a client sends to begin with. flags: CONNECT's, without those of a will that is more than there."""
+        return write(CONNECT, self.level, protocol="MQIsdp" if self.level == V31 else "MQTT", level=self.level,
+                     flags=flags, client_id=self.name, user="guest", password=b"guest", will_topic="a",
+                     will_payload=b"will")
+
     def packets(self, at: int) -> list[tuple[int, int, dict[str, Any]]]:
         """Type, flags and fields of all it was sent from `at` on. Raises for what is no packet."""
         found = []
@@ -98,65 +103,35 @@ class ClientMqtt(other.Socket):
 class SessionMqtt(other.Session):
     """A run with clients of MQTT and one of 0-9-1."""
 
-    def run(self, steps: int = 80) -> None:
-        chance = self.random
-        sessions = Sessions()
-        bystander = self.bystander()
-        legacy = other.Client(self.broker, V091, "legacy")
-        self.receive(legacy, legacy.login() + self.topology(V091))
-        clients: list[Any] = [self.client(sessions) for _ in range(3)]
-        self.clients = [*clients, legacy]
-        everybody: list[Any] = [bystander, legacy, *clients]
-        for step in range(steps):
-            number = chance.randrange(len(clients))
-            client = clients[number]
-            if client.connection.finished:
-                client = clients[number] = self.client(sessions)
-                self.clients = [*clients, legacy]
-                everybody.append(client)
-            data = b"".join(self.packet(client) for _ in range(chance.randint(1, 8)))
-            self.receive(client, self.mutated(data) if chance.random() < 0.05 else data)
-            client.flush()
-            if chance.random() < 0.8:
-                self.receive(client, client.answer())
-            self.disturb(client)
-            if not legacy.connection.finished:
-                self.receive(legacy, self.message(V091) if chance.random() < 0.7 else self.method(legacy))
-                legacy.flush()
-                self.receive(legacy, legacy.answer())
-            if step % 20 == 19:
-                self.check_bystander(bystander)
-        self.check_bystander(bystander)
-        self.leave(sessions)
-        self.finish(everybody)
+    wrong = 0.05
 
-    def client(self, sessions: Sessions) -> ClientMqtt:
-        chance = self.random
-        client = ClientMqtt(self.broker, sessions, chance.choice(("c0", "c1", "c2")),
-                            chance.choice((V31, V311, V5, V5)))
-        data = self.connect(client)
-        self.receive(client, data if chance.random() < 0.9 else self.mutated(data))
-        client.flush()
-        return client
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.sessions = Sessions()
 
-    def leave(self, sessions: Sessions) -> None:
+    def client(self, number: int) -> ClientMqtt:
+        chance = self.random
+        return ClientMqtt(self.broker, self.sessions, chance.choice(("c0", "c1", "c2")),
+                          chance.choice((V31, V311, V5, V5)))
+
+    def finish(self, clients: list[Any]) -> None:
         """What sessions there may be end: their clients connect once more, and want nothing kept. Then what is retained
         goes, too."""
         self.alarms(False)
-        for name in sorted(sessions.of(self.host).all):
-            client = ClientMqtt(self.broker, sessions, name, V5)
-            client.connection.receive(write(CONNECT, V5, protocol="MQTT", level=V5, flags=0xC2, client_id=name,
-                                            user="guest", password=b"guest"))
+        for name in sorted(self.sessions.of(self.host).all):
+            client = ClientMqtt(self.broker, self.sessions, name, V5)
+            client.connection.receive(client.login(0xC2))
             client.flush()
             client.connection.lost()
         if self.host.retained is not None:
             for message in list(self.host.retained.matching("#")):
                 if message is not None:
                     self.host.retained.remove(message.address.routing_key)
+        super().finish(clients)
 
     # What clients send.
 
-    def connect(self, client: ClientMqtt) -> bytes:
+    def login(self, client: ClientMqtt) -> bytes:
         chance = self.random
         flags = chance.choice((0xC0, 0xC2, 0xC4, 0xC6, 0xCE, 0xE6, 0xF6, 0xC4))
         properties = self.properties(CONNECT, 0.1)
@@ -191,7 +166,7 @@ class SessionMqtt(other.Session):
                 found[code] = [value] if known.repeatable else value
         return found
 
-    def packet(self, client: ClientMqtt) -> bytes:
+    def part(self, client: ClientMqtt) -> bytes:
         """A packet, which makes sense more often than not."""
         chance = self.random
         level = client.level
@@ -199,7 +174,7 @@ class SessionMqtt(other.Session):
         packet_id = chance.choice((1, 2, 3, 4, 5, 6, 300)) if chance.random() < 0.995 else 0
         properties = self.properties(code, 0.08)
         if code == CONNECT:
-            return self.connect(client)
+            return self.login(client)
         if code == PUBLISH:
             topic = chance.choice(TOPICS[:6]) if chance.random() < 0.97 else chance.choice(TOPICS)
             if codec.TOPIC_ALIAS in properties and level == V5 and chance.random() < 0.2:

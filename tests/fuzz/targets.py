@@ -54,7 +54,6 @@ from protocols.amqp10.sections import Scan
 from protocols.detect import Unknown, protocol_header
 from protocols.mqtt.errors import MqttError
 from protocols.mqtt.frames import PACKETS, UnsupportedProtocol, check_filter, read, read_length
-from protocols.mqtt.sessions import Sessions as MqttSessions
 from protocols.mqtt.state import load_state
 from protocols.qmf.agent import Agent
 from protocols.qmf.objects import Facts
@@ -184,8 +183,8 @@ def _seeds_mqtt() -> Iterable[bytes]:
     session = SessionMqtt(1)
     found = []
     for number in range(200):
-        client = ClientMqtt(session.broker, MqttSessions(), "seeds", 3 + number % 3)
-        found.append(bytes([number % 3]) + (session.packet(client) if number % 5 else session.connect(client)))
+        client = ClientMqtt(session.broker, session.sessions, "seeds", 3 + number % 3)
+        found.append(bytes([number % 3]) + (session.part(client) if number % 5 else session.login(client)))
     return found
 
 

@@ -23,7 +23,6 @@ from hypothesis import strategies as st
 from broker.security.sasl import Success
 from protocols.amqp091.frames import PROTOCOL_HEADERS, V091
 from protocols.detect import MQTT, Unknown, protocol_header
-from protocols.mqtt.sessions import Sessions
 from tests.fuzz.session import Client, Session, guests
 from tests.fuzz.session010 import Session010
 from tests.fuzz.session10 import Session10
@@ -95,8 +94,8 @@ def test_how_input_of_mqtt_is_cut_makes_no_difference(seed: int, monkeypatch: py
         names = itertools.count()
         monkeypatch.setattr(secrets, "token_urlsafe", lambda _size, names=names: f"name-{next(names)}")
         session = SessionMqtt(seed)
-        client = ClientMqtt(session.broker, Sessions(), "client", 3 + seed % 3)
-        data = session.connect(client) + b"".join(session.packet(client) for _ in range(40))
+        client = ClientMqtt(session.broker, session.sessions, "client", 3 + seed % 3)
+        data = session.login(client) + b"".join(session.part(client) for _ in range(40))
         data = data if seed % 4 else session.mutated(data)
         for at in range(0, len(data), pieces):
             client.connection.receive(data[at:at + pieces])
