@@ -7,20 +7,22 @@ from collections.abc import Callable
 
 import lmdb
 
-from store.journal import Conflict, LogListener, Scheduler, ShardLog, Store, StoreError, StoreLocked
+from store.journal import LogListener, Scheduler, ShardLog, StoreError, StoreLocked
 from store.lmdb_files import DEFAULT_MAP_SIZE, Files, FolderLock, damaged
 from store.lmdb_log import LmdbLog
 from store.lmdb_writer import Writer
 from store.records import LARGEST_KEY, META_CLEAN, META_LAST_ID, META_REVISION, found_setting, number, setting_record
+from store.settings import SettingsStore
 
 
-class LmdbStore(Store):
+class LmdbStore(SettingsStore):
     """A store in a folder, which is made when it is missing.
 
     map_size: bytes of address space to begin with; it grows by itself. Raises: StoreLocked, StoreDamaged, StoreError.
     """
 
     def __init__(self, path: pathlib.Path, scheduler: Scheduler, map_size: int = DEFAULT_MAP_SIZE) -> None:
+        super().__init__()
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -47,7 +49,6 @@ class LmdbStore(Store):
         """Read the settings, and take the clean mark away before anything else is written."""
         files = self.files
         self.writer = Writer(files, scheduler)
-        self.settings: dict[str, tuple[bytes, int]] = {}
         with files.env.begin(write=True) as txn:
             self.clean = txn.delete(META_CLEAN, db=files.meta)
             with txn.cursor(db=files.topology) as cursor:
@@ -58,46 +59,22 @@ class LmdbStore(Store):
             self.writer.log.last_id = number(txn.get(META_LAST_ID, db=files.meta), 8, "the last id")
         self.writer.revision = max([revision] + [known for _, known in self.settings.values()])
 
-    def load(self, prefix: str = "") -> list[tuple[str, bytes, int]]:
-        found = self.settings if not prefix else [key for key in self.settings if key.startswith(prefix)]
-        return [(key, *self.settings[key]) for key in sorted(found)]
-
-    def get(self, key: str) -> bytes | None:
-        found = self.settings.get(key)
-        return None if found is None else found[0]
-
-    def _check(self, key: str, expect: int | None) -> None:
-        found = self.settings[key][1] if key in self.settings else 0
-        if expect is not None and expect != found:
-            raise Conflict(f"setting {key!r} is at revision {found}, not {expect}")
-
     def put(self, key: str, value: bytes, expect: int | None = None) -> int:
         """Raises StoreError for a key that is empty or too long, besides what the contract says."""
         if not 0 < len(key.encode()) <= LARGEST_KEY:
             raise StoreError(f"a setting's key has 1 to {LARGEST_KEY} bytes, not {len(key.encode())}")
-        self._check(key, expect)
+        return super().put(key, value, expect)
+
+    def change(self, key: str, value: bytes | None) -> int:
         writer = self.writer
         writer.revision += 1
-        self.settings[key] = (value, writer.revision)
-        writer.open.settings[key] = setting_record(value, writer.revision)
+        writer.open.settings[key] = None if value is None else setting_record(value, writer.revision)
         writer.open.events.append((key, value, writer.revision))
         writer.schedule()
         return writer.revision
 
-    def delete(self, key: str, expect: int | None = None) -> None:
-        self._check(key, expect)
-        if self.settings.pop(key, None) is not None:
-            writer = self.writer
-            writer.revision += 1
-            writer.open.settings[key] = None
-            writer.open.events.append((key, None, writer.revision))
-            writer.schedule()
-
     def watch(self, callback: Callable[[str, bytes | None, int], None]) -> None:
         self.writer.watchers.append(callback)
-
-    def shard_of(self, virtual_host: str, queue: str) -> int:
-        return 0
 
     def acquire(self, shard: int, listener: LogListener) -> ShardLog:
         if shard != 0:

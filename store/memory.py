@@ -3,56 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
-from store.journal import Conflict, Lane, LogListener, Scheduler, ShardLog, Store, StoredEntry, StoredMessage
+from store.journal import Lane, LogListener, Scheduler, ShardLog, StoredEntry, StoredMessage
+from store.settings import SettingsStore
 
 
-class MemoryStore(Store):
+class MemoryStore(SettingsStore):
     """For brokers without persistence and for tests."""
 
     def __init__(self, scheduler: Scheduler) -> None:
+        super().__init__()
         self.scheduler = scheduler
-        self.settings: dict[str, tuple[bytes, int]] = {}
         self.revision = 0
         self.watchers: list[Callable[[str, bytes | None, int], None]] = []
 
-    def load(self, prefix: str = "") -> list[tuple[str, bytes, int]]:
-        found = self.settings if not prefix else [key for key in self.settings if key.startswith(prefix)]
-        return [(key, *self.settings[key]) for key in sorted(found)]
-
-    def get(self, key: str) -> bytes | None:
-        found = self.settings.get(key)
-        return None if found is None else found[0]
-
-    def _check(self, key: str, expect: int | None) -> None:
-        found = self.settings[key][1] if key in self.settings else 0
-        if expect is not None and expect != found:
-            raise Conflict(f"setting {key!r} is at revision {found}, not {expect}")
-
-    def put(self, key: str, value: bytes, expect: int | None = None) -> int:
-        self._check(key, expect)
+    def change(self, key: str, value: bytes | None) -> int:
         self.revision += 1
-        self.settings[key] = (value, self.revision)
-        self._tell(key, value, self.revision)
-        return self.revision
-
-    def delete(self, key: str, expect: int | None = None) -> None:
-        self._check(key, expect)
-        if self.settings.pop(key, None) is not None:
-            self.revision += 1
-            self._tell(key, None, self.revision)
-
-    def _tell(self, key: str, value: bytes | None, revision: int) -> None:
         for watcher in self.watchers:
-            def call(tell: Callable[[str, bytes | None, int], None] = watcher) -> None:
-                tell(key, value, revision)
-            self.scheduler.call_soon(call)
+            self.scheduler.call_soon(partial(watcher, key, value, self.revision))
+        return self.revision
 
     def watch(self, callback: Callable[[str, bytes | None, int], None]) -> None:
         self.watchers.append(callback)
-
-    def shard_of(self, virtual_host: str, queue: str) -> int:
-        return 0
 
     def acquire(self, shard: int, listener: LogListener) -> ShardLog:
         return MemoryLog(self.scheduler, listener)
