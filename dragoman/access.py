@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import TypeVar
 
 from broker.broker import Broker
 from broker.security import qpid_acl
@@ -15,24 +16,43 @@ from dragoman.config_security import Access
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+
+def _read(read: Callable[[str], T], path: str, problems: list[str]) -> T | None:
+    """What a file says; None without a path, and when it cannot be used, which is then among the problems."""
+    try:
+        return read(path) if path else None
+    except ValueError as error:
+        problems.append(str(error))
+        return None
+
+
+def _permissions(path: str) -> PermissionFile:
+    file = PermissionFile(path)
+    file.load()
+    return file
+
 
 class Sources:
     """The files of access rules and permissions, as they are now."""
 
     def __init__(self, settings: Access) -> None:
-        """Raises: ValueError, with file and line."""
+        """Raises: ValueError, with file and line; a line for each file that cannot be used."""
         self.settings = settings
-        self.acl = qpid_acl.load(settings.acl_file) if settings.acl_file else None
-        self.hosts = {name: qpid_acl.load(path) for name, path in settings.host_acl_files}
-        self.groups = load_groups(settings.group_file) if settings.group_file else {}
+        problems: list[str] = []
+        self.acl = _read(qpid_acl.load, settings.acl_file, problems)
+        hosts = {name: _read(qpid_acl.load, path, problems) for name, path in settings.host_acl_files}
+        self.hosts = {name: file for name, file in hosts.items() if file is not None}
+        self.groups = _read(load_groups, settings.group_file, problems) or {}
         for file in self.files:
             for rule in file.rules:  # a group's rights are not those of a user who is called like it
                 rule.is_group = rule.is_group or any(rule.who in groups for groups in self.groups.values())
         self.permissions: PermissionFile | None = None
         if settings.permissions_file or settings.scope_prefix:
-            self.permissions = PermissionFile(settings.permissions_file)
-            if settings.permissions_file:
-                self.permissions.load()
+            self.permissions = _read(_permissions, settings.permissions_file, problems) or PermissionFile("")
+        if problems:
+            raise ValueError("\n".join(problems))
         self.asks_names = any(rule.asks_names() for file in self.files for rule in file.rules)
 
     @property
@@ -100,7 +120,8 @@ class FileRules(Rules):
         try:
             sources = Sources(self.sources.settings)
         except ValueError as error:
-            logger.error("access rules are not reloaded: %s", error)
+            for problem in str(error).splitlines():
+                logger.error("access rules are not reloaded: %s", problem)
             raise
         self.take(sources)
         logger.info("access rules are read again: may do: %s", sources.described())

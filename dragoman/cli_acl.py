@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any
 
 import click
 
 from broker.management import ManagedConnection
-from broker.security.acl_words import PROPERTIES, SAME, canonical, check_pair
+from broker.security.acl_words import FLAG, PROPERTIES, SAME, canonical, check_pair
 from broker.security.guard import Guarded, management_question, refusal
 from broker.security.identity import Identity
 from broker.security.rules import ALL, NAMELESS, Question, judge
@@ -21,6 +22,19 @@ _KINDS = {NAMELESS: "direct", "amq.direct": "direct", "amq.topic": "topic", "amq
           "amq.headers": "headers", "amq.match": "headers"}
 _DOORS = {"queue": ("create", "delete", "consume", "purge", "access"),
           "exchange": ("create", "delete", "publish", "bind", "unbind", "access")}
+
+
+class _Unusable(click.ClickException):
+    """Files that cannot be used: not to be taken for a refusal, whose exit code is 1."""
+
+    exit_code = 2
+
+
+def _address(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    try:
+        return str(ipaddress.ip_address(value)) if value else ""
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no IP address") from None
 
 
 @click.group()
@@ -38,7 +52,8 @@ def acl() -> None:
 @click.option("--tag", "tags", multiple=True, help="A tag of RabbitMQ's that the user has, beside those of the "
               "password file.")
 @click.option("--vhost", "-p", "host", default="/", show_default=True, help="The virtual host.")
-@click.option("--from", "address", metavar="ADDRESS", default="", help="The client's IP address.")
+@click.option("--from", "address", metavar="ADDRESS", default="", callback=_address, help="The client's IP "
+              "address.")
 @click.option("--from-host", "peer_name", metavar="NAME", default="", help="The name of its host.")
 @click.option("--file", "-f", "path", metavar="FILE", help="An ACL file, instead of what is configured.")
 @CONFIG_OPTION
@@ -48,7 +63,7 @@ def check(user: str, action: str, object: str, properties: tuple[str, ...], grou
     """Say whether a user may do something, and which line says so.
 
     The words are those of ACL files: docs/authorisation.md has the table of what clients do in these words. Exit
-    code 0: allowed, 1: refused, 2: wrong words.
+    code 0: allowed, 1: refused, 2: wrong words, or a file that cannot be used.
 
     \b
     dragoman acl check bob access virtualhost --vhost orders --from 10.1.2.3
@@ -60,9 +75,12 @@ def check(user: str, action: str, object: str, properties: tuple[str, ...], grou
         config = Config(access=Access(acl_file=path)) if path else load(config_path)
         sources = Sources(config.access)
         identity = _identity(user, config, groups, tags)
+    except (ConfigError, ValueError) as error:
+        raise _Unusable(str(error)) from None
+    if config_path and not path and host not in config.virtual_hosts:
+        raise click.UsageError(f"--vhost {host}: the configuration has {', '.join(config.virtual_hosts)}")
+    try:
         questions = _questions(canonical(action), canonical(object), _values(properties), host)
-    except ConfigError as error:
-        raise click.ClickException(str(error)) from None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     connection = ManagedConnection()
@@ -70,7 +88,7 @@ def check(user: str, action: str, object: str, properties: tuple[str, ...], grou
     connection.identity = identity
     guard = Guarded(sources.rules(None), connection, host)
     if not sources.files and sources.permissions is None:
-        click.echo(f"there are no access rules: {sources.described()}")
+        click.echo(sources.described())
     for question in questions:
         decision = judge(guard.courts, guard.subject, question)
         if not decision.allowed:
@@ -103,7 +121,14 @@ def _values(properties: tuple[str, ...]) -> dict[str, Any]:
         if not equals or known not in PROPERTIES and known not in ("queuemaxsize", "queuemaxcount"):
             raise ValueError(f"{each!r}: properties are written NAME=VALUE, with one of {', '.join(PROPERTIES)}, "
                              "queuemaxsize, queuemaxcount")
-        values[known] = int(value) if known in ("queuemaxsize", "queuemaxcount") else value
+        if PROPERTIES.get(known) == FLAG and value not in ("true", "false"):
+            raise ValueError(f"{each!r}: {known} is true or false")
+        if known not in ("queuemaxsize", "queuemaxcount"):
+            values[known] = value
+        elif value.isascii() and value.removeprefix("-").isdigit():
+            values[known] = int(value)
+        else:
+            raise ValueError(f"{each!r}: {known} is a number, -1 for a queue without a limit")
     return values
 
 

@@ -17,6 +17,7 @@ from dragoman.reasons import reason
 from interop.trust import Trust
 
 DEFAULT_URL = "amqp://guest:guest@127.0.0.1:5672/"
+LONGEST_NAME = 255  # bytes; of routing keys, too
 NOT_FOUND = 404
 RESOURCE_LOCKED = 405  # an exclusive queue of another connection: it exists
 
@@ -30,12 +31,13 @@ class ClientError(Exception):
 def parameters(url: str, trust: Trust) -> Any:
     """pika's parameters for amqp://user:password@host:port/virtual-host. Raises ClientError for a wrong one."""
     try:
+        if not urlsplit(url).hostname or not url.lower().startswith(("amqp://", "amqps://")):
+            raise ValueError
         made = pika.URLParameters(url)
-        if not made.host:
-            raise ValueError("it names no host")
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, LookupError):
         from interop.link import shown
-        raise ClientError(f"{shown(url)}: is not a broker's address: {type(error).__name__}") from None
+        raise ClientError(f"{shown(url)}: is not a broker's address, which is "
+                          "amqp://user:password@host:port/virtual-host, or amqps:// with TLS") from None
     if trust != Trust():
         if made.ssl_options is None:
             raise ClientError("--ca, --cert and --key are for amqps:// addresses")
@@ -112,11 +114,17 @@ class Client:
         """Wait until the broker has read all that was sent: it answers in order."""
         await self.call(self.channel.basic_qos, prefetch_count=0)
 
+    async def make_queue(self, name: str) -> None:
+        """Declare a durable queue, unless there is one of this name."""
+        if not await self.has_queue(name):
+            _check_size(name)
+            await self.call(self.channel.queue_declare, queue=name, durable=True)
+
     async def has_queue(self, name: str) -> bool:
-        return await self._exists("queue_declare", queue=name)
+        return _size(name) <= LONGEST_NAME and await self._exists("queue_declare", queue=name)
 
     async def has_exchange(self, name: str) -> bool:
-        return await self._exists("exchange_declare", exchange=name)
+        return _size(name) <= LONGEST_NAME and await self._exists("exchange_declare", exchange=name)
 
     async def _exists(self, method: str, **arguments: Any) -> bool:
         """Declare passively, on a channel of its own: finding nothing closes it."""
@@ -138,6 +146,8 @@ class Client:
         `name` is the queue of that name, else the exchange; `exchange/key` the longest exchange that exists before a
         slash. Raises ClientError when there is neither.
         """
+        if not address:
+            raise ClientError("the address is empty: it is the name of a queue or of an exchange")
         if await self.has_queue(address):
             return "", address
         if await self.has_exchange(address):
@@ -145,6 +155,7 @@ class Client:
         end = address.rfind("/")
         while end > 0:
             if await self.has_exchange(address[:end]):
+                _check_size(address[end + 1:])
                 return address[:end], address[end + 1:]
             end = address.rfind("/", 0, end)
         raise ClientError(f"{self.where} has no queue and no exchange {address}; --declare makes the queue")
@@ -171,6 +182,19 @@ class Client:
 
     def _go_on(self, *_: Any) -> None:
         self.blocked = ""
+
+
+def _size(name: str) -> int:
+    """In bytes. Raises ClientError for what came as bytes that are no text."""
+    try:
+        return len(name.encode())
+    except UnicodeEncodeError:
+        raise ClientError(f"{name!r} is not text in UTF-8, which names in AMQP are") from None
+
+
+def _check_size(name: str) -> None:
+    if _size(name) > LONGEST_NAME:
+        raise ClientError(f"{name[:20]}... is too long: names in AMQP have at most {LONGEST_NAME} bytes")
 
 
 def _set(future: asyncio.Future[Any], value: Any) -> None:

@@ -25,6 +25,13 @@ DURABLE_OPTION = click.option("--durable/--transient", default=True, help="Wheth
                               "broker.  [default: durable]")
 
 
+def _some(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """A name that is not empty: a broker would make one up, or take another queue."""
+    if not value:
+        raise click.BadParameter("it is empty")
+    return value
+
+
 def broker_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """--url and those for TLS, which every command here has."""
     url = click.option("--url", "-u", envvar="DRAGOMAN_URL", default=DEFAULT_URL, metavar="URL",
@@ -122,7 +129,7 @@ def list_queues(url: str, trust: Trust, as_json: bool) -> None:
 
 
 @queue.command("add")
-@click.argument("name")
+@click.argument("name", callback=_some)
 @DURABLE_OPTION
 @click.option("--auto-delete", is_flag=True, help="It goes when its last consumer does.")
 @ARGUMENT_OPTION
@@ -136,7 +143,7 @@ def add_queue(name: str, durable: bool, auto_delete: bool, arguments: tuple[str,
 
 
 @queue.command("delete")
-@click.argument("name")
+@click.argument("name", callback=_some)
 @click.option("--if-unused", is_flag=True, help="Only if it has no consumers.")
 @click.option("--if-empty", is_flag=True, help="Only if it has no messages.")
 @broker_options
@@ -147,7 +154,7 @@ def delete_queue(name: str, if_unused: bool, if_empty: bool, url: str, trust: Tr
 
 
 @queue.command("purge")
-@click.argument("name")
+@click.argument("name", callback=_some)
 @click.option("--count", "-n", type=click.IntRange(0), default=0, help="At most so many messages; 0: all.")
 @broker_options
 def purge_queue(name: str, count: int, url: str, trust: Trust) -> None:
@@ -159,8 +166,8 @@ def purge_queue(name: str, count: int, url: str, trust: Trust) -> None:
 
 
 @queue.command("move")
-@click.argument("source")
-@click.argument("target")
+@click.argument("source", callback=_some)
+@click.argument("target", callback=_some)
 @click.option("--count", "-n", type=click.IntRange(0), default=0, help="At most so many messages; 0: all.")
 @broker_options
 def move_messages(source: str, target: str, count: int, url: str, trust: Trust) -> None:
@@ -173,7 +180,7 @@ def move_messages(source: str, target: str, count: int, url: str, trust: Trust) 
 
 
 @queue.command("redirect")
-@click.argument("source")
+@click.argument("source", callback=_some)
 @click.argument("target", default="")
 @broker_options
 def redirect(source: str, target: str, url: str, trust: Trust) -> None:
@@ -222,7 +229,7 @@ def list_exchanges(url: str, trust: Trust, as_json: bool) -> None:
 
 
 @exchange.command("add")
-@click.argument("name")
+@click.argument("name", callback=_some)
 @click.argument("kind", metavar="TYPE")
 @DURABLE_OPTION
 @click.option("--auto-delete", is_flag=True, help="It goes with its last binding.")
@@ -240,7 +247,7 @@ def add_exchange(name: str, kind: str, durable: bool, auto_delete: bool, argumen
 
 
 @exchange.command("delete")
-@click.argument("name")
+@click.argument("name", callback=_some)
 @click.option("--if-unused", is_flag=True, help="Only if nothing is bound to it.")
 @broker_options
 def delete_exchange(name: str, if_unused: bool, url: str, trust: Trust) -> None:
@@ -277,8 +284,8 @@ def list_bindings(url: str, trust: Trust, as_json: bool) -> None:
 
 
 @binding.command("add")
-@click.argument("source", metavar="EXCHANGE")
-@click.argument("name", metavar="QUEUE")
+@click.argument("source", metavar="EXCHANGE", callback=_some)
+@click.argument("name", metavar="QUEUE", callback=_some)
 @click.argument("key", default="")
 @ARGUMENT_OPTION
 @broker_options
@@ -289,8 +296,8 @@ def bind(source: str, name: str, key: str, arguments: tuple[str, ...], url: str,
 
 
 @binding.command("delete")
-@click.argument("source", metavar="EXCHANGE")
-@click.argument("name", metavar="QUEUE")
+@click.argument("source", metavar="EXCHANGE", callback=_some)
+@click.argument("name", metavar="QUEUE", callback=_some)
 @click.argument("key", default="")
 @broker_options
 def unbind(source: str, name: str, key: str, url: str, trust: Trust) -> None:

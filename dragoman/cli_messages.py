@@ -185,7 +185,10 @@ def _bodies(given: tuple[str, ...], size: int | None, file: str | None, count: i
     if count == 0:
         return None
     if size is not None:
-        return [(b"0123456789abcdef" * (size // 16 + 1))[:size]]
+        try:
+            return [(b"0123456789abcdef" * (size // 16 + 1))[:size]]
+        except (MemoryError, OverflowError):
+            raise click.ClickException(f"--size {size}: there is not enough memory for such a message") from None
     if given:
         return [os.fsencode(body) for body in given]
     try:

@@ -8,7 +8,7 @@ import click
 
 from broker.security.permissions import Permission, PermissionFile, TopicPermission
 from dragoman.cli import CONFIG_OPTION
-from dragoman.cli_files import opened, permissions_file
+from dragoman.cli_files import configuration, opened, permissions_file
 
 FILE_OPTION = click.option("--file", "-f", "path", metavar="FILE", help="The file; default: access.permissions_file of "
                            "the configuration.")
@@ -47,6 +47,7 @@ def set_permission(user: str, configure: str, write: str, read: str, host: str, 
     with _file(path, config_path, new=True) as file:
         file.put(Permission(user, host, configure, write, read))
         file.save()
+    _warn(host, config_path)
 
 
 @permission.command("set-topic")
@@ -66,6 +67,7 @@ def set_topic(user: str, exchange: str, write: str, read: str, host: str, path: 
     with _file(path, config_path, new=True) as file:
         file.put(TopicPermission(user, host, exchange, write, read))
         file.save()
+    _warn(host, config_path)
 
 
 @permission.command()
@@ -110,6 +112,12 @@ def list_permissions(host: str | None, user: str | None, path: str | None, confi
         for each in file.rows():
             if host in (None, each.host) and user in (None, each.user):
                 click.echo(each.written())
+
+
+def _warn(host: str, config_path: str | None) -> None:
+    """Say when a virtual host is none: RabbitMQ would refuse it; here it may come with the next configuration."""
+    if config_path and host not in (there := configuration(config_path).virtual_hosts):
+        click.echo(f"warning: the configuration has no virtual host {host}, but {' and '.join(there)}", err=True)
 
 
 def _file(path: str | None, config_path: str | None, new: bool = False) -> AbstractContextManager[PermissionFile]:

@@ -11,10 +11,19 @@ import pika
 from dragoman.cli_client import Client, ClientError
 from protocols import maps010
 from protocols.qmf.agent import DIRECT, TOPIC
+from protocols.qmf.methods import UNKNOWN_OBJECT
 from protocols.qmf.objects import BROKER_KEY, object_name
 
 PATIENCE = 30
 """Seconds that an answer may take."""
+
+
+class Refused(ClientError):
+    """The agent's answer to what it does not do, with QMF's number for it."""
+
+    def __init__(self, text: str, code: int) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class Console(Client):
@@ -60,7 +69,8 @@ class Console(Client):
             if properties.correlation_id != str(self.number):
                 continue
             if headers.get("qmf.opcode") == "_exception":
-                raise ClientError(f"{self.where}: {answer['_values'].get('error_text', 'refused')}")
+                values = answer["_values"]
+                raise Refused(f"{self.where}: {values.get('error_text', 'refused')}", values.get("error_code", 0))
             found.append(answer)
             if "partial" not in headers:
                 return found
@@ -74,8 +84,13 @@ class Console(Client):
     async def method(self, name: str, arguments: dict[str, Any], kind: str = "broker",
                      key: str = BROKER_KEY) -> dict[str, Any]:
         """Call a method of an object. Raises: ClientError."""
-        answer, = await self._ask("_method_request", {
-            "_object_id": {"_object_name": object_name(kind, key)}, "_method_name": name, "_arguments": arguments})
+        try:
+            answer, = await self._ask("_method_request", {
+                "_object_id": {"_object_name": object_name(kind, key)}, "_method_name": name, "_arguments": arguments})
+        except Refused as refused:
+            if refused.code != UNKNOWN_OBJECT:
+                raise
+            raise ClientError(f"{self.where}: there is no {kind} {key}") from None
         results: dict[str, Any] = answer["_arguments"]
         return results
 

@@ -83,8 +83,8 @@ class _Receiver:
     async def queue(self) -> str:
         """The queue to take from: the one of that name, or a temporary one behind the exchange."""
         address, client = self.work.address, self.client
-        if self.work.declare and "/" not in address and not await client.has_queue(address):
-            await client.call(client.channel.queue_declare, queue=address, durable=True)
+        if self.work.declare and "/" not in address:
+            await client.make_queue(address)
         exchange, key = await client.resolve(address)
         if not exchange:
             return key

@@ -42,8 +42,7 @@ async def send_messages(to: Any, work: Sending) -> int:
         if not work.quiet:
             client.on_blocked = lambda why: click.echo(f"the broker holds publishers back: {why}", err=True)
         if work.declare and "/" not in work.address:
-            await client.call(client.channel.queue_declare, queue=work.address, durable=True) \
-                if not await client.has_queue(work.address) else None
+            await client.make_queue(work.address)
         sender = _Sender(client, work, *await client.resolve(work.address))
         await sender.run()
     return sender.result()

@@ -48,11 +48,12 @@ def self_signed(names: tuple[str, ...], folder: Path, clients: tuple[str, ...], 
         certificate, key = issuer.files(SERVER)
         if renew or not certificate.exists():
             click.echo(f"{certificate}: for {', '.join(issuer.server(names, days))}", err=True)
-        elif names:
-            raise click.ClickException(f"{certificate} exists; --renew makes it anew, with these names")
+        elif missing := [each for each in names if each not in issuer.names()]:
+            raise click.ClickException(f"{certificate} exists, and is not for {', '.join(missing)}; --renew makes it "
+                                       "anew, with these names")
         for client in clients:
-            issuer.client(client, days, renew)
-            click.echo(f"{issuer.files(client)[0]}: for the user {client}", err=True)
+            if issuer.client(client, days, renew):
+                click.echo(f"{issuer.files(client)[0]}: for the user {client}", err=True)
     except (OSError, ValueError) as error:
         raise click.ClickException(reason(error)) from None
     authority = issuer.files(AUTHORITY)[0]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from contextlib import AbstractContextManager
+from getpass import GetPassWarning
 
 import click
 
@@ -192,7 +194,13 @@ def _file(path: str | None, config_path: str | None, new: bool = False) -> Abstr
 
 def _password(from_stdin: bool) -> str:
     if not from_stdin:
-        return str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", GetPassWarning)  # it would be shown as it is typed, or never come
+            try:
+                return str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
+            except GetPassWarning:
+                raise click.ClickException("there is no terminal to ask for the password at: give it by "
+                                           "--password-stdin") from None
     line = sys.stdin.readline().rstrip("\n")
     if not line:
         raise click.ClickException("there is no password on standard input")

@@ -82,7 +82,7 @@ class StoreSettings:
 
     kind: str = _key("lmdb", Kind.TEXT, "`lmdb` keeps messages on disk; `memory` forgets all when the broker stops.",
                      choices=("lmdb", "memory"), restart=True)
-    path: str = _key("dragoman-data", Kind.PATH, "Folder of the LMDB store; made when it does not exist.", restart=True)
+    path: str = _key("dragoman-data", Kind.PATH, "Folder of the LMDB store, made if need be.", minimum=1, restart=True)
     map_size: int = _key(256 << 20, Kind.SIZE, "Size to begin with of the store's memory map. It grows by itself.",
                          minimum=1 << 20, restart=True)
 
@@ -413,6 +413,8 @@ class _Reader:
                 raise ValueError(f'is "{given}"; it can be {_or(key.choices)}{_meant(given, key.choices)}')
             if "\0" in given:
                 raise ValueError("has a NUL character in it")
+            if len(given) < key.minimum:
+                raise ValueError("is empty")
             return os.path.join(self.folder, given) if key.kind is Kind.PATH and given else given
         return _number(key, given)
 
@@ -470,8 +472,6 @@ def _contradictions(config: Config) -> list[str]:
         found.append("authentication.mechanisms is empty, and not all listeners are anonymous: nobody could log in")
     found += [f'access.host_acl_files has "{name}" in it, which is not one of virtual_hosts'
               for name, _ in config.access.host_acl_files if name not in config.virtual_hosts]
-    if not config.authentication.anonymous_user:
-        found.append("authentication.anonymous_user is empty")
     found += provider_problems(config.providers)
     known = [FILE, *(provider.name for provider in config.providers)]
     found += [f'listeners[{index}].providers has "{name}" in it, which is none of providers'

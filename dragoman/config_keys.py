@@ -32,7 +32,7 @@ class Key:
 
     kind: Kind
     help: str
-    minimum: int = 0
+    minimum: int = 0  # of texts and paths: 1 for those that cannot be empty
     maximum: int | None = None
     choices: tuple[str, ...] = ()
     restart: bool = False  # takes effect only when the broker is started again

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from broker.security.quotas import PER
-from dragoman.config_keys import Kind
+from dragoman.config_keys import Kind, keys
 from dragoman.config_keys import key as _key
 
 _MOST = 1 << 31
@@ -86,6 +86,9 @@ class LimitFor:
                         "more is only logged.")
 
 
+_NO_LIMITS = ("user", "group", "network", "listener", "virtual_host", "per", "warn_at", "refuse")
+"""Keys of LimitFor that say for whom and how it holds."""
+
 _RATE = re.compile(r"(\d{1,9}) ?/ ?(?:(\d{1,6}) ?)?(ms|s|sec|min|m|h|d)", re.ASCII)
 _UNITS = {"ms": 1, "s": 1000, "sec": 1000, "min": 60_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
@@ -129,4 +132,6 @@ def limit_problems(limits: tuple[LimitFor, ...], listeners: set[str], hosts: tup
             found.append(f"{where}.frame_size is {limit.frame_size}; it must be at least 4096")
         if 0 < limit.output < 1 << 16:
             found.append(f"{where}.output is {limit.output}; it must be at least 65536")
+        if all(getattr(limit, name) == default for name, _, default in keys(LimitFor) if name not in _NO_LIMITS):
+            found.append(f"{where} limits nothing: it has none of the keys that say how much")
     return found

@@ -34,7 +34,7 @@ class Authentication:
     lockout_seconds: int = _key(60, Kind.SECONDS, "How long failed logins count, and a lock-out lasts.", minimum=1)
     lockout_loopback: bool = _key(False, Kind.BOOLEAN, "Count failed logins of this machine's own clients, too: for a "
                                   "broker behind a proxy on the same machine.")
-    anonymous_user: str = _key("anonymous", Kind.TEXT, "The user that clients without a name act as.")
+    anonymous_user: str = _key("anonymous", Kind.TEXT, "The user that clients without a name act as.", minimum=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import socket
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 AUTHORITY, SERVER = "ca", "server"
 """How the files of the issuer's and the broker's certificates begin."""
 
+_HOST_NAME = re.compile(r"(\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
 _YEARS = 10  # of the issuer
 _USES = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
          "key_cert_sign", "crl_sign", "encipher_only", "decipher_only")
@@ -65,14 +67,24 @@ class Issuer:
         self._issue(SERVER, wanted[-1] if names else wanted[0], days, ExtendedKeyUsageOID.SERVER_AUTH, alternatives)
         return wanted
 
-    def client(self, name: str, days: int, renew: bool) -> None:
-        """A certificate for a client; the user is its common name. Raises: OSError; ValueError, also if there is one
-        and it is not to be renewed."""
+    def names(self) -> set[str]:
+        """Those of the broker's certificate. Raises: OSError, ValueError."""
+        found = x509.load_pem_x509_certificate(self.files(SERVER)[0].read_bytes())
+        try:
+            names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except x509.ExtensionNotFound:
+            return set()
+        return {str(each.value) for each in names}
+
+    def client(self, name: str, days: int, renew: bool) -> bool:
+        """A certificate for a client, whose common name is the user. Whether it was made: one that is there stays,
+        unless it is to be renewed. Raises: OSError, ValueError."""
         if not name or len(name) > 64 or "/" in name or name in (AUTHORITY, SERVER) or name.startswith("."):
             raise ValueError(f"{name!r} cannot be the name of a client and of its files")
-        if not renew and self.files(name)[0].exists():
-            raise ValueError(f"{self.files(name)[0]} exists; --renew makes it anew")
+        if not renew and all(each.exists() for each in self.files(name)):
+            return False
         self._issue(name, name, days, ExtendedKeyUsageOID.CLIENT_AUTH, None)
+        return True
 
     def _issue(self, file: str, name: str, days: int, use: x509.ObjectIdentifier,
                alternatives: x509.SubjectAlternativeName | None) -> None:
@@ -113,10 +125,9 @@ def _general_name(text: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(text))
     except ValueError:
         pass
-    try:
-        return x509.DNSName(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is no host name: write it as xn--...") from None
+    if not _HOST_NAME.fullmatch(text):
+        raise ValueError(f"{text!r} is no host name: write it in letters of ASCII, others as xn--...")
+    return x509.DNSName(text)
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:

@@ -88,9 +88,10 @@ class Logins:
 
 def without_passwords(config: Config) -> list[str]:
     """The listeners that other machines reach, and that take passwords from none of them: what an update may have
-    changed."""
+    changed. Where there is SCRAM or CRAM-MD5, they need not be sent."""
     return [listener.name() for listener in config.listeners
-            if not (listener.clear_passwords or listener.host == "localhost" or is_loopback(listener.host))
+            if not any("CRAM" in name for name in listener.mechanisms or config.authentication.mechanisms)
+            and not (listener.clear_passwords or listener.host == "localhost" or is_loopback(listener.host))
             and (listener.tls == "never" or not config.tls.certificate)]
 
 

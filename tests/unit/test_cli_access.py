@@ -20,7 +20,8 @@ def run(*arguments: str) -> Result:
 @pytest.fixture
 def config(tmp_path: Path) -> str:
     path = tmp_path / "d.toml"
-    path.write_text('[access]\nacl_file = "rules.acl"\npermissions_file = "permissions"\ngroup_file = "groups"\n')
+    path.write_text('virtual_hosts = ["/", "b"]\n[access]\nacl_file = "rules.acl"\npermissions_file = "permissions"\n'
+                    'group_file = "groups"\n')
     (tmp_path / "rules.acl").write_text("# all but\nACL DENY staff PUBLISH EXCHANGE name=closed\nCONFIG "
                                         "DEFAULTALLOW=true\n")
     (tmp_path / "groups").write_text("staff.users=bob\n")
@@ -58,6 +59,13 @@ def test_what_cannot_be_done_is_said_in_one_line(config: str, arguments: tuple[s
     assert problem in result.output and len(result.output.splitlines()) == 1
 
 
+def test_permissions_for_a_virtual_host_that_is_not_configured_are_remarked_on(config: str) -> None:
+    for words in (("set", "bob", "a", "b", "c"), ("set-topic", "bob", "amq.topic", "b", "c")):
+        assert run("permission", *words, "-p", "b", "-c", config).output == ""
+        said = run("permission", *words, "-p", "c", "-c", config)
+        assert (said.exit_code, said.output) == (0, "warning: the configuration has no virtual host c, but / and b\n")
+
+
 def test_which_file_must_be_said() -> None:
     assert "access.permissions_file" in run("permission", "list").output
 
@@ -91,6 +99,9 @@ def test_a_check_says_which_line_decides(config: str) -> None:
     (("bob", "bind", "exchange", "name=amq.topic", "queuename=q", "routingkey=ab"), 0),
     (("bob", "access", "query", "name=q"), 1), (("bob", "access", "query", "name=q", "--tag", "monitoring"), 0),
     (("bob", "impersonate", "user"), 1), (("bob", "impersonate", "user", "--tag", "impersonator"), 0),
+    (("bob", "access", "virtualhost", "-p", "c"), 2), (("bob", "create", "queue", "name=q", "exclusive=yes"), 2),
+    (("bob", "create", "queue", "name=q", "queuemaxsize=many"), 2), (("bob", "create", "queue", "--from", "10.0.0"), 2),
+    (("bob", "create", "queue", "name=q", "durable=true", "queuemaxsize=10", "--from", "10.0.0.1"), 0),
     (("bob", "frob", "queue"), 2), (("bob", "all", "queue"), 2), (("bob", "create", "queue", "frob=1"), 2)])
 def test_exit_codes_of_checks(config: str, arguments: tuple[str, ...], code: int) -> None:
     assert run("acl", "check", *arguments, "--config", config).exit_code == code
@@ -121,6 +132,14 @@ def test_checks_of_a_file_alone(tmp_path: Path) -> None:
     assert result.exit_code == 2 and f"{path}:1: a rule is written" in result.output
 
 
+def test_files_that_cannot_be_used_are_no_refusal(config: str) -> None:
+    question = ("acl", "check", "bob", "create", "queue")
+    for more in (("-f", "/nowhere/x.acl"), ("-c", "/nowhere/d.toml")):
+        result = run(*question, *more)
+        assert result.exit_code == 2 and result.output.startswith("Error: /nowhere/") and result.output.count("\n") == 1
+
+
 def test_without_rules_a_check_says_that_there_are_none() -> None:
     result = run("acl", "check", "bob", "create", "queue", "name=q")
-    assert result.exit_code == 0 and result.output.startswith("there are no access rules")
+    assert result.exit_code == 0
+    assert result.output.startswith("everything, to whoever has logged in: there are no access rules\nallowed: ")

@@ -169,6 +169,15 @@ def test_errors_of_connecting_are_one_line(broker: testing.Broker) -> None:
     done = dragoman("receive", broker.url, "none")
     assert done.returncode == 1
     assert done.stderr.decode() == f"Error: {at} has no queue and no exchange none; --declare makes the queue\n"
+    for address, said in (("a" * 256, f"Error: {'a' * 20}... is too long: names in AMQP have at most 255 bytes\n"),
+                          (b"\xff", "Error: '\\udcff' is not text in UTF-8, which names in AMQP are\n"),
+                          ("", "Error: the address is empty: it is the name of a queue or of an exchange\n")):
+        done = dragoman("send", "--declare", broker.url, os.fsdecode(address), "x")
+        assert (done.returncode, done.stderr.decode()) == (1, said)
+    done = dragoman("send", broker.url, "amq.topic/" + "a" * 256, "x")
+    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1) and b"is too long" in done.stderr
+    done = dragoman("send", broker.url, "q", "--size", str(1 << 62))
+    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1) and b"not enough memory" in done.stderr
 
 
 @pytest.mark.parametrize(("arguments", "expected"), [

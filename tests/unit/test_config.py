@@ -128,6 +128,7 @@ def test_durations(text: str, seconds: int) -> None:
     ("[authentication]\nmechanisms = []", "authentication.mechanisms is empty, and not all listeners are anonymous: "
                                           "nobody could log in"),
     ("[authentication]\nanonymous_user = ''", "authentication.anonymous_user is empty"),
+    ("[store]\npath = ''", "store.path is empty"),
 ])
 def test_what_is_wrong_is_said_with_what_is_allowed(text: str, expected: str) -> None:
     assert problems(text) == [f"d.toml: {expected}"]

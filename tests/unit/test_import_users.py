@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from broker.security.users import PasswordFile
 from dragoman.cli_user import user as user_command
 from interop.migration.user_files import FoundUser, NotUnderstood, read_users
 
+ROOT = Path(__file__).resolve().parents[2]
 DATABASE = (Path(__file__).parent / "definitions" / "qpidd.sasldb").read_bytes()
 """Made by saslpasswd2 2.1.28 with alice and guest in the realm QPID, and another guest in OTHER."""
 
@@ -199,6 +201,14 @@ def test_the_command_with_broker_js_configuration(tmp_path: Path) -> None:
     listed = run("list", "--long", "--file", str(tmp_path / "users"))
     assert listed.output == "shop\tSCRAM-SHA-256\tgroups=admins\n"
     assert run("import", str(tmp_path / "nothing"), "--file", str(tmp_path / "users")).exit_code == 1
+
+
+def test_a_password_is_asked_for_at_a_terminal_only(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "dragoman", "user", "add", "shop", "--file", str(tmp_path / "users")],
+                          cwd=ROOT, input="secret\nsecret\n", text=True, capture_output=True, start_new_session=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith("Error: there is no terminal to ask for the password at: give it by --password-stdin\n")
+    assert "GetPassWarning" not in done.stderr and not (tmp_path / "users").exists()
 
 
 def test_tags_and_groups_of_a_user_are_set_and_kept(tmp_path: Path) -> None:

@@ -63,6 +63,8 @@ def test_limits() -> None:
     ("output = 100", "output is 100; it must be at least 65536"),
     ("conections = 1", "did you mean limit[0].connections?"),
     ("connections = -2", "it must be at least -1"),
+    ('user = "a"\nper = "connection"\nwarn_at = 50', "limit[0] limits nothing: it has none of the keys that"),
+    ("connections = -1", "limit[0] limits nothing"),
 ])
 def test_problems(text: str, problem: str) -> None:
     with pytest.raises(ConfigError) as error:

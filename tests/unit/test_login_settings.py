@@ -141,7 +141,8 @@ def test_what_is_wrong_is_said(text: str, says: str) -> None:
     ('host = "0.0.0.0"\nport = 7', ["0.0.0.0:7"]), ('host = "::"\nport = 7', ["[::]:7"]), ('host = "127.0.0.1"', []),
     ('host = "localhost"', []), ('host = "::1"', []), ('host = "0.0.0.0"\nclear_passwords = true', []),
     ('host = "0.0.0.0"\nport = 7\ntls = "never"\n[tls]\ncertificate = "x"', ["0.0.0.0:7"]),
-    ('host = "0.0.0.0"\n[tls]\ncertificate = "x"', [])])
+    ('host = "0.0.0.0"\n[tls]\ncertificate = "x"', []),
+    ('host = "0.0.0.0"\nmechanisms = ["PLAIN", "SCRAM-SHA-256"]', [])])
 def test_listeners_that_take_no_passwords_from_afar_are_said(listener: str, said: list[str]) -> None:
     assert without_passwords(parse(f"[[listeners]]\n{listener}")) == said
 

@@ -92,3 +92,20 @@ def test_a_package_that_is_missing_is_named(folder: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
     assert f"provider mine: the package {package} is not installed: pip install 'dragoman[{module}]'" in \
         problems(folder, table)
+
+
+def test_all_files_that_cannot_be_used_are_named(folder: Path) -> None:
+    (folder / "rules.acl").write_text("acl alow bob\n")
+    path = folder / "dragoman.toml"
+    path.write_text('[access]\nacl_file = "rules.acl"\nhost_acl_files = { "/" = "none.acl" }\ngroup_file = "groups"\n'
+                    'permissions_file = "permissions"\n[log]\nfile = "nowhere/log"\n')
+    with pytest.raises(ConfigError) as found:
+        load_and_check(str(path))
+    assert [each.removeprefix(f"{path}: ").replace(f"{folder}/", "")[:31] for each in found.value.problems] == [
+        "access: rules.acl:1: a rule is ", "access: none.acl: cannot be rea", "access: groups: cannot be read:",
+        "access: permissions: the permis", "log.file nowhere/log: cannot be"]
+    path.write_text(f'[log]\nfile = "{folder}"')
+    with pytest.raises(ConfigError, match="log.file .*: cannot be opened: Is a directory"):
+        load_and_check(str(path))
+    path.write_text('[log]\nfile = "log"')
+    assert load_and_check(str(path)).log.file == str(folder / "log") and not (folder / "log").exists()
