@@ -126,6 +126,12 @@ def _spawn(name: str, seconds: int) -> tuple[str, int, str, list[str]]:
     return name, int(runs[-1]) if runs else 0, covered[-1] if covered else "?", found
 
 
+def split(shares: dict[str, float], seconds: int, jobs: int) -> list[int]:
+    """How many seconds each target has, so many at a time, for all of them to take `seconds`."""
+    whole = seconds * min(jobs, len(shares))
+    return [max(1, int(whole * share / sum(shares.values()))) for share in shares.values()]
+
+
 def main() -> int:
     options = argparse.ArgumentParser(description="Fuzz the parsers.")
     options.add_argument("targets", nargs="*", help="their names; all without any")
@@ -137,6 +143,8 @@ def main() -> int:
         one(given.one, given.seconds)
         return 0
     from tests.fuzz.targets import TARGETS
+    if unknown := [name for name in given.targets if name not in TARGETS]:
+        options.error(f"no such target: {', '.join(unknown)}; there are {', '.join(TARGETS)}")
     names = given.targets or list(TARGETS)
     failed = False
     if not given.targets:
@@ -144,9 +152,8 @@ def main() -> int:
         failed = bool(subprocess.run([sys.executable, "-m", "pytest", "-q", "tests/fuzz/test_connection.py", "-n",
                                       str(given.jobs), "-k", "brings_down"], cwd=HOME, env={
             **os.environ, "FUZZ_SECONDS": str(given.seconds * given.jobs / 3 / 4)}).returncode)
-    shares = sum(TARGETS[name].share for name in names)
     with ThreadPoolExecutor(given.jobs) as pool:
-        times = [max(1, int(given.seconds * given.jobs * TARGETS[name].share / shares)) for name in names]
+        times = split({name: TARGETS[name].share for name in names}, given.seconds, given.jobs)
         for name, runs, covered, found in pool.map(_spawn, names, times):
             print(f"{name:18} {runs:>10,} inputs, coverage {covered:>6}, {len(found)} findings", flush=True)
             for each in found:
