@@ -129,11 +129,7 @@ def test_connections_are_closed(tmp_path: Path) -> None:
         for each in shop:
             assert "320" in closed(each)
         assert dragoman(running, "connection", "close", "--user", "guest") == ""  # its own connection stays
-<<<<<<< Updated upstream
         dragoman(running, "connection", "close", address, fails=f"there is no connection {address}")
-=======
-        dragoman(running, "connection", "close", address, fails="there is no connection")
->>>>>>> Stashed changes
         dragoman(running, "connection", "close", fails="name either addresses or a --user")
         till.channel()
         till.close()
