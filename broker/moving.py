@@ -1,4 +1,4 @@
-"""What operators do to the messages of a queue: move, reroute, delete; and redirect a queue to another.
+"""What operators do to the messages of a queue: move, copy, reroute, delete; and redirect a queue to another.
 
 All but the redirect go over what the queue holds when they begin, bit by bit, and call back with a number when all is
 done and durable. Whatever happens to a message happens in one batch of the journal: a crash in the midst leaves each
@@ -54,7 +54,13 @@ def move(source: Queue, target: Queue, choice: Choice, done: Done) -> None:
     check_open(target)
     if source is target:
         raise PreconditionFailed(f"{source!r} cannot be moved to itself")
-    _begin(Moving(source, choice, done, [target], None))
+    _begin(Moving(source, choice, done, [target], None, False))
+
+
+def copy(source: Queue, target: Queue, choice: Choice, done: Done) -> None:
+    """Put copies at the end of another queue, or of the same one. Raises: AccessRefused when it is the broker's own."""
+    check_open(target)
+    _begin(Moving(source, choice, done, [target], None, True))
 
 
 def reroute(source: Queue, exchange: Exchange | None, choice: Choice, done: Done) -> None:
@@ -70,12 +76,12 @@ def reroute(source: Queue, exchange: Exchange | None, choice: Choice, done: Done
                 targets.append(host.queues[name])
         if exchange is None and not targets:
             raise NotFound(f"{source!r} has no alternate exchange")
-    _begin(Moving(source, choice, done, targets, exchange))
+    _begin(Moving(source, choice, done, targets, exchange, False))
 
 
 def delete(source: Queue, choice: Choice, done: Done) -> None:
     """Drop messages; they are no dead letters."""
-    _begin(Moving(source, choice, done, [], None))
+    _begin(Moving(source, choice, done, [], None, False))
 
 
 def _begin(moving: Moving) -> None:
@@ -85,16 +91,17 @@ def _begin(moving: Moving) -> None:
 class Moving(Consumer):
     """One such operation. To its queue it is like a browser, though it takes what it has seen."""
 
-    __slots__ = ("source", "choice", "done", "targets", "exchange", "moved")
+    __slots__ = ("source", "choice", "done", "targets", "exchange", "copies", "moved")
 
-    def __init__(self, source: Queue, choice: Choice, done: Done, targets: list[Queue],
-                 exchange: Exchange | None) -> None:
+    def __init__(self, source: Queue, choice: Choice, done: Done, targets: list[Queue], exchange: Exchange | None,
+                 copies: bool) -> None:
         super().__init__(source, "", 0, False, False)
         self.source = source
         self.choice = choice
         self.done = done
         self.targets = targets
         self.exchange = exchange
+        self.copies = copies
         self.moved = 0
         self.choosy = self.browses = True
 
@@ -140,16 +147,17 @@ class Moving(Consumer):
         if self.exchange is not None:
             targets = self.source.host.behind(self.exchange, message)
         drops = self.exchange is None and not targets
-        if targets and not publish_anew(targets, message, False):
+        if targets and not publish_anew(targets, message, self.copies):
             if cursor.loaded:
                 self.source.unload(entry)
             return False
-        if drops or targets:
+        if drops or targets and not self.copies:
             self.source.lanes[entry.lane].pluck(entry, cursor.from_tail)
             self.source.drop(entry, "purged" if drops else "moved")
-            self.moved += 1
         elif cursor.loaded:
             self.source.unload(entry)
+        if targets or drops:
+            self.moved += 1
         return True
 
     def deliver(self, entry: Entry, message: Message) -> None:

@@ -314,6 +314,10 @@ def _kept(durable: bool, exclusive: bool, auto_delete: bool) -> dict[str, Any]:
             "temporary": exclusive or auto_delete, "passive": False}
 
 
+_METHODS: Final = {"move": "moveMessages", "copy": "copyMessages"}
+"""What Broker-J calls them."""
+
+
 def management_question(action: str, kind: str, name: str, values: dict[str, Any], host_name: str) -> Question:
     """The question behind a management operation, which qpidd's rules have words for, by what Broker-J's call it as
     well: `ACCESS MANAGEMENT`, `INVOKE`, `CONFIGURE BROKER`."""
@@ -326,10 +330,9 @@ def management_question(action: str, kind: str, name: str, values: dict[str, Any
     elif kind == "queue":
         others.append(Question("update", "queue", own))
     if kind != "query":
-        moves = action == "move"  # which Broker-J calls moveMessages
-        method = name if kind == "method" else "moveMessages" if moves else action
+        method = name if kind == "method" else _METHODS.get(action, action)
         others.append(Question("invoke", str(values.get("schemaclass", kind)), {**own, "methodname": method}))
-        if moves:
+        if action in _METHODS:
             others.append(Question("update", "method", {**own, "name": method}))
     return Question(action, kind, own, others=others)
 

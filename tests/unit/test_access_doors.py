@@ -18,7 +18,7 @@ DOORS: dict[str, set[str]] = {
     "add": {"consume"}, "get": {"consume"}, "claim": {"consume"},
     "route": {"publish"}, "publish": {"publish"}, "postpone": {"publish"},
     "enqueue": {"publish"}, "route_and_enqueue": {"publish"},
-    "move": {"manage"}, "reroute": {"manage"}, "delete": {"purge", "manage"},
+    "move": {"manage"}, "copy": {"manage"}, "reroute": {"manage"}, "delete": {"purge", "manage"},
     "redirect": {"manage"}, "undo_redirect": {"manage"}, "close_connection": {"manage"}, "close_session": {"manage"},
     "create": {"manage"}, "pause": {"manage"}, "setLevel": {"manage"}, "reload": {"manage"},
 }
@@ -63,7 +63,7 @@ SPEAKS_FOR_ITSELF = {
 """Functions that need not ask, and why."""
 
 _RECEIVERS = {
-    "add": ("queue",), "get": ("queue",), "delete": ("moving", "_control(host)"),
+    "add": ("queue",), "get": ("queue",), "delete": ("moving", "_control(host)"), "copy": ("moving",),
     "create": ("_control(host)",), "bind": ("host",), "unbind": ("host",), "publish": ("host", "transaction"),
     "pause": ("_control(host)",), "setLevel": ("logging.getLogger()",), "purge": ("queue",)}
 """Functions whose names are others', too, and how what they are called on is written, at its end."""

@@ -13,7 +13,7 @@ from broker_kit import Reader, Running, body_of
 
 from broker.errors import NotAllowed, NotFound, PreconditionFailed
 from broker.message import Publisher
-from broker.moving import Choice, delete, move, redirect, reroute, undo_redirect
+from broker.moving import Choice, copy, delete, move, redirect, reroute, undo_redirect
 from broker.queue import Queue
 from broker.selector import Selector
 
@@ -76,9 +76,9 @@ def test_move(tmp_path: Path, choice: Choice, moved: Any, durable: bool, restart
     one.close()
 
 
-@pytest.mark.parametrize("kind", ["move", "delete", "reroute"])
+@pytest.mark.parametrize("kind", ["move", "copy", "delete", "reroute"])
 def test_a_crash_in_the_midst(tmp_path: Path, kind: str) -> None:
-    """Whenever the broker dies, each message is in one place: where it was, or where it goes."""
+    """Whenever the broker dies, each message is in one place: where it was, or where it goes. (Copies: in both.)"""
     one = Running(tmp_path / "store", keep=50)
     a, b, c = (one.queue(name, {}) for name in "abc")
     for queue in (b, c):
@@ -88,6 +88,8 @@ def test_a_crash_in_the_midst(tmp_path: Path, kind: str) -> None:
     told: list[int] = []
     if kind == "move":
         move(a, b, Choice(), told.append)
+    elif kind == "copy":
+        copy(a, b, Choice(), told.append)
     elif kind == "delete":
         delete(a, Choice(), told.append)
     else:
@@ -110,10 +112,11 @@ def test_a_crash_in_the_midst(tmp_path: Path, kind: str) -> None:
         stages.add(in_a.total())
         everything = Counter(range(600))
         assert kind != "move" or in_a + in_b == everything and not in_c
+        assert kind != "copy" or in_a == everything and in_b <= everything
         assert kind != "delete" or in_a <= everything and not in_b
         assert kind != "reroute" or in_a + in_b == everything and in_b == in_c
     one.loop.settle()
-    assert told == [600] and len(stages) > 1
+    assert told == [600] and (kind == "copy") == (len(stages) == 1)
     one.close()
 
 
@@ -210,11 +213,14 @@ def test_kinds(tmp_path: Path) -> None:
     a, b, c = one.queue("a", {}), one.queue("b", {"qpid.queue_sort_key": "group"}), one.queue("c", {
         "qpid.last_value_queue_key": "group"})
     d = one.queue("d", {"x-max-priority": 2})
-    for target in (b, c, d):
-        fill(one, "a", 10)
-        done(one, lambda told, target=target: move(a, target, Choice(), told))
+    fill(one, "a", 10)
+    done(one, lambda told: copy(a, b, Choice(), told))
+    done(one, lambda told: copy(b, c, Choice(), told))
+    done(one, lambda told: copy(a, d, Choice(), told))
+    done(one, lambda told: copy(a, a, Choice(4), told))
     assert contents(b) == [0, 2, 4, 6, 8, 1, 3, 5, 7, 9] and contents(c) == [8, 9]
     assert contents(d) == [2, 5, 8, 1, 4, 7, 0, 3, 6, 9]
+    assert contents(a) == [*range(10), *range(4)]
     assert done(one, lambda told: delete(b, Choice(2, Selector("group = 'odd'")), told)) == 2
     assert contents(b) == [0, 2, 4, 6, 8, 5, 7, 9]
     one.close()
