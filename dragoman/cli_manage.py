@@ -179,6 +179,20 @@ def move_messages(source: str, target: str, count: int, url: str, trust: Trust) 
         "srcQueue": source, "destQueue": target, "qty": count}))
 
 
+@queue.command("copy")
+@click.argument("source")
+@click.argument("target")
+@click.option("--count", "-n", type=click.IntRange(0), default=0, help="At most so many messages; 0: all.")
+@broker_options
+def copy_messages(source: str, target: str, count: int, url: str, trust: Trust) -> None:
+    """Put copies of messages at the end of another queue.
+
+    Those that a consumer has are left out.
+    """
+    with_console(url, trust, lambda console: _method(console, "queueCopyMessages", {
+        "srcQueue": source, "destQueue": target, "qty": count}))
+
+
 @queue.command("redirect")
 @click.argument("source", callback=_some)
 @click.argument("target", default="")

@@ -88,7 +88,7 @@ _calls("", "declare_exchange", "create", _made("exchange", "new"))
 _calls("", "delete_exchange", "delete", {"type": "exchange", "name": "y", "options": {}})
 _calls("", "bind", "create", _made("binding", "x/q/n"))
 _calls("", "unbind", "delete", {"type": "binding", "name": "x/e/k", "options": {}})
-for _name in ("create", "delete", "queueMoveMessages", "queueRedirect"):
+for _name in ("create", "delete", "queueMoveMessages", "queueCopyMessages", "queueRedirect"):
     _calls(f"{_name} at all", "manage", _name, {
         **_made("queue", "new" if _name == "create" else "q"), "srcQueue": "q", "destQueue": "e", "filter": {},
         "qty": 0, "options": {}, "sourceQueue": "q", "targetQueue": "e"}, only=_is("access", "method", _name),
@@ -98,6 +98,8 @@ _calls("purge at all", "manage", "purge", {"request": 0}, "queue:q", only=_is("a
        also=("purge",))
 _calls("move", "manage", "queueMoveMessages", {"srcQueue": "q", "destQueue": "e", "filter": {}, "qty": 0},
        only=lambda *asked: asked == ("move", "queue", "q", {"queuename": "e"}))
+_calls("copy", "manage", "queueCopyMessages", {"srcQueue": "q", "destQueue": "e", "filter": {}, "qty": 0},
+       only=lambda *asked: asked == ("copy", "queue", "q", {"queuename": "e"}))
 _calls("redirect", "manage", "queueRedirect", {"sourceQueue": "q", "targetQueue": "e"},
        only=lambda *asked: asked == ("redirect", "queue", "q", {"queuename": "e"}))
 _calls("reroute", "manage", "reroute", {"request": 0, "useAltExchange": False, "exchange": "x", "filter": {}},

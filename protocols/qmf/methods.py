@@ -297,12 +297,23 @@ _HIRES = _never("logHires", "high resolution timestamps")
 
 
 def _move(host: VirtualHost, facts: Facts, given: _Given) -> None:
-    names = given.text("srcQueue"), given.text("destQueue")
-    given.access.manage("move", "queue", names[0], {"queuename": names[1]})
-    source, target = host.queues.get(names[0]), host.queues.get(names[1])
+    given.access.manage("move", "queue", given.text("srcQueue"), {"queuename": given.text("destQueue")})
+    source, target = _source_and_target(host, given)
+    moving.move(source, target, given.choice("qty"), given.done)
+
+
+def _copy(host: VirtualHost, facts: Facts, given: _Given) -> None:
+    """Likewise; a method of our own."""
+    given.access.manage("copy", "queue", given.text("srcQueue"), {"queuename": given.text("destQueue")})
+    source, target = _source_and_target(host, given)
+    moving.copy(source, target, given.choice("qty"), given.done)
+
+
+def _source_and_target(host: VirtualHost, given: _Given) -> tuple[Queue, Queue]:
+    source, target = host.queues.get(given.text("srcQueue")), host.queues.get(given.text("destQueue"))
     if source is None or target is None:
         raise MethodError(PARAMETER_INVALID, f"{'srcQueue' if source is None else 'destQueue'}: there is no such queue")
-    moving.move(source, target, given.choice("qty"), given.done)
+    return source, target
 
 
 def _redirect(host: VirtualHost, facts: Facts, given: _Given) -> Done | None:
@@ -322,7 +333,7 @@ def _redirect(host: VirtualHost, facts: Facts, given: _Given) -> Done | None:
 
 
 _BROKER: dict[str, Callable[[VirtualHost, Facts, _Given], Done | None]] = {
-    "queueMoveMessages": _move, "queueRedirect": _redirect,
+    "queueMoveMessages": _move, "queueCopyMessages": _copy, "queueRedirect": _redirect,
     "create": _create, "delete": _delete, "echo": _echo, "query": _query, "getLogLevel": _get_log_level,
     "setLogLevel": _set_log_level, "getTimestampConfig": _STAMPS["get"], "setTimestampConfig": _STAMPS["set"],
     "getLogHiresTimestamp": _HIRES["get"], "setLogHiresTimestamp": _HIRES["set"]}

@@ -124,6 +124,7 @@ _CLASSES = [
         _methods(
             echo="sequence:uint32:IO body:lstr:IO", setLogLevel="level:sstr:I", getLogLevel="level:sstr:O",
             queueMoveMessages="srcQueue:sstr:I destQueue:sstr:I qty:uint32:I filter:map:I",
+            queueCopyMessages="srcQueue:sstr:I destQueue:sstr:I qty:uint32:I filter:map:I",
             getTimestampConfig="receive:bool:O", setTimestampConfig="receive:bool:I",
             create="type:sstr:I name:sstr:I properties:map:I strict:bool:I",
             delete="type:sstr:I name:sstr:I options:map:I", query="type:sstr:I name:sstr:I results:map:O",

@@ -262,6 +262,7 @@ def test_the_broker_answers(console: Console) -> None:
     ("setTimestampConfig", {"receive": True}, 3),
     ("queueMoveMessages", {"srcQueue": "nonsense", "destQueue": "nonsense", "qty": 0}, 4),
     ("queueMoveMessages", {"srcQueue": "nonsense", "qty": -1}, 4),
+    ("queueCopyMessages", {"srcQueue": "nonsense", "destQueue": "nonsense", "qty": 0}, 4),
     ("queueRedirect", {"sourceQueue": "nonsense", "targetQueue": "nonsense"}, 7),
     ("nonsense", {}, 2)])
 def test_a_method_that_fails_says_why(console: Console, name: str, arguments: dict[str, Any], code: int) -> None:
@@ -315,6 +316,9 @@ def test_messages_are_moved_rerouted_and_purged_in_part(console: Console, queue:
     assert depths(console, queue, other) == [5, 3]
     console.does("queueMoveMessages", {"srcQueue": queue, "destQueue": other, "qty": 1})
     assert depths(console, queue, other) == [4, 4]
+    console.does("queueCopyMessages", {"srcQueue": other, "destQueue": queue, "qty": 0, "filter": red})
+    assert depths(console, queue, other) == [7, 4]
+    console.does("purge", {"request": 3, "filter": red}, source)
     console.create("binding", f"amq.fanout/{queue}/")
     console.does("reroute", {"request": 0, "useAltExchange": True, "exchange": "", "filter": {}}, target)
     assert depths(console, queue, other) == [8, 0]
@@ -326,7 +330,7 @@ def test_messages_are_moved_rerouted_and_purged_in_part(console: Console, queue:
     assert found["altExchange"]["_object_name"] == "org.apache.qpid.broker:exchange:amq.fanout"
     found = console.find(f"queue:{queue}")
     assert found is not None
-    assert (found["reroutes"], found["discardsPurge"], found["acquires"]) == (5, 2, 0)
+    assert (found["reroutes"], found["discardsPurge"], found["acquires"]) == (5, 5, 0)
     for wrong in ({"filter_type": "nonsense"}, {"filter_type": "header_match_str", "filter_params": {}}, []):
         assert console.fails("purge", {"request": 0, "filter": wrong}, source)[0] == 4
     assert console.fails("reroute", {"request": 0, "exchange": "nonsense"}, source)[0] == 4
