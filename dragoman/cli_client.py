@@ -30,14 +30,18 @@ class ClientError(Exception):
 
 def parameters(url: str, trust: Trust) -> Any:
     """pika's parameters for amqp://user:password@host:port/virtual-host. Raises ClientError for a wrong one."""
+    problem = "is not a broker's address, which is amqp://user:password@host:port/virtual-host, or amqps:// with TLS"
     try:
-        if not urlsplit(url).hostname or not url.lower().startswith(("amqp://", "amqps://")):
+        parts = urlsplit(url)
+        if not parts.hostname or parts.scheme not in ("amqp", "amqps"):
+            raise ValueError
+        if parts.username and parts.password is None:
+            problem = "names a user and no password"
             raise ValueError
         made = pika.URLParameters(url)
     except (ValueError, TypeError, AttributeError, LookupError):
-        from interop.link import shown
-        raise ClientError(f"{shown(url)}: is not a broker's address, which is "
-                          "amqp://user:password@host:port/virtual-host, or amqps:// with TLS") from None
+        from interop.link import shown  # not before: it takes its time
+        raise ClientError(f"{shown(url)}: {problem}") from None
     if trust != Trust():
         if made.ssl_options is None:
             raise ClientError("--ca, --cert and --key are for amqps:// addresses")
@@ -45,7 +49,7 @@ def parameters(url: str, trust: Trust) -> Any:
             made.ssl_options = pika.SSLOptions(trust.context(), made.host)
         except ValueError as error:
             raise ClientError(str(error)) from None
-    if trust.certificate and urlsplit(url).username is None:
+    if trust.certificate and parts.username is None:
         made.credentials = ExternalCredentials()
     made.connection_attempts = 1
     made.client_properties = {"product": "dragoman command"}

@@ -244,7 +244,7 @@ class PermissionJudge(Judge):
     def _rule_set(self, user: str, host: str, tags: frozenset[str]) -> RuleSet:
         permission = self._file.permissions.get((user, host))
         if permission is None:
-            return RuleSet(f"{self._file.path} (nothing for user {user} in virtual host {host})", [])
+            return RuleSet(f"{self._file.path or 'permissions'} (nothing for user {user} in virtual host {host})", [])
         made = _Rules(self._file.path, permission.line, permission.written())
         for topic in self._file.topics.values():
             if (topic.user, topic.host) == (user, host):

@@ -37,6 +37,13 @@ durable messages and queue. Their load is made by tests/bench/ends.py, which is 
 The rows *by a bridge* publish to RabbitMQ, started for the purpose, have a bridge pull that in, and read it over 1.0,
 each delivery accepted by itself. The CPU is Dragoman's: the bridge, publishing, and the reader.
 
+The rows *by TLS* have two lines. Their clients come to a broker of their own by a forwarder, a process beside it: one
+that speaks TLS to the broker (TLS), and one that does not (plain). Only the broker's CPU counts, and what TLS adds to
+it is said at the end; where the machine is busy, measure for longer (--seconds 20). *half-open* is who has connected
+and not logged in: has said nothing, sent the header of 0-9-1, or begun a TLS handshake; CPU and memory are those of one
+of them. *1.0 by TLS, connections* have logged in: beside *1.0, connections* they show what a handshake takes, and what
+memory TLS does.
+
 The rows of MQTT have a publisher and a subscriber, with the same QoS; every message is acknowledged by itself, at most
 1,000 are not yet. *persistent session*: the subscriber's session outlives its connection, so Dragoman has all on disk
 before it acknowledges; Mosquitto has not, it saves every half hour. *subscribers* are all to one topic, with QoS 0.
@@ -72,6 +79,7 @@ from tests.bench.brokers import (
     load,
 )
 from tests.bench.ends import V010, V091, V10, V311, bridged, flow, idle
+from tests.bench.secured import CLIENTS, connected, secured
 from tests.peers import PeerFailed, PeerMissing
 
 BASELINE = Path(__file__).with_name("baseline.json")
@@ -116,6 +124,8 @@ BRIDGES: dict[str, dict[str, int | float]] = {
     "RabbitMQ by a bridge to 1.0, durable": {"source": V091, "sink": V10, "durable": 1},
 }
 """The rows with RabbitMQ as the remote of a bridge."""
+ALONE = ("bridge", "tls", *CLIENTS)
+"""Modes of rows that start a broker of their own."""
 MQTT: dict[str, dict[str, int | float]] = {
     "QoS 0": {"qos": 0},
     "QoS 1": {"qos": 1},
@@ -125,6 +135,15 @@ MQTT: dict[str, dict[str, int | float]] = {
     "QoS 2, persistent session": {"qos": 2, "persistent": 1},
 }
 """The rows of tests/bench/mqttgen.c with a publisher to each subscriber."""
+
+
+SECURED: dict[str, dict[str, int | float]] = {
+    "0-9-1 by TLS, 100 B, confirm": SAFETIES["confirm"] | {"size": 100},
+    "0-9-1 by TLS, 16 KiB, confirm": SAFETIES["confirm"] | {"size": 16384, "window": 1000, "ahead": 2000},
+    "1.0 by TLS, 100 B, accepted": {"source": V10, "sink": V10, "size": 100},
+    "1.0 by TLS, 16 KiB, accepted": {"source": V10, "sink": V10, "size": 16384},
+}
+"""The rows of tests/bench/secured.py with traffic."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +211,11 @@ def rows(seconds: float, quick: bool, backlog: int) -> list[Row]:
     for name, dialect in (("1.0", V10), ("0-10", V010)):
         table.append(Row(f"{name}, {connections:,} connections", "idle ends",
                          {"connections": connections, "dialect": dialect}, {"open": ""}, fresh=True))
+    for name, options in SECURED.items():
+        table.append(Row(name, "tls", time | options, {"plain": ": plain", "TLS": ": TLS"}))
+    for kind in CLIENTS:
+        clients = min(1000 if quick else 4000, connections)
+        table.append(Row(f"{kind}, {clients:,} connections", kind, {"connections": clients}, {"open": ""}))
     return table + _mqtt(time, quick, connections)
 
 
@@ -218,10 +242,10 @@ def figures(row: Row, phase: Phase, measured: bool) -> Figures:
     """A phase as a line of the table."""
     copies = row.options["queues" if "queues" in row.options else "consumers"] if "fanout" in row.options else 1
     entered = phase.into * int(copies)
-    both = row.mode in ("flow", "ends", "bridge") and phase.out
+    both = row.mode in ("flow", "ends", "bridge", "tls") and phase.out
     moved = (entered + phase.out) / 2 if both else phase.out or phase.into
     memory = phase.peak_kib / 1024 if row.mode == "backlog" else phase.rss_kib / 1024
-    if row.mode in ("idle", "idle ends"):
+    if row.mode in ("idle", "idle ends", *CLIENTS):
         memory = (phase.rss_kib - phase.rss_from_kib) / max(moved, 1) if moved else phase.rss_kib / 1024
     return Figures(
         in_rate=phase.into / phase.seconds if phase.into else None,
@@ -232,15 +256,28 @@ def figures(row: Row, phase: Phase, measured: bool) -> Figures:
         limited=row.mode == "flow" and phase.own_cpu > BUSY * phase.seconds)
 
 
+def _phases(row: Row, broker: Broker) -> list[Phase]:
+    """Do a row's work. Raises: BenchError, PeerFailed."""
+    if row.mode == "bridge":
+        return bridged(row.options)
+    if row.mode == "tls":
+        return secured(row.options)
+    if row.mode in CLIENTS:
+        return connected(row.mode, int(row.options["connections"]))
+    if row.mode == "ends":
+        return flow(broker, row.options)
+    if row.mode == "idle ends":
+        return idle(broker, row.options)
+    return load(broker, row.program, row.mode, row.options)
+
+
 def measure(row: Row, column: str, broker: Broker, results: list[Result]) -> None:
     """Run one row against one broker and note what came of it, under the name of its column."""
     try:
         if row.fresh:
             broker.stop()
         broker.settle()
-        phases = bridged(row.options) if row.mode == "bridge" else \
-            flow(broker, row.options) if row.mode == "ends" else idle(broker, row.options) \
-            if row.mode == "idle ends" else load(broker, row.program, row.mode, row.options)
+        phases = _phases(row, broker)
         found = {phase.name: phase for phase in phases}
         for result, name in zip(results, row.phases, strict=True):
             result.figures[column] = figures(row, found[name], bool(broker.processes()))
@@ -287,6 +324,17 @@ def header(brokers: Sequence[Broker], was: dict[str, float]) -> str:
 
 def _number(value: float | None, form: str, width: int) -> str:
     return (form.format(value) if value is not None else "-").rjust(width)
+
+
+def by_tls(results: Sequence[Result]) -> list[str]:
+    """CPU a message by TLS, as a multiple of that without."""
+    lines = []
+    cpus = {result.name: result.figures["ours"].cpu_us for result in results if "ours" in result.figures}
+    for name in SECURED:
+        plain, tls = cpus.get(f"{name}: plain"), cpus.get(f"{name}: TLS")
+        if plain and tls:
+            lines.append(f"{name}: CPU a message x{tls / plain:.2f} of that without")
+    return lines
 
 
 def scaling(results: Sequence[Result], columns: Sequence[str]) -> list[str]:
@@ -369,7 +417,7 @@ def run(options: argparse.Namespace, brokers: Sequence[Broker]) -> list[Result]:
         made = [Result(row.name + suffix) for suffix in row.phases.values()]
         mqtt = row.program == "mqttgen"
         able = [broker for broker in brokers if (broker.speaks_mqtt if mqtt else broker.speaks_amqp)]
-        if row.mode == "bridge":
+        if row.mode in ALONE:
             able = able[:1]
         for column, broker in zip(columns, able, strict=False):
             measure(row, column, broker, made)
@@ -378,7 +426,7 @@ def run(options: argparse.Namespace, brokers: Sequence[Broker]) -> list[Result]:
         for column, text in made[0].errors.items():
             print(f"    {column}: {text}", flush=True)
         results += made
-    print("\n".join(scaling(results, columns)))
+    print("\n".join([*scaling(results, columns), *by_tls(results)]))
     if options.self:
         print("own CPU a message of the load generator, us:")
         print("\n".join(f"{r.name:<{NAME}} {r.figures['ours'].generator_us:.3f}" for r in results if not r.errors))

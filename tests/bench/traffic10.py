@@ -36,23 +36,29 @@ def _framed(body: bytes, kind: int = 0) -> bytes:
     return (len(body) + 8).to_bytes(4, "big") + bytes([2, kind, 0, 0]) + body
 
 
-_HELLO = b"".join([
+HELLO = b"".join([
     SASL_HEADER, _framed(encode(state(0x41, symbol("PLAIN"), b"\0guest\0guest")), 1), HEADER,
     _framed(encode(state(OPEN, "bench", None, uint(65536)))),
     _framed(encode(state(0x11, None, uint(0), uint(1000), uint(1000))))])
+"""What a client sends to have a connection with a session."""
 
 
 def idle10(broker: Broker) -> socket.socket:
     """A connection with a session. Raises: OSError, EOFError."""
     made = socket.create_connection((broker.host, broker.port), timeout=30)
-    made.sendall(_HELLO)
+    made.sendall(HELLO)
+    await_session(made)
+    return made
+
+
+def await_session(made: socket.socket) -> None:
+    """Read until the session is there. Raises: OSError, EOFError."""
     have = b""
     while b"\x00\x53\x11" not in have:
         more = made.recv(4096)
         if not more:
             raise EOFError("a connection was refused")
         have += more
-    return made
 
 
 class _End10:

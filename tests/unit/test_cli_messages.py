@@ -184,6 +184,7 @@ def test_errors_of_connecting_are_one_line(broker: testing.Broker) -> None:
     (["send"], "Missing argument"),
     (["send", "amqp://127.0.0.1/"], "Missing argument 'ADDRESS' behind the URL"),
     (["send", "amqp://127.0.0.1:x/", "q", "b"], "is not a broker's address"),
+    (["send", "amqp://shop@127.0.0.1/", "q", "b"], "amqp://shop@127.0.0.1/: names a user and no password"),
     (["send", "q", "b", "--size", "1"], "exclude each other"),
     (["send", "q", "b", "-n", "0"], "reads the bodies from standard input"),
     (["send", "q", "b", "-p", "colour=red"], "it must be NAME=VALUE with a name of content_encoding,"),

@@ -208,6 +208,11 @@ def test_tokens_are_judged_by_scopes_alone_where_these_count() -> None:
     assert refusal(guard(Identity("svc"), row, prefix="d."), "enter") == ""
 
 
+def test_without_a_file_who_has_no_token_may_do_nothing() -> None:
+    (court,) = PermissionJudge(PermissionFile(""), [], "d.").court(Identity("svc"), "/")
+    assert (court.name, court.rules) == ("permissions (nothing for user svc in virtual host /)", [])
+
+
 # The file.
 
 def test_the_file_keeps_what_it_is_told_and_its_comments(tmp_path: Path) -> None:
