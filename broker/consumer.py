@@ -68,6 +68,10 @@ class Consumer:
             return False
         return self.selector is None or self.selector.matches(message)
 
+    def woken(self) -> None:
+        """It may have room again."""
+        self.queue.wake(self)
+
     def searched(self) -> None:
         """A search that took longer has come to its end."""
 

@@ -22,7 +22,7 @@ from dragoman.hostnames import confirmed_name
 from dragoman.reasons import reason
 from dragoman.tls import CLIENT
 from dragoman.transport import Transport
-from protocols.amqp10.connection import PROTOCOL_HEADERS as HEADERS10
+from protocols.amqp10.opening import PROTOCOL_HEADERS as HEADERS10
 from protocols.detect import AMQP, HEADER_SIZE, TLS10
 
 if TYPE_CHECKING:

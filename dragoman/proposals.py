@@ -8,9 +8,9 @@ from dataclasses import replace
 from broker.security.quotas import CHANNELS, Quota
 from dragoman import __version__
 from dragoman.config import Config
-from protocols.amqp010 import connection as amqp010
+from protocols.amqp010 import opening as amqp010
 from protocols.amqp091 import opening as amqp091
-from protocols.amqp10 import connection as amqp10
+from protocols.amqp10 import opening as amqp10
 from protocols.mqtt.opening import Settings as MqttSettings
 
 

@@ -38,6 +38,7 @@ from protocols.amqp091.connection import Connection
 from protocols.amqp091.frames import PROTOCOL_HEADERS
 from protocols.amqp10 import connection as amqp10
 from protocols.amqp10.containers import Containers
+from protocols.amqp10.opening import PROTOCOL_HEADERS as HEADERS10
 from protocols.detect import MQTT
 from protocols.frontend import FrontEnd
 from protocols.mqtt import connection as mqtt
@@ -264,7 +265,7 @@ class Server(Watcher):
     # What transports ask for.
 
     def served(self) -> dict[bytes, object]:
-        return {**PROTOCOL_HEADERS, **dict.fromkeys((HEADER010, *amqp10.PROTOCOL_HEADERS))}
+        return {**PROTOCOL_HEADERS, **dict.fromkeys((HEADER010, *HEADERS10))}
 
     def front_end(self, header: bytes, transport: Transport) -> FrontEnd:
         """The front-end for a client that began with this header."""
@@ -279,7 +280,7 @@ class Server(Watcher):
                 self.broker, proposals.mqtt, self._mqtt_sessions,
                 lambda: SaslServer(self._logins.of(transport.listening.listener), origin, also=SCRAM_HASHES,
                                    success_extra=True), transport, transport.peer)
-        if header in amqp10.PROTOCOL_HEADERS:
+        if header in HEADERS10:
             sasl = SaslServer(logins, origin, success_extra=True)
             return amqp10.Connection(self.broker, proposals.amqp10, self._containers, sasl,
                                      transport, transport.peer, header)

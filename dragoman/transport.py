@@ -17,9 +17,9 @@ from broker.security.provider import Refusal
 from dragoman.arrivals import Arrival
 from dragoman.shares import PACE
 from dragoman.tls import TlsPeer
-from protocols.amqp10.connection import SASL_HEADER as SASL10
+from protocols.amqp10.opening import SASL_HEADER as SASL10
 from protocols.detect import MQTT, TLS10, Unknown, protocol_header
-from protocols.frontend import FrontEnd, Outlet
+from protocols.frontend import CONGESTED, FrontEnd, Outlet
 
 if TYPE_CHECKING:
     from dragoman.listening import Listening
@@ -214,7 +214,7 @@ class Transport(Outlet, asyncio.Protocol):
 
     def _see_flood(self, front_end: FrontEnd) -> None:
         """Whether the client asks for more than it reads: then what it asks for is not read either."""
-        if front_end.clogged and not self.flooded_since and (front_end.congested
+        if front_end.clogged and not self.flooded_since and (front_end.paused & CONGESTED
                                                              or front_end.out_size > front_end.flooded):
             self.flooded_since = self.server.clock.now
             self.read_or_not()

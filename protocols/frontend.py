@@ -21,6 +21,12 @@ FLOODED: Final = 8 << 20
 LARGEST: Final = 512 << 20
 """Bytes that a client's message may have, unless a limit says otherwise."""
 
+HELD: Final = 1
+CONGESTED: Final = 2
+CHECKING: Final = 4
+"""Why a client's input waits, bits of `paused`: it publishes while an alarm is raised; what it asks for would make more
+output than it reads; its login is being decided."""
+
 _JMS_CLIENTS = ("Apache Qpid JMS Client", "Qpid Java Client")
 
 
@@ -64,7 +70,7 @@ class FrontEnd(ManagedConnection):
         self.clogged = False  # the socket takes no more
         self.full = FULL  # bytes of output that wait, above which it is sent no more messages
         self.flooded = FLOODED  # and above which what it asks for is not looked at
-        self.congested = False  # its input waits for room in the output
+        self.paused = 0  # why its input waits: HELD, CONGESTED, CHECKING
         self.message_size = LARGEST  # the largest message that it may send, bytes
         self.finished = False  # write what is left and close
         self.opened = False  # the handshake is over
@@ -81,10 +87,7 @@ class FrontEnd(ManagedConnection):
 
     def take_output(self) -> list[bytes]:
         """All output so far, for the server to write."""
-        out = self.out
-        self.out = []
-        self.out_size = 0
-        return out
+        raise NotImplementedError
 
     def drained(self) -> None:
         """What was taken has been written, or was taken by the socket's buffer: there is room again."""

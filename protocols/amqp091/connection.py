@@ -20,9 +20,10 @@ from protocols.amqp091.commands import COMMANDS
 from protocols.amqp091.consumer import BasicConsumer
 from protocols.amqp091.errors import ProtocolError, reply_to
 from protocols.amqp091.frames import BODY, END, HEADER, HEARTBEAT, HEARTBEAT_FRAME, METHOD, Method, Variant
-from protocols.amqp091.opening import CLOSED, CLOSING, RUNNING, Opening, Settings, short
+from protocols.amqp091.opening import Opening, Settings, short
 from protocols.amqp091.session import PUBLISH, Channel
-from protocols.frontend import Outlet
+from protocols.connection import CLOSED, CLOSING, RUNNING
+from protocols.frontend import CONGESTED, HELD, Outlet
 
 logger = logging.getLogger(__name__)
 
@@ -39,112 +40,49 @@ class Connection(Opening):
         self.exclusive_queues: dict[Queue, None] = {}
         self._told_blocked = False
         self.starved: list[BasicConsumer] = []  # consumers that had to wait for the socket
-        self.flushing = False  # the outlet knows that there is output
-        self.holding = False  # the client tried to publish while an alarm was raised
         self._due: list[Channel] = []  # channels with confirms to tell
-        self._woken: list[BasicConsumer] = []
-        self._chunks: list[bytes] = []  # input that is not a whole frame yet
-        self._have = 0
-        self._need = 0
         self._awaited = 0  # bytes of a message that is not whole yet
-        self.last_input = broker.clock.now
-        self._last_output = broker.clock.now
         self.begin()
 
     # Output.
 
-    def write(self, data: bytes) -> None:
-        """Add to the output."""
-        self.out.append(data)
-        self.out_size += len(data)
-        if not self.flushing:
-            self.want_flush()
-
-    def want_flush(self) -> None:
-        self.flushing = True
-        self.outlet.want_flush()
-
-    def take_output(self) -> list[bytes]:
-        if self._due:
-            due, self._due = self._due, []
-            for channel in due:
-                channel.confirms_are_due = False
-                if not channel.closing:
-                    channel.flush_confirms()
-        self.flushing = False
-        self._last_output = self.broker.clock.now
-        out = self.out
-        self.out = []
-        self.out_size = 0
-        return out
+    def tell_news(self) -> None:
+        due, self._due = self._due, []
+        for channel in due:
+            channel.confirms_are_due = False
+            if not channel.closing:
+                channel.flush_confirms()
 
     def drained(self) -> None:
         starved, self.starved = self.starved, []
         for consumer in starved:
             consumer.starved = False
             consumer.woken()
-        if self.congested and not self.clogged and self.out_size <= self.full:
-            self.congested = False
-            if not self.holding:
-                self.outlet.resume_reading()
-                self.receive_rest(self.broker.management)
+        if self.paused & CONGESTED and not self.clogged and self.out_size <= self.full:
+            self.unpause(CONGESTED)
 
     def confirms_due(self, channel: Channel) -> None:
         """The channel has something to tell its publisher: with the next output."""
         if not channel.confirms_are_due:
             channel.confirms_are_due = True
             self._due.append(channel)
+            self.has_news = True
             if not self.flushing:
                 self.want_flush()
 
     def wake_later(self, consumer: BasicConsumer) -> None:
         """A parked consumer has room again: its queue is asked when all input is done with."""
-        self._woken.append(consumer)
-
-    def _wake(self) -> None:
-        while self._woken:
-            woken, self._woken = self._woken, []
-            for consumer in woken:
-                if consumer.parked:
-                    consumer.woken()
+        self.woken.append(consumer)
 
     def say(self, method: str, **values: Any) -> None:
         self.write(self.variant.encode(method, 0, **values))
 
     # Input.
 
-    def receive(self, data: bytes) -> None:
-        self.last_input = self.broker.clock.now
-        at = 0
-        if self._need:
-            if self._have + len(data) < self._need or self.holding or self.congested:
-                self._chunks.append(data)
-                self._have += len(data)
-                return
-            at = max(0, self._need - self._have)
-            self._chunks.append(data[:at])  # no more than is needed: large chunks are better not copied
-            awaited = b"".join(self._chunks)
-            self._chunks.clear()
-            self._need = 0
-            done = self._frames(awaited, 0)
-            if done < len(awaited):
-                data = awaited[done:] + data[at:]
-                at = 0
-        at = self._frames(data, at)
-        if at < len(data) and self.state != CLOSED:
-            self._keep(data, at)
-        if self._woken:
-            self._wake()
+    def wanted(self, rest: bytes) -> int:
+        return 7 if len(rest) < 7 else max(self._awaited, 8 + min(u32(rest, 3), self.frame_max))
 
-    def _keep(self, data: bytes, at: int) -> None:
-        """Wait for the rest of a frame, or of a message, and join the pieces only once it is there."""
-        rest = data[at:]
-        self._chunks.append(rest)
-        self._have = len(rest)
-        self._need = 7 if len(rest) < 7 else max(self._awaited, 8 + min(u32(rest, 3), self.frame_max))
-
-    def _frames(self, data: bytes, at: int) -> int:
-        """Handle all whole frames from `at` on. Gives where the first that is not whole begins."""
+    def frames(self, data: bytes, at: int) -> int:
         end = len(data)
         self._awaited = 0
         while end - at >= 7 and self.state != CLOSED:
@@ -163,6 +101,8 @@ class Connection(Opening):
                 if channel is None or channel.closing or self.state != RUNNING:
                     self._other_frame(data, at, stop)
                     at = stop + 1
+                    if self.paused:
+                        return at
                     continue
                 kind = data[at]
                 if kind == METHOD and size >= 4:
@@ -171,13 +111,13 @@ class Connection(Opening):
                         raise channel.unexpected("method")
                     if number == PUBLISH:
                         if self.broker.memory.alarms:
-                            self._hold()
+                            self.pause(HELD)
                             return at
                         channel.begin_publish(data, at + 11, stop)
                     elif number == _ACK:
                         channel.ack(data, at + 11, stop)
                     elif self.out_size > self.flooded:
-                        self._wait_for_room()
+                        self.pause(CONGESTED)
                         return at
                     else:
                         self._command(channel, number, data, at + 11, stop)
@@ -307,14 +247,12 @@ class Connection(Opening):
                 self.finish()
             return
         logger.warning("%s: the connection is closed: %s", self.peer, error.text)
-        self._let_go()
+        self.let_go()
         self.say("connection.close", reply_code=error.code, reply_text=short(error.text), class_id=class_id,
                    method_id=method_id)
-        self.state = CLOSING
-        self.close_by = self.broker.clock.now + 10_000
+        self.await_close()
 
-    def _let_go(self) -> None:
-        """Give back all that the client had."""
+    def let_go(self) -> None:
         channels = list(self.channels.values())
         self.channels.clear()
         for channel in channels:
@@ -324,17 +262,8 @@ class Connection(Opening):
             queue.orphaned()
         self.exclusive_queues.clear()
         self.starved.clear()
-        self._woken.clear()
         self._due.clear()
-        self.sasl.close()
-        self.broker.management.closed(self)
-
-    def finish(self) -> None:
-        self.state = CLOSED
-        self.finished = True
-        self._chunks.clear()
-        self._need = 0
-        self.want_flush()
+        super().let_go()
 
     # Channel 0.
 
@@ -356,58 +285,25 @@ class Connection(Opening):
         except Malformed as error:
             raise ProtocolError(501, str(error)) from None
         if method.name == "connection.close":
-            self._let_go()
+            self.let_go()
             self.say("connection.close-ok")
-            self.state = CLOSED  # the client hangs up; one that saw us do so too early may miss the close-ok
-            self.close_by = self.broker.clock.now + 1000
+            self.await_hang_up()
         else:
             self.opening_method(method.name, m)
 
     # Alarms, time, the end.
 
-    def _wait_for_room(self) -> None:
-        """What the client asks for would make more output than it reads."""
-        self.congested = True
-        self.outlet.pause_reading()
-
-    def _hold(self) -> None:
-        """The client publishes while an alarm is raised: read no more until it is over."""
-        if not self.holding:
-            self.holding = True
-            self.outlet.pause_reading()
-
     def alarms_changed(self, reasons: list[str]) -> None:
-        if self.state != RUNNING:
-            return
-        if reasons:
-            if self.notifies_blocked and not self._told_blocked:
-                self._told_blocked = True
+        if self.state == RUNNING and self.notifies_blocked and self._told_blocked is not bool(reasons):
+            self._told_blocked = not self._told_blocked
+            if reasons:
                 self.say("connection.blocked", reason=short("; ".join(reasons)))
-            return
-        if self._told_blocked:
-            self._told_blocked = False
-            self.say("connection.unblocked")
-        if self.holding:
-            self.holding = False
-            self.last_input = self.broker.clock.now
-            if not self.congested:
-                self.outlet.resume_reading()
-                self.receive_rest(self.broker.management)
+            else:
+                self.say("connection.unblocked")
+        super().alarms_changed(reasons)
 
-    def tick(self, now: int) -> None:
-        if self.state >= CLOSING:
-            if now > self.close_by and not self.finished:
-                self.finish()
-            return
-        interval = self.heartbeat * 1000
-        if not interval or self.state != RUNNING:
-            return
-        if now - self._last_output >= interval // 2 - 500 and not self.out:
-            self.write(HEARTBEAT_FRAME)
-        if now - self.last_input > 2 * interval + 1000 and not self.holding and not self.congested:
-            logger.warning("%s: closed, missed heartbeats from the client for %d s", self.peer, 2 * self.heartbeat)
-            self._let_go()
-            self.finish()
+    def beat(self, now: int) -> None:
+        self.heartbeats(now, self.heartbeat, HEARTBEAT_FRAME)
 
     def end_session_by_order(self, channel: int, text: str) -> None:
         ended = self.channels[channel]
@@ -422,19 +318,11 @@ class Connection(Opening):
 
     def shut_down(self, text: str) -> None:
         if self.state == RUNNING:
-            self._let_go()
+            self.let_go()
             self.say("connection.close", reply_code=320, reply_text=short(f"CONNECTION_FORCED - {text}"))
-            self.state = CLOSING
-            self.close_by = self.broker.clock.now + 10_000
+            self.await_close()
         elif self.state != CLOSING:
             self.finish()
-
-    def lost(self) -> None:
-        if self.state == RUNNING:
-            logger.info("%s: the client hung up without closing the connection", self.peer)
-        self.state = CLOSED
-        self._let_go()
-        self._chunks.clear()
 
 
 def _unknown_frame(data: bytes, at: int, stop: int) -> ProtocolError:

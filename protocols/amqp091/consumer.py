@@ -85,10 +85,6 @@ class BasicConsumer(Consumer):
             for part in content_frames(message, self._channel_number, connection.frame_max):
                 channel.send(part)
 
-    def woken(self) -> None:
-        """It may have room again."""
-        self.queue.wake(self)
-
     def cancelled(self) -> None:
         self.channel.consumer_cancelled(self)
 

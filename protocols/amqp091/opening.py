@@ -8,22 +8,19 @@ from typing import Any, Final
 from broker.broker import Broker
 from broker.errors import AccessRefused, LimitReached
 from broker.message import AMQP091, AMQP091_JMS
-from broker.security.sasl import Challenge, Failure, Outcome, SaslServer, Success
-from broker.virtualhost import VirtualHost
+from broker.security.sasl import Failure, Outcome, SaslServer, Success
 from protocols.amqp091.errors import ProtocolError
 from protocols.amqp091.frames import Variant
-from protocols.frontend import FrontEnd, Outlet, speaks_jms
+from protocols.connection import RUNNING, ClientConnection
+from protocols.frontend import Outlet, speaks_jms
 
 logger = logging.getLogger(__name__)
 
-START: Final = 0
-SECURE: Final = 1
-TUNE: Final = 2
-OPEN: Final = 3
-RUNNING: Final = 4
-CLOSING: Final = 5
-CLOSED: Final = 6
-"""States: what is awaited of the client. SECURE is also while a password is being checked."""
+_START: Final = 0
+_SECURE: Final = 1
+_TUNE: Final = 2
+_OPEN: Final = 3
+"""States: what is awaited of the client."""
 
 EARLY_FRAME_MAX = 16384
 """The largest frame before the client has tuned, bytes: what a login may need."""
@@ -44,20 +41,14 @@ class Settings:
         self.cluster_name = cluster_name
 
 
-class Opening(FrontEnd):
+class Opening(ClientConnection):
     """A connection as far as its opening goes. `Connection` is the rest of it."""
 
     def __init__(self, broker: Broker, settings: Settings, sasl: SaslServer, outlet: Outlet, peer: str,
                  variant: Variant) -> None:
-        super().__init__()
-        self.broker = broker
+        super().__init__(broker, sasl, outlet, peer)
         self.settings = settings
-        self.sasl = sasl
-        self.outlet = outlet
-        self.peer = peer
         self.variant = variant
-        self.state: int = START
-        self.close_by = 0  # ms since the epoch: when to wait no longer for close-ok
         self.frame_max = EARLY_FRAME_MAX
         self.channel_max = 0
         self.heartbeat = 0  # s
@@ -66,21 +57,11 @@ class Opening(FrontEnd):
         self.closes_on_failure = False  # the client wants connection.close when its login is refused
         self.form = AMQP091  # that messages of other dialects are translated into
         self.instance = ""  # the client id of a client of Qpid's for JMS: whose messages they are, for no-local
-        self._host: VirtualHost | None = None
-
-    @property
-    def host(self) -> VirtualHost:
-        assert self._host is not None
-        return self._host
 
     # What the rest of it does.
 
     def say(self, method: str, **values: Any) -> None:
         """Send a method on channel 0."""
-        raise NotImplementedError
-
-    def finish(self) -> None:
-        """Close the socket when all is written."""
         raise NotImplementedError
 
     def close_with(self, error: ProtocolError, class_id: int, method_id: int) -> None:
@@ -90,6 +71,7 @@ class Opening(FrontEnd):
     # Methods of the client.
 
     def begin(self) -> None:
+        """Offer the client what it may log in by."""
         capabilities = {name: True for name in CAPABILITIES} if self.variant.major == 0 else {}
         properties = {"capabilities": capabilities, "cluster_name": self.settings.cluster_name,
                       "product": "Dragoman (of Qpid's kind)",  # or Qpid's clients never send exchange.bound
@@ -97,19 +79,18 @@ class Opening(FrontEnd):
                       "information": "Licensed under the Apache License 2.0",
                       "qpid.federation_tag": self.broker.identity}
         self.say("connection.start", version_major=self.variant.major, version_minor=self.variant.minor,
-                   server_properties=properties, mechanisms=" ".join(self.sasl.mechanisms).encode(),
-                   locales=b"en_US")
+                 server_properties=properties, mechanisms=" ".join(self.sasl.mechanisms).encode(),
+                 locales=b"en_US")
 
     def opening_method(self, name: str, m: dict[str, Any]) -> None:
         """A method of class connection that is none of closing. Raises: ProtocolError."""
-        if name == "connection.start-ok" and self.state == START:
+        if name == "connection.start-ok" and self.state == _START:
             self._start_ok(m)
-        elif name == "connection.secure-ok" and self.state == SECURE:
-            self.state = START  # until there is an outcome, another one cannot come
-            self.sasl.step(m["response"], self._logged_in)
-        elif name == "connection.tune-ok" and self.state == TUNE:
+        elif name == "connection.secure-ok" and self.state == _SECURE:
+            self.respond(m["response"])
+        elif name == "connection.tune-ok" and self.state == _TUNE:
             self._tune_ok(m)
-        elif name == "connection.open" and self.state == OPEN:
+        elif name == "connection.open" and self.state == _OPEN:
             self._open(m)
         elif name == "connection.update-secret" and self.state == RUNNING:
             self.sasl.renew(self.identity, m["new-secret"], self._renewed)
@@ -124,49 +105,40 @@ class Opening(FrontEnd):
             self.notifies_blocked = (capabilities.get("connection.blocked") is True
                                      and "connection.blocked" in self.variant.by_name)
             self.closes_on_failure = capabilities.get("authentication_failure_close") is True
-        self.mechanism = m["mechanism"]
         self.properties = m["client-properties"]
         if speaks_jms(self.properties):
             self.form = AMQP091_JMS
             self.instance = str(self.properties.get("instance", ""))
-        self.sasl.start(m["mechanism"], m["response"], self._logged_in)
+        self.log_in(m["mechanism"], m["response"])
 
-    def _logged_in(self, outcome: Outcome) -> None:
-        """What SASL says, at once or when the password was checked."""
-        if self.state >= CLOSING:
-            return
-        if isinstance(outcome, Challenge):
-            self.say("connection.secure", challenge=outcome.data)
-            self.state = SECURE
-        elif isinstance(outcome, Success):
-            self.user = outcome.user
-            self.identity = outcome.identity
-            self.say("connection.tune", channel_max=self.settings.channel_max, frame_max=self.settings.frame_max,
-                       heartbeat=self.settings.heartbeat)
-            self.state = TUNE
-        elif isinstance(outcome, Failure):
-            logger.warning("%s: login refused: %s", self.peer, outcome.reason)
-            self.broker.management.refused(self, outcome.reason)
-            if self.closes_on_failure:  # RabbitMQ's words
-                self._say_login_failed(403, "ACCESS_REFUSED - Login was refused using authentication mechanism "
-                                            f"{short(self.mechanism)}. For details see the broker logfile.")
-            elif self.form == AMQP091_JMS:  # it would wait for half a minute; Broker-J's words
-                self._say_login_failed(530, "Authentication failed")
-            else:
-                self.finish()
+    def challenge(self, data: bytes) -> None:
+        self.say("connection.secure", challenge=data)
+        self.state = _SECURE
+
+    def welcome(self, extra: bytes) -> None:
+        self.say("connection.tune", channel_max=self.settings.channel_max, frame_max=self.settings.frame_max,
+                 heartbeat=self.settings.heartbeat)
+        self.state = _TUNE
+
+    def turn_away(self) -> None:
+        if self.closes_on_failure:  # RabbitMQ's words
+            self._say_login_failed(403, "ACCESS_REFUSED - Login was refused using authentication mechanism "
+                                        f"{short(self.mechanism)}. For details see the broker logfile.")
+        elif self.form == AMQP091_JMS:  # it would wait for half a minute; Broker-J's words
+            self._say_login_failed(530, "Authentication failed")
+        else:
+            self.finish()
 
     def _say_login_failed(self, code: int, text: str) -> None:
         self.say("connection.close", reply_code=code, reply_text=short(text))
-        self.state = CLOSING
-        self.close_by = self.broker.clock.now + 10_000
+        self.await_close()
 
     def _renewed(self, outcome: Outcome) -> None:
         """The client has shown a new token: what it may do is as that says, from now on."""
         if self.state != RUNNING:
             return
         if isinstance(outcome, Success):
-            self.identity = outcome.identity
-            self.access = self.broker.policy.access(self, self.host_name)
+            self.renew(outcome.identity)
             self.say("connection.update-secret-ok")
         elif isinstance(outcome, Failure):
             logger.warning("%s: the new secret is refused: %s", self.peer, outcome.reason)
@@ -185,26 +157,18 @@ class Opening(FrontEnd):
         self.frame_max = frame_max
         self.channel_max = channel_max
         self.heartbeat = m["heartbeat"]
-        self.state = OPEN
+        self.state = _OPEN
 
     def _open(self, m: dict[str, Any]) -> None:
         host = self.broker.hosts.get(m["virtual-host"])
         if host is None:
             raise ProtocolError(530, f"vhost {m['virtual-host']} not found")
         try:
-            self.outlet.admit(self, host.name)
-        except AccessRefused:
-            raise ProtocolError(530, f"access to vhost '{host.name}' refused for user '{self.user}'") from None
-        except LimitReached as error:
-            raise ProtocolError(530, str(error)) from None
-        self._host = host
-        self.opened = True
-        self.host_name = host.name
-        self.dialect = self.variant.name
-        self.state = RUNNING
-        logger.info("%s: user %s opened vhost %s by %s", self.peer, self.user, host.name, self.variant.name)
+            self.enter(host)
+        except (AccessRefused, LimitReached) as refused:
+            raise ProtocolError(530, str(refused)) from None
         self.say("connection.open-ok")
-        self.broker.management.opened(self)
+        self.run(self.variant.name)
         if self.broker.memory.alarms:
             self.alarms_changed(list(self.broker.memory.alarms.values()))
 

@@ -17,6 +17,7 @@ from protocols.amqp10.link import Link, link_key
 
 if TYPE_CHECKING:
     from protocols.amqp10.connection import Connection
+    from protocols.amqp10.opening import Opening
 
 SOLE = "sole-connection-for-container"
 REFUSE = 0
@@ -29,11 +30,11 @@ class Containers:
 
     def __init__(self) -> None:
         self._suspended: dict[str, Link] = {}
-        self._connections: dict[str, list[Connection]] = {}
+        self._connections: dict[str, list[Opening]] = {}
         self._links: dict[str, Link] = {}
         self.dynamic = DynamicNodes()
 
-    def enter(self, connection: Connection, host: VirtualHost, desired: list[str], properties: dict[str, Any]) -> None:
+    def enter(self, connection: Opening, host: VirtualHost, desired: list[str], properties: dict[str, Any]) -> None:
         """A connection opens. Raises: ProtocolError when its container may be connected only once, and is."""
         key = _container_key(host, connection)
         others = self._connections.get(key, [])
@@ -50,7 +51,7 @@ class Containers:
         connection.sole = wants_sole
         self._connections.setdefault(key, []).append(connection)
 
-    def leave(self, connection: Connection) -> None:
+    def leave(self, connection: Opening) -> None:
         """A connection is gone. It may never have entered."""
         key = _container_key(connection.host, connection) if connection.opened else ""
         others = self._connections.get(key)
@@ -112,5 +113,5 @@ class Containers:
             link.forgotten()
 
 
-def _container_key(host: VirtualHost, connection: Connection) -> str:
+def _container_key(host: VirtualHost, connection: Opening) -> str:
     return f"{host.name}\0{connection.user}\0{connection.container_id}"

@@ -97,9 +97,11 @@ class Session:
         """There is something to be said with the next output."""
         if not self.due:
             self.due = True
-            self.connection.due.append(self)
-            if not self.connection.flushing:
-                self.connection.want_flush()
+            connection = self.connection
+            connection.due.append(self)
+            connection.has_news = True
+            if not connection.flushing:
+                connection.want_flush()
 
     def flush(self) -> None:
         """Send what is to be told: outcomes, in as few ranges as possible, and that the window is open again."""

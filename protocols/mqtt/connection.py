@@ -14,8 +14,8 @@ from typing import Any, Final
 from broker.broker import Broker
 from broker.errors import AccessRefused, LimitReached, RateReached
 from broker.management import ManagedSession
-from broker.security.sasl import Challenge, Failure, Outcome, SaslServer, Success
-from broker.virtualhost import VirtualHost
+from broker.security.sasl import Challenge, Failure, Outcome, SaslServer
+from protocols.connection import CLOSED, RUNNING
 from protocols.frontend import Outlet
 from protocols.mqtt.codec import (
     AUTH,
@@ -69,7 +69,7 @@ from protocols.mqtt.frames import (
 from protocols.mqtt.opening import Connect, Settings, connack
 from protocols.mqtt.publish import Incoming
 from protocols.mqtt.sessions import Sessions
-from protocols.mqtt.wire import AUTHENTICATING, CLOSED, LOGIN, NEW, RUNNING, Wire
+from protocols.mqtt.wire import AUTHENTICATING, NEW, Wire
 
 logger = logging.getLogger(__name__)
 
@@ -81,9 +81,8 @@ class Connection(Wire):
 
     def __init__(self, broker: Broker, settings: Settings, registry: Sessions, make_sasl: Callable[[], SaslServer],
                  outlet: Outlet, peer: str) -> None:
-        super().__init__(broker, settings, outlet, peer)
+        super().__init__(broker, settings, make_sasl(), outlet, peer)
         self.registry = registry
-        self.sasl = make_sasl()
         self.client_id = ""
         self.receive_maximum = 65535  # messages of QoS 1 and 2 that it takes at a time
         self.alias_maximum = 0  # topic aliases that it takes
@@ -94,12 +93,6 @@ class Connection(Wire):
         self._may_expire = False  # the session may outlive the connection
         self._method: str | None = None  # of enhanced authentication
         self._exchanging = False  # a response is awaited
-        self._host: VirtualHost | None = None
-
-    @property
-    def host(self) -> VirtualHost:
-        assert self._host is not None
-        return self._host
 
     def container(self) -> str:
         return self.client_id
@@ -162,7 +155,7 @@ class Connection(Wire):
         if reason > WITH_WILL:
             logger.warning("%s: the client disconnects with reason code %#04x: %s", self.peer, reason,
                            found.get("properties", {}).get(REASON_STRING, ""))
-        self._finish()
+        self.finish()
 
     # Login.
 
@@ -181,7 +174,7 @@ class Connection(Wire):
         elif kind == AUTH and not flags:
             self._auth(read(PACKETS[AUTH], self.level, flags, data, at, stop))
         elif kind == DISCONNECT:
-            self._finish()
+            self.finish()
         else:
             raise wrong("a packet before CONNACK that is no AUTH")
 
@@ -196,17 +189,18 @@ class Connection(Wire):
         connect.will("")  # so that one that makes no sense is refused before all else
         connect.limit(self.settings)
         self._find_host(connect)
+        self.state = AUTHENTICATING
         self._method = connect.method
         if connect.method is not None:
             if connect.method not in self.sasl.mechanisms or connect.method in ("PLAIN", "AMQPLAIN", "ANONYMOUS"):
                 raise MqttError(BAD_METHOD, f"authentication method {connect.method[:32]!r} is not offered")
-            self._log_in(connect.method, connect.data)
+            self.log_in(connect.method, connect.data)
         elif connect.has_user:
-            self._log_in("PLAIN", b"\0".join((b"", connect.user.encode(), connect.password)))
+            self.log_in("PLAIN", b"\0".join((b"", connect.user.encode(), connect.password)))
         elif "EXTERNAL" in self.sasl.mechanisms:  # TLS has shown who it is
-            self._log_in("EXTERNAL", b"")
+            self.log_in("EXTERNAL", b"")
         elif "ANONYMOUS" in self.sasl.mechanisms:
-            self._log_in("ANONYMOUS", b"")
+            self.log_in("ANONYMOUS", b"")
         else:
             raise MqttError(NOT_AUTHORIZED, "no user name")
 
@@ -221,17 +215,6 @@ class Connection(Wire):
             self._host = hosts[self.settings.default_host]
         self.host_name = self._host.name
 
-    def _log_in(self, mechanism: str, response: bytes | None) -> None:
-        self.mechanism = mechanism
-        self._wait()
-        self.sasl.start(mechanism, response, self._logged_in)
-
-    def _wait(self) -> None:
-        """For an outcome; nothing is read until then."""
-        if self.state != RUNNING:
-            self.state = LOGIN
-            self.outlet.pause_reading()
-
     def _auth(self, found: dict[str, Any]) -> None:
         """AUTH (4.12): a response, or the wish to log in anew."""
         properties = found["properties"]
@@ -242,55 +225,53 @@ class Connection(Wire):
             self._exchanging = True
             self.sasl.close()
             self.sasl = self._make_sasl()
-            self.sasl.start(self._method, data, self._logged_in)
+            self.sasl.start(self._method, data, self._renewed)
+        elif found["reason"] == CONTINUE_AUTHENTICATION and self._exchanging and self.state == RUNNING:
+            self.sasl.step(data or b"", self._renewed)
         elif found["reason"] == CONTINUE_AUTHENTICATION and self._exchanging:
-            self._wait()
-            self.sasl.step(data or b"", self._logged_in)
+            self.respond(data or b"")
         else:
             raise wrong(f"AUTH with reason code {found['reason']:#04x} cannot come now")
 
-    def _logged_in(self, outcome: Outcome) -> None:
-        """What SASL says, at once or when the password was checked."""
-        if self.state == CLOSED:
-            return
-        later = self._need > 0  # input has waited
-        self._exchanging = isinstance(outcome, Challenge)
-        again = self.state == RUNNING
+    def challenge(self, data: bytes) -> None:
+        self._exchanging = True
+        self._say_auth(CONTINUE_AUTHENTICATION, data)
+
+    def welcome(self, extra: bytes) -> None:
+        self._exchanging = False
         try:
-            if isinstance(outcome, Challenge):
-                if not again:
-                    self.state = AUTHENTICATING
-                self._say_auth(CONTINUE_AUTHENTICATION, outcome.data)
-            elif isinstance(outcome, Success):
-                if not again:
-                    self.identity = outcome.identity
-                    self._open_session(outcome.user, outcome.extra)
-                elif outcome.user != self.user:
-                    raise MqttError(NOT_AUTHORIZED, "the client logs in anew as another user")
-                else:
-                    self.identity = outcome.identity  # whose rights may be others now
-                    self.access = self.broker.policy.access(self, self.host_name)
-                    self._say_auth(SUCCESS, outcome.extra)
-            elif isinstance(outcome, Failure):
-                self.broker.management.refused(self, outcome.reason)
-                raise MqttError(NOT_AUTHORIZED if again else BAD_CREDENTIALS, f"login refused: {outcome.reason}")
+            self._open_session(extra)
         except MqttError as error:
             self.close_with(error.code, error.text)
-        if not again:
-            self.outlet.resume_reading()
-        if later and self.state != CLOSED:
-            self.receive_rest(self.broker.management)
+
+    def turn_away(self) -> None:
+        self._say_close(BAD_CREDENTIALS, "")
+
+    def _renewed(self, outcome: Outcome) -> None:
+        """What SASL says of a client that logs in anew while its session goes on (4.12.1)."""
+        if self.state != RUNNING:
+            return
+        self._exchanging = isinstance(outcome, Challenge)
+        if isinstance(outcome, Challenge):
+            self._say_auth(CONTINUE_AUTHENTICATION, outcome.data)
+        elif isinstance(outcome, Failure):
+            self.broker.management.refused(self, outcome.reason)
+            self.close_with(NOT_AUTHORIZED, f"login refused: {outcome.reason}")
+        elif outcome.user != self.user:
+            self.close_with(NOT_AUTHORIZED, "the client logs in anew as another user")
+        else:
+            self.renew(outcome.identity)
+            self._say_auth(SUCCESS, outcome.extra)
 
     def _say_auth(self, reason: int, data: bytes) -> None:
         self.send(AUTH, "", reason=reason, properties={AUTHENTICATION_METHOD: self._method, AUTHENTICATION_DATA: data})
 
-    def _open_session(self, user: str, data: bytes) -> None:
-        """The client is who it says. data: authentication data of the success."""
-        connect = self._connect
+    def _open_session(self, data: bytes) -> None:
+        """The client is who it says. data: authentication data of the success. Raises: MqttError."""
+        connect, user = self._connect, self.user
         assert connect is not None
-        self.user = user
         try:
-            self.outlet.admit(self, self.host_name)
+            self.enter(self.host)
         except RateReached as rate:  # a name of its own: compiled, a variable has one type
             raise MqttError(CONNECTION_RATE_EXCEEDED, str(rate)) from None
         except LimitReached as limit:
@@ -310,13 +291,9 @@ class Connection(Wire):
         finally:
             management.actor = before
         self.session = session
-        self.opened = True
-        self.state = RUNNING
-        logger.info("%s: user %s opened vhost %s by %s as client %s", self.peer, user, self.host_name, self.dialect,
-                    self.client_id)
         properties = connack(connect, self.settings, self._asked_keep_alive, data)
         self.send(CONNACK, "", flags=1 if present and self.level > V31 else 0, reason=SUCCESS, properties=properties)
-        self.broker.management.opened(self)
+        self.run(self.dialect, f" as client {self.client_id}")
         session.opened()
         self._connect = None
 
@@ -332,7 +309,7 @@ class Connection(Wire):
     def _say_close(self, code: int, text: str) -> None:
         """DISCONNECT, or CONNACK if the client waits for that, as far as its version has them."""
         running = self.state == RUNNING
-        self._let_go()
+        self.let_go()
         if running:
             if self.level >= V5:
                 self.send(DISCONNECT, "" if code in _SECRET else text, reason=code)
@@ -340,22 +317,18 @@ class Connection(Wire):
             self.send(CONNACK, "" if code in _SECRET else text, flags=0, reason=code)
         elif return_code(code) >= 0:
             self.send(CONNACK, "", flags=0, reason=return_code(code))
-        self._finish()
+        self.finish()
 
-    def _let_go(self) -> None:
+    def let_go(self) -> None:
         """The client is gone, without having said good-bye."""
         session, self.session = self.session, None
         if session is not None:
             session.lost()
-        self.sasl.close()
-        self.broker.management.closed(self)
+        super().let_go()
 
-    def _finish(self) -> None:
-        self._let_go()
-        self.state = CLOSED
-        self.finished = True
-        self._drop_input()
-        self.want_flush()
+    def finish(self) -> None:
+        self.let_go()
+        super().finish()
 
     def taken_over(self) -> None:
         """The client has connected anew: the session is the other connection's now (3.1.4)."""
@@ -364,17 +337,8 @@ class Connection(Wire):
             logger.info("%s: client %s has connected anew", self.peer, self.client_id)
             self._say_close(TAKEN_OVER, "the client has connected anew")
 
-    def alarms_changed(self, reasons: list[str]) -> None:
-        if self.state == RUNNING and not reasons and self.holding:
-            self.holding = False
-            self.last_input = self.broker.clock.now
-            self.outlet.resume_reading()
-            self.receive_rest(self.broker.management)
-
-    def tick(self, now: int) -> None:
-        if self.state != RUNNING:
-            return
-        if self.keep_alive and not self.holding and now - self.last_input > 1500 * self.keep_alive:
+    def beat(self, now: int) -> None:
+        if self.keep_alive and not self.paused and now - self.last_input > 1500 * self.keep_alive:
             logger.warning("%s: closed, nothing came from the client for one and a half times its keep alive of %d s",
                            self.peer, self.keep_alive)
             self._say_close(KEEP_ALIVE_TIMEOUT, "")
@@ -399,13 +363,6 @@ class Connection(Wire):
         if session is None:
             return []
         return [ManagedSession(self.client_id, 0, session.unsettled(), session.consumers())]
-
-    def lost(self) -> None:
-        if self.state == RUNNING:
-            logger.info("%s: the client hung up without DISCONNECT", self.peer)
-        self._let_go()
-        self.state = CLOSED
-        self._drop_input()
 
 
 _SECRET: Final = (BAD_CREDENTIALS, NOT_AUTHORIZED)

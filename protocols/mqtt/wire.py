@@ -10,7 +10,9 @@ import logging
 from typing import Any, Final
 
 from broker.broker import Broker
-from protocols.frontend import FrontEnd, Outlet
+from broker.security.sasl import SaslServer
+from protocols.connection import CLOSED, RUNNING, ClientConnection
+from protocols.frontend import HELD, Outlet
 from protocols.mqtt.codec import CONNACK, DISCONNECT, PUBACK, PUBCOMP, PUBLISH, PUBREL, REASON_STRING
 from protocols.mqtt.content import ONE_PIECE
 from protocols.mqtt.errors import PACKET_TOO_LARGE, PAYLOAD_FORMAT_INVALID, SUCCESS, MqttError
@@ -22,39 +24,25 @@ from protocols.mqtt.session import Session
 logger = logging.getLogger(__name__)
 
 NEW: Final = 0
-LOGIN: Final = 1
-AUTHENTICATING: Final = 2
-RUNNING: Final = 3
-CLOSED: Final = 4
-"""States: CONNECT is awaited; a password is being checked; AUTH is awaited; the session is there; all is over."""
+AUTHENTICATING: Final = 1
+"""States: CONNECT is awaited; the client logs in, and AUTH may be awaited."""
 
 _LONGEST_OTHER: Final = 1 << 20
 """Bytes of a packet that is no PUBLISH, and of what comes before a PUBLISH's payload."""
 
 
-class Wire(FrontEnd):
+class Wire(ClientConnection):
     """One client's connection, as far as bytes go. `peer` names it in the log."""
 
-    def __init__(self, broker: Broker, settings: Settings, outlet: Outlet, peer: str) -> None:
-        super().__init__()
-        self.broker = broker
+    def __init__(self, broker: Broker, settings: Settings, sasl: SaslServer, outlet: Outlet, peer: str) -> None:
+        super().__init__(broker, sasl, outlet, peer)
         self.settings = settings
-        self.outlet = outlet
-        self.peer = peer
-        self.state = NEW
         self.level = V311
         self.packet_maximum = 0  # what the client takes, bytes
-        self.flushing = False  # the outlet knows that there is output
-        self.holding = False  # the client tried to publish while an alarm was raised
-        self.due = False  # the session has something to tell with the next output
         self.session: Session | None = None
-        self.last_input = broker.clock.now
         self._problem_information = True  # the client wants to be told reasons
         self._incoming = Incoming(V311, "", "", 0)
-        self._chunks: list[bytes] = []  # input that is not a whole packet yet
-        self._have = 0
-        self._need = 0
-        self._awaited = 0
+        self._awaited = 1  # bytes that there must be of a packet that is not whole yet
         self._payload: list[bytes] = []  # the pieces of a large payload that is on its way
         self._payload_size = 0
         self._missing = 0  # bytes of it that are to come
@@ -80,33 +68,15 @@ class Wire(FrontEnd):
 
     # Output.
 
-    def write(self, data: bytes) -> None:
-        """Add to the output."""
-        self.out.append(data)
-        self.out_size += len(data)
-        if not self.flushing:
-            self.want_flush()
-
-    def want_flush(self) -> None:
-        self.flushing = True
-        self.outlet.want_flush()
-
     def session_due(self) -> None:
         """The session has something to tell: `Session.flush` is called before output is taken."""
-        self.due = True
+        self.has_news = True
         if not self.flushing:
             self.want_flush()
 
-    def take_output(self) -> list[bytes]:
-        if self.due:
-            self.due = False
-            if self.session is not None:
-                self.session.flush()
-        self.flushing = False
-        out = self.out
-        self.out = []
-        self.out_size = 0
-        return out
+    def tell_news(self) -> None:
+        if self.session is not None:
+            self.session.flush()
 
     def drained(self) -> None:
         if self.session is not None:
@@ -141,38 +111,24 @@ class Wire(FrontEnd):
 
     # Input.
 
-    def receive(self, data: bytes) -> None:
-        self.last_input = self.broker.clock.now
-        at = 0
-        if self._missing:
-            at = self._more_payload(data)
-            if self._missing or at == len(data):
-                return
-        if self._need:
-            if self._have + len(data) - at < self._need or self.holding or self.state == LOGIN:
-                self._chunks.append(data[at:] if at else data)
-                self._have += len(data) - at
-                return
-            self._chunks.append(data[at:] if at else data)
-            data = b"".join(self._chunks)
-            self._chunks.clear()
-            self._need = at = 0
+    def wanted(self, rest: bytes) -> int:
+        return self._awaited
+
+    def frames(self, data: bytes, at: int) -> int:
         try:
-            at = self._packets(data, at)
+            if self._missing:
+                at += self._more_payload(data[at:] if at else data)
+            return self._packets(data, at)
         except MqttError as error:
             self.close_with(error.code, error.text)
-        if at < len(data) and self.state != CLOSED:
-            rest = data[at:]
-            self._chunks.append(rest)
-            self._have = len(rest)
-            self._need = self._awaited
+            return -1
 
     def _packets(self, data: bytes, at: int) -> int:
         """Handle all whole packets from `at` on. Gives where the first begins that is not whole, or has to wait."""
         end = len(data)
         while at < end and self.state != CLOSED:
             self._awaited = 1
-            if self.state == LOGIN:
+            if self.paused:
                 return at
             first = data[at]
             if at + 1 < end and data[at + 1] < 0x80:
@@ -198,7 +154,7 @@ class Wire(FrontEnd):
                 self._early(kind, first & 15, data, begin, stop)
             elif kind == PUBLISH:
                 if self.broker.memory.alarms:
-                    self._hold()
+                    self.pause(HELD)
                     return at
                 if stop > end:
                     return self._large(first & 15, data, at, begin, stop)
@@ -292,7 +248,7 @@ class Wire(FrontEnd):
             self.broker.memory.add(len(piece))
 
     def _more_payload(self, data: bytes) -> int:
-        """More of a large payload. Gives where it ends in `data`."""
+        """More of a large payload. Gives where it ends in `data`. Raises: MqttError."""
         at = min(self._missing, len(data))
         self._missing -= at
         self._add_piece(data if at == len(data) else data[:at])
@@ -306,8 +262,6 @@ class Wire(FrontEnd):
                     self._hand_over(b"", pieces, size)
                 else:
                     self._hand_over(b"".join(pieces), None, size)
-            except MqttError as error:
-                self.close_with(error.code, error.text)
             finally:  # only now, so that an alarm that it has raised does not come and go
                 self.broker.memory.add(-size)
         return at
@@ -315,19 +269,12 @@ class Wire(FrontEnd):
     def _too_large(self, size: int) -> MqttError:
         return MqttError(PACKET_TOO_LARGE, f"a payload of {size} bytes: it may have {self.message_size}")
 
-    def _drop_input(self) -> None:
-        self._chunks.clear()
-        self._need = 0
+    def drop_input(self) -> None:
+        super().drop_input()
         if self._missing:
             self.broker.memory.add(self._missing - self._payload_size)
             self._missing = 0
             self._payload.clear()
-
-    def _hold(self) -> None:
-        """The client publishes while an alarm is raised: read no more until it is over."""
-        if not self.holding:
-            self.holding = True
-            self.outlet.pause_reading()
 
 
 def _is_utf8(payload: bytes) -> bool:

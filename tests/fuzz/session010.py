@@ -6,7 +6,7 @@ from typing import Any
 
 from broker.broker import Broker
 from protocols.amqp010.codec import DELIVERY_PROPERTIES, MESSAGE_PROPERTIES, write_struct
-from protocols.amqp010.connection import Connection, Settings
+from protocols.amqp010.connection import Connection
 from protocols.amqp010.frames import (
     BODY,
     COMMAND,
@@ -19,6 +19,7 @@ from protocols.amqp010.frames import (
     frames,
     segment,
 )
+from protocols.amqp010.opening import Settings
 from protocols.amqp010.sessions import Sessions
 from tests.fuzz import session as other
 

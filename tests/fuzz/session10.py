@@ -7,8 +7,9 @@ from typing import Any
 from broker.broker import Broker
 from broker.values import Described, Symbol, ULong
 from protocols.amqp10 import frames as f
-from protocols.amqp10.connection import SASL_HEADER, Connection, Settings
+from protocols.amqp10.connection import Connection
 from protocols.amqp10.containers import Containers
+from protocols.amqp10.opening import SASL_HEADER, Settings
 from protocols.values10 import encode
 from tests.fuzz import session as other
 
