@@ -17,6 +17,7 @@ from broker.queue import Queue
 from broker.security.quotas import CHANNELS
 from broker.security.sasl import SaslServer
 from protocols.amqp010.codec import Malformed
+from protocols.amqp010.completion import Completion
 from protocols.amqp010.errors import (
     CONNECTION_FORCED,
     FRAMING_ERROR,
@@ -59,7 +60,7 @@ class Connection(Opening):
         self.sessions: dict[int, Session] = {}
         self.own_queues: dict[Queue, None] = {}  # those that go with the connection
         self.starved: list[Subscription] = []  # those that had to wait for the socket
-        self._due: list[Session] = []  # sessions with completions to tell
+        self._due: list[Completion] = []  # sessions with completions to tell
         self._controls: dict[int, list[bytes]] = {}  # the beginnings of controls, by channel
         self.greet()
 
@@ -79,7 +80,7 @@ class Connection(Opening):
             subscription.queue.wake(subscription)
             subscription.see_flushed()
 
-    def due(self, session: Session) -> None:
+    def due(self, session: Completion) -> None:
         """The session has something to tell: with the next output."""
         if not session.is_due:
             session.is_due = True

@@ -7,14 +7,12 @@ session that is kept when its connection breaks, what we sent and the client has
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from broker.clock import Timer
 from broker.entry import Entry
 from broker.errors import BrokerError
-from broker.message import Message, Publisher
+from broker.message import Message
 from broker.queue import Queue
 from broker.returns import give_back
 from broker.security.access import Access
@@ -22,6 +20,7 @@ from broker.security.quotas import CONSUMERS
 from broker.transaction import Transaction
 from protocols.amqp010.codec import RESULTS, write_struct
 from protocols.amqp010.commands import COMMANDS
+from protocols.amqp010.completion import REACH, Completion
 from protocols.amqp010.content import content_frames
 from protocols.amqp010.errors import (
     ILLEGAL_STATE,
@@ -35,7 +34,7 @@ from protocols.amqp010.errors import (
     short,
 )
 from protocols.amqp010.frames import COMMAND, FIRST_SEGMENT, LAST_SEGMENT, Method, frames, segment
-from protocols.amqp010.ids import MASK, Ranges, Received, add, extend, extend_all, on_wire
+from protocols.amqp010.ids import MASK, Ranges, Received, extend, extend_all, on_wire
 from protocols.amqp010.incoming import Assembly
 from protocols.amqp010.subscription import ASK_EVERY, MOST_UNCONFIRMED, Delivered, Subscription
 
@@ -43,9 +42,6 @@ if TYPE_CHECKING:
     from protocols.amqp010.connection import Connection
 
 logger = logging.getLogger(__name__)
-
-_REACH: Final = MASK >> 2
-"""Ids that lie further back are not named any more: on the wire they would be others."""
 
 
 class Sent:
@@ -58,35 +54,22 @@ class Sent:
         self.message = message
 
 
-class Session(Publisher):
+class Session(Completion):
     """One session of a client, attached to a connection or waiting for another one."""
 
     def __init__(self, connection: Connection, name: bytes) -> None:
+        super().__init__(connection.broker)
         self.host = connection.host
-        self.broker = connection.broker
         self.registry = connection.registry
         self.user = connection.user
         self.name = name
-        self.connection: Connection | None = None
-        self.channel = 0
-        self.failed = False  # an exception was sent: the client is to detach
         self.ended = False
         self.timeout = 0  # s that it is kept when its connection is lost
-        self.is_due = False  # the connection knows that there is something to tell
         self._expiry: Timer | None = None
-        # Commands of the client's.
-        self.next_in = 0
         self.in_known = False  # the client has said where its commands begin, on this connection
         self.assembly = Assembly(self)
-        self.incomplete: dict[int, bool] = {}  # in order; whether it is a transfer that the client wants accepted
-        self._syncs: list[int] = []  # of incomplete ones: execution.sync, complete when all before them are
-        self._told = 0  # all commands below were said to be complete
-        self._told_beyond: set[int] = set()  # and these
-        self._tell_all = False  # the client waits for a command that others are before
-        self._accepts: Ranges = []  # transfers to be accepted
         # Commands of ours.
         self.next_out = 0
-        self.may_send = False  # the client has said, if that was needed, what it expects
         self.sent: dict[int, Sent] = {}  # of a session that is kept: what the client may not have
         self.completed = Received()  # those that the client has completed
         self.asked = 0  # where we were when the client was last asked
@@ -250,7 +233,7 @@ class Session(Publisher):
         """Where the client's commands begin. In a new session that is not to be kept it may be anywhere: Qpid's JMS
         client goes on counting after a failover."""
         if not (self.in_known or self.next_in or self.next_out or self.timeout or offset) and command_id > 0:
-            self.next_in = self._told = command_id
+            self.begin_at(command_id)
         if command_id > self.next_in or offset:
             raise Detached(UNKNOWN_IDS, f"command-point {command_id}, offset {offset}: {self.next_in} is expected")
         self.in_known = True
@@ -267,7 +250,7 @@ class Session(Publisher):
         if m["confirmed"]:
             last = self.next_in - 1
             connection.control("session.confirmed", channel,
-                               commands=on_wire([(max(0, last - _REACH), last)]) if last >= 0 else [])
+                               commands=on_wire([(max(0, last - REACH), last)]) if last >= 0 else [])
         if m["completed"]:
             self._tell_anew()
             self._tell_all = True
@@ -352,85 +335,6 @@ class Session(Publisher):
         if sync:
             self._tell_all = True
 
-    def later(self, number: int) -> Callable[[], None]:
-        """What to call once a command is complete."""
-        return partial(self.complete, number)
-
-    def when_durable(self, number: int, wait: bool) -> bool:
-        """Whether a command is complete already; if it is not, it will be once the journal has it."""
-        if wait:
-            self.broker.log.commit(self.later(number))
-        return not wait
-
-    def complete(self, number: int) -> None:
-        """A command of the client's is complete."""
-        accept = self.incomplete.pop(number, None)
-        if accept is None:
-            return
-        if accept:
-            add(self._accepts, number)
-        if self._syncs and self._syncs[0] == next(iter(self.incomplete)):
-            self.complete(self._syncs.pop(0))
-        if self.connection is not None:
-            self.connection.due(self)
-
-    def confirmed(self, sequence: int) -> None:
-        """A message of the client's is safe."""
-        self.complete(sequence)
-
-    def sync(self, number: int) -> bool:
-        """execution.sync: it is complete when all before it are."""
-        if next(iter(self.incomplete)) == number:
-            return True
-        self._syncs.append(number)
-        self._tell_all = True
-        return False
-
-    def accepted_at_once(self, number: int) -> None:
-        """A transfer is done with, and the client wants to hear that it was accepted."""
-        add(self._accepts, number)
-
-    def tell_completed(self) -> None:
-        """With the output: what was accepted, and what is complete."""
-        connection = self.connection
-        if connection is None or self.failed:
-            return
-        self._tell_accepts()
-        untold = self._untold()
-        if untold:
-            connection.control("session.completed", self.channel, commands=on_wire(untold), timely_reply=False)
-
-    def _tell_anew(self) -> None:
-        """All that is complete is to be told, as far back as ids on the wire can mean."""
-        self._told = max(0, self.next_in - _REACH)
-        self._told_beyond.clear()
-
-    def _tell_accepts(self) -> None:
-        if self._accepts and self.may_send:
-            accepts, self._accepts = self._accepts, []
-            for at in range(0, len(accepts), 4096):
-                self.send("message.accept", transfers=on_wire(accepts[at:at + 4096]))
-
-    def _untold(self) -> Ranges:
-        """Which commands are complete, of those that the client was not told of; now it will be."""
-        if not self.incomplete:
-            first, self._told = self._told, self.next_in
-            self._told_beyond.clear()
-            self._tell_all = False
-            return [(first, self.next_in - 1)] if first < self.next_in else []
-        waiting = next(iter(self.incomplete))
-        found: Ranges = []
-        if self._told < waiting:
-            found.append((self._told, waiting - 1))
-            self._told = waiting
-        if self._tell_all:
-            for number in range(waiting, self.next_in):
-                if number not in self.incomplete and number not in self._told_beyond:
-                    add(found, number)
-                    self._told_beyond.add(number)
-            self._told_beyond = {number for number in self._told_beyond if number >= self._told}
-        return found[:4096]
-
     # Commands of ours.
 
     def send(self, method: str, /, **values: Any) -> None:
@@ -454,10 +358,6 @@ class Session(Publisher):
         self.asked = self.next_out
         if self.connection is not None and self.may_send:
             self.connection.control("session.flush", self.channel, expected=False, confirmed=False, completed=True)
-
-    def tell_all(self) -> None:
-        """The client waits for a command: tell of it even if others before it are not complete."""
-        self._tell_all = True
 
     def _send(self, content: bytes, message: Message | None) -> None:
         if self.timeout:
