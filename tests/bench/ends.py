@@ -125,7 +125,7 @@ def _measured(broker: Broker, counters: Counters, seconds: float) -> Phase:
 
 def _guarded(work: object, counters: Counters, name: str, options: dict[str, int | float]) -> None:
     try:
-        work(name, options)  # type: ignore[operator]
+        work(name, options)
     except (OSError, EOFError, AssertionError) as error:
         if not counters.stop:
             counters.error = f"{type(error).__name__}: {error}"

@@ -451,7 +451,7 @@ ATTACKS: dict[str, Callable[[Peer], None]] = {each.__name__.replace("_", "-"): e
 def main(name: str, host: str, port: int) -> None:
     connect = socket.create_connection
     # The clients here call it with an address and a timeout only, so it need not take all that it took.
-    socket.create_connection = lambda address, timeout=10, **_: connect(  # type: ignore[assignment]
+    socket.create_connection = lambda address, timeout=10, **_: connect(
         address, timeout, source_address=(SOURCE, 0))
     threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
     attack = ATTACKS[name]

@@ -137,7 +137,7 @@ class Device:
         """Break the connection without a word, as a device does that loses its power."""
         sock = self.paho.socket()
         assert sock is not None
-        sock.shutdown(2)  # type: ignore[attr-defined]
+        sock.shutdown(2)
         self.aborted()
 
     def aborted(self) -> ReasonCode:

@@ -64,7 +64,7 @@ def container() -> str:
 
 def receive_one(client: Client10, queue: str, name: str = "link", **options: object) -> bytes:
     """Attach a receiver and have one delivery. Gives its tag."""
-    client.attach(name, RECEIVER, queue, **options)  # type: ignore[arg-type]
+    client.attach(name, RECEIVER, queue, **options)
     client.credit(1)
     fields, payload = client.expect(TRANSFER)
     assert payload.endswith(b"\x03one")
@@ -162,7 +162,7 @@ def test_time_out_of_a_terminus(connect: Connect, channel: BlockingChannel, queu
 
 
 def send_one(client: Client10, queue: str, tag: bytes, **options: object) -> int:
-    client.attach("link", SENDER, queue, rcv=1, **options)  # type: ignore[arg-type]
+    client.attach("link", SENDER, queue, rcv=1, **options)
     client.expect(0x13)
     return client.transfer(message(b"one", durable=True), tag)
 

@@ -358,7 +358,7 @@ def test_a_consumer_mixin_survives_the_network(proxy: Proxy, client: Connection,
             for number in (1, 2, 3):
                 Producer(client).publish(number, routing_key=queue.name, reply_to=replies.name,
                                          correlation_id=f"c{number}", serializer="json")
-                drain(client, lambda number=number: f"c{number}" in results, "the reply")  # type: ignore[misc]
+                drain(client, lambda number=number: f"c{number}" in results, "the reply")
                 proxy.cut()
         assert results == {"c1": 2, "c2": 4, "c3": 6}
         until(lambda: server.revivals >= 2, "the reconnection")

@@ -155,7 +155,7 @@ def test_queues(client: amqp.Connection, names: Names) -> None:
     assert channel.queue_delete("no-such-queue") == 0
     channel.queue_delete("no-such-queue", nowait=True)
     own = channel.queue_declare(exclusive=True).queue
-    with amqp_connection(Target(*client.host.split(":"), peer=True)) as other:  # type: ignore[arg-type]
+    with amqp_connection(Target(*client.host.split(":"), peer=True)) as other:
         with pytest.raises(amqp.ResourceLocked):
             other.channel().queue_declare(own, passive=True)
 

@@ -191,7 +191,7 @@ def test_auto_delete_queue_goes_with_its_last_consumer(ch: Channel, connect: Con
             one.close()
         else:
             one.client.close()
-        eventually(lambda there=there: ch.exists(queue) == there)  # type: ignore[misc]
+        eventually(lambda there=there: ch.exists(queue) == there)
 
 
 def test_auto_delete_queue_that_was_never_consumed_stays(ch: Channel, connect: Connect, name: Name) -> None:
@@ -222,8 +222,8 @@ def test_requeued_messages_take_their_places_again(ch: Channel, name: Name) -> N
     for number in range(6):
         ch.put("", queue, b"%d" % number)
     got = [ch.get(queue, no_ack=False) for _ in range(4)]
-    ch.nack(got[2].tag)  # type: ignore[union-attr]
-    ch.reject(got[0].tag)  # type: ignore[union-attr]
+    ch.nack(got[2].tag)
+    ch.reject(got[0].tag)
     ch.settle(queue)
     after = [ch.get(queue) for _ in range(4)]
     assert [one.body for one in after if one] == [b"0", b"2", b"4", b"5"]

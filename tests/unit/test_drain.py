@@ -185,10 +185,10 @@ class FakeRemote(Remote):
         self.end = end
 
     async def source(self, taken: From) -> Source:
-        return self.end  # type: ignore[no-any-return]
+        return self.end
 
     async def target(self, sent: To) -> Target:
-        return self.end  # type: ignore[no-any-return]
+        return self.end
 
 
 def test_what_is_refused_here_stays_there() -> None:

@@ -146,7 +146,7 @@ def poisoned(play: Callable[[World], Awaitable[None]], **queue: str) -> None:
     """A push of 0 to 9 over a link whose other side closes when it gets 5."""
     async def whole(world: World) -> None:
         def connect(url: str, dialect: int, options: object) -> FakeRemote:
-            remote = Closing(url, dialect, options)  # type: ignore[arg-type]
+            remote = Closing(url, dialect, options)
             world.remotes.append(remote)
             return remote
         world.gateway.make = connect

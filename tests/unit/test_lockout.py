@@ -321,7 +321,7 @@ def test_turns_start_all_in_order_and_keep_nothing(works: list[tuple[str, bool]]
         assert open_.count(address) <= at_once
 
     for number, (address, at_end) in enumerate(works):
-        assert turns.take(address, lambda address=address, number=number, at_end=at_end:  # type: ignore[misc]
+        assert turns.take(address, lambda address=address, number=number, at_end=at_end:
                           work(address, number, at_end))
     while open_:
         turns.give_back(open_.pop())

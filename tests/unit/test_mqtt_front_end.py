@@ -47,7 +47,7 @@ class Peer(Outlet):
         users = FileProvider(lambda work, done: done(work()))
         if later is not None:
             check = users.check_password
-            users.check_password = lambda *given: later.append(lambda: check(*given))  # type: ignore[method-assign]
+            users.check_password = lambda *given: later.append(lambda: check(*given))
         logins = Authenticator([users], [allowed], anonymous_user="nobody")
         self.refusal = refusal
         self.reads = True

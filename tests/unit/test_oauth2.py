@@ -105,7 +105,7 @@ def test_clocks_may_differ_a_little(issuer: Issuer) -> None:
 
 def test_another_issuers_token_is_for_another_provider(issuer: Issuer) -> None:
     for claims in ({"iss": "https://other.example.org"}, {"iss": None}, {"iss": [issuer.url]}):
-        assert refusal(by_token(provider(issuer), issuer.token(**claims))).unknown  # type: ignore[arg-type]
+        assert refusal(by_token(provider(issuer), issuer.token(**claims))).unknown
 
 
 def test_a_token_bound_to_a_certificate(issuer: Issuer) -> None:
@@ -123,7 +123,7 @@ def test_signatures_that_are_not_right(issuer: Issuer) -> None:
     good = issuer.token()
     head, body, signature = good.split(".")
     forged = base64url(json.dumps({**Token(good).claims, "sub": "admin"}).encode())
-    public = issuer.key("RSA").as_pem(private=False)  # type: ignore[union-attr]
+    public = issuer.key("RSA").as_pem(private=False)
     confused = OctKey.import_key(base64.b64encode(public))  # a public key taken for a shared secret
     stranger = ECKey.generate_key("P-256", {"kid": "EC-1"})
     for token in (
@@ -258,7 +258,7 @@ def test_an_issuer_that_is_down(issuer: Issuer, caplog: pytest.LogCaptureFixture
     assert issuer.counts["/jwks"] == 1
     issuer.status = 200
     clock.now += 30
-    asked._keys._place._clock = lambda: time.monotonic() + 100  # type: ignore[union-attr]
+    asked._keys._place._clock = lambda: time.monotonic() + 100
     assert isinstance(by_token(asked, issuer.token()), Identity)
     issuer.status = 500
     clock.now += 1000
@@ -267,7 +267,7 @@ def test_an_issuer_that_is_down(issuer: Issuer, caplog: pytest.LogCaptureFixture
     issuer.status = 200
     issuer.answer = b'{"keys": []}'
     clock.now += 1000
-    asked._keys._place._clock = lambda: time.monotonic() + 200  # type: ignore[union-attr]
+    asked._keys._place._clock = lambda: time.monotonic() + 200
     assert isinstance(by_token(asked, issuer.token()), Identity)
     assert "it has no key for signatures; the keys that there are count further" in caplog.text
 
@@ -339,8 +339,8 @@ def test_the_issuers_server_is_asked_and_its_word_kept_for_a_while(issuer: Issue
     for name in "abc":
         issuer.tokens[name] = known(issuer)
         by_token(asked, name)
-    assert len(asked._introspection._known) == 2  # type: ignore[union-attr]
-    assert "opaque" not in repr(asked._introspection._known)  # type: ignore[union-attr]
+    assert len(asked._introspection._known) == 2
+    assert "opaque" not in repr(asked._introspection._known)
 
 
 @pytest.mark.parametrize("claims", [

@@ -45,7 +45,7 @@ def test_a_provider_of_each_kind(folder: Path, table: str, mechanisms: set[str])
     path.write_text(f'[[providers]]\nname = "mine"\n{table}')
     config = load_and_check(str(path))
     (settings,) = config.providers
-    provider = make(settings, Threads().run)  # type: ignore[arg-type]
+    provider = make(settings, Threads().run)
     assert isinstance(provider, Provider)
     assert (provider.name, provider.mechanisms()) == ("mine", mechanisms)
     assert "s3cret" not in show(config)

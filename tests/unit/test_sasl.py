@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pika
 import pytest
-from amqp.sasl import AMQPLAIN, PLAIN  # type: ignore[import-untyped]
-from amqp.serialization import dumps  # type: ignore[import-untyped]
+from amqp.sasl import AMQPLAIN, PLAIN
+from amqp.serialization import dumps
 from hypothesis import given
 from hypothesis import strategies as st
 from pamqp import encode as pamqp_encode
@@ -83,7 +83,7 @@ def from_pika(name: str, password: str) -> bytes:
 
 
 def from_table(fields: dict[str, object]) -> bytes:
-    return pamqp_encode.field_table(fields)[4:]  # type: ignore[arg-type]
+    return pamqp_encode.field_table(fields)[4:]
 
 
 CLIENTS = [

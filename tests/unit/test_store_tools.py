@@ -262,7 +262,7 @@ def test_import_refuses_what_is_not_an_export(tmp_path: Path, change: object, pr
     one.share([1, 2])
     one.enqueue(7)
     one.close()
-    lines = change(exported(tmp_path / "a").splitlines())  # type: ignore[operator]
+    lines = change(exported(tmp_path / "a").splitlines())
     with pytest.raises(StoreError, match=problem):
         import_(tmp_path / "b", io.StringIO("".join(line + "\n" for line in lines)))
     assert not (tmp_path / "b" / "data.mdb").exists() and not (tmp_path / "b" / "new").exists()

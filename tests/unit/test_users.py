@@ -197,7 +197,7 @@ def test_a_user_may_have_several_verifiers_tags_and_groups(tmp_path: Path) -> No
     assert user.find(ScramVerifier, "SCRAM-SHA-1") is None
     assert file.schemes() == {"SCRAM-SHA-256", "CRAM-MD5"}
     file.set("shop owner", "new", "argon2", "SCRAM-SHA-1")
-    file.put(User("other", file.user("shop owner").verifiers, tags=["administrator"]))  # type: ignore[union-attr]
+    file.put(User("other", file.user("shop owner").verifiers, tags=["administrator"]))
     file.save()
     again = PasswordFile(file.path)
     again.load()

@@ -126,8 +126,8 @@ class Bench(Running):
     def crash(self) -> None:
         """Let go of the store as a killed process does."""
         store = self.broker.store
-        store.writer.closed = True  # type: ignore[attr-defined]
-        if store.writer.transaction is not None:  # type: ignore[attr-defined]
-            store.writer.transaction.abort()  # type: ignore[attr-defined]
-        store.files.env.close()  # type: ignore[attr-defined]
-        store.lock.release()  # type: ignore[attr-defined]
+        store.writer.closed = True
+        if store.writer.transaction is not None:
+            store.writer.transaction.abort()
+        store.files.env.close()
+        store.lock.release()

@@ -113,7 +113,7 @@ def test_jms_by_a_token(setting: Setting) -> None:
     for mechanism in ("XOAUTH2", "PLAIN"):
         assert setting.log_in("jms", "alice", setting.issuer.token(), mechanism) == "in"
     for claims in ({"exp": 1}, {"aud": "other"}, {"iss": "https://other"}):
-        token = setting.issuer.token(**claims)  # type: ignore[arg-type]  # they are claims, not its other parameters
+        token = setting.issuer.token(**claims)
         assert "Security" in setting.log_in("jms", "alice", token, "XOAUTH2")
     assert "Security" in setting.log_in("jms", "bob", setting.issuer.token(), "XOAUTH2")
 

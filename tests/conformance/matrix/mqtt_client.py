@@ -34,7 +34,7 @@ class Paho:
 
     def __init__(self, url: str) -> None:
         self.client_id = f"matrix-{uuid.uuid4().hex[:8]}"
-        self.device = Device(Address(url), self.client_id, version=self.version)  # type: ignore[arg-type]
+        self.device = Device(Address(url), self.client_id, version=self.version)
         self.device.subscribe(f"matrix/{self.client_id}", 2)
         self.queue = f"mqtt-session:{self.client_id}"
 
