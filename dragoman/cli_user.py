@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from getpass import GetPassWarning
 
@@ -83,10 +84,7 @@ def tag(name: str, tags: tuple[str, ...], path: str | None, config_path: str | N
 
     They are RabbitMQ's: administrator, monitoring, policymaker, management, impersonator.
     """
-    with _file(path, config_path) as file:
-        known = _known(file, name)
-        file.put(User(name, known.verifiers, tags, known.groups))
-        file.save()
+    _change(path, config_path, name, lambda known: User(name, known.verifiers, tags, known.groups))
     click.echo(f"{name} has {_counted(tags, 'tag')}", err=True)
 
 
@@ -100,10 +98,7 @@ def group(name: str, groups: tuple[str, ...], path: str | None, config_path: str
 
     Into these instead of those it is in; without any, into none.
     """
-    with _file(path, config_path) as file:
-        known = _known(file, name)
-        file.put(User(name, known.verifiers, known.tags, groups))
-        file.save()
+    _change(path, config_path, name, lambda known: User(name, known.verifiers, known.tags, groups))
     click.echo(f"{name} is in {_counted(groups, 'group')}", err=True)
 
 
@@ -171,6 +166,12 @@ def list_users(long: bool, path: str | None, config_path: str | None) -> None:
             words += [f"{key}={','.join(sorted(values))}" for key, values in (("tags", each.tags),
                                                                               ("groups", each.groups)) if values]
             click.echo("\t".join([each.name, *words]) if long else each.name)
+
+
+def _change(path: str | None, config_path: str | None, name: str, change: Callable[[User], User]) -> None:
+    with _file(path, config_path) as file:
+        file.put(change(_known(file, name)))
+        file.save()
 
 
 def _known(file: PasswordFile, name: str) -> User:

@@ -11,6 +11,7 @@ from dragoman.config import AUTO_CREATE, LIMIT, LISTENERS, LISTS, PROVIDERS, SEC
 from dragoman.config_gateway import BRIDGE, LINK
 from dragoman.config_keys import Key, Kind, keys
 from dragoman.config_providers import PROVIDER_KINDS
+from dragoman.pages import write
 
 MARK = "<!-- What follows is written by `make docs` from dragoman/config.py. -->\n"
 
@@ -127,13 +128,5 @@ def _first_line(of: type) -> str:
     return (of.__doc__ or "").strip().splitlines()[0]
 
 
-def _write(path: str) -> None:
-    """Put the reference behind the mark in a page."""
-    with open(path, encoding="utf-8") as page:
-        head = page.read().partition(MARK)[0]
-    with open(path, "w", encoding="utf-8") as page:
-        page.write(head + MARK + "\n" + reference())
-
-
 if __name__ == "__main__":
-    _write(sys.argv[1])
+    write(sys.argv[1], MARK, reference())

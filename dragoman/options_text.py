@@ -6,6 +6,7 @@ import sys
 
 from broker.arguments import BINDING, CONSUMER, EXCHANGE_OPTIONS, QUEUE
 from broker.option import FLAG, IGNORED, LONGEST, NUMBER, WORD, Option
+from dragoman.pages import write
 
 MARK = "<!-- What follows is written by `make docs` from broker/arguments.py. -->\n"
 
@@ -62,13 +63,5 @@ def _default(option: Option) -> str:
     return "none"
 
 
-def _write(path: str) -> None:
-    """Put the reference behind the mark in a page."""
-    with open(path, encoding="utf-8") as page:
-        head = page.read().partition(MARK)[0]
-    with open(path, "w", encoding="utf-8") as page:
-        page.write(head + MARK + "\n" + reference())
-
-
 if __name__ == "__main__":
-    _write(sys.argv[1])
+    write(sys.argv[1], MARK, reference())
