@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.peers import START_SECONDS, Peer, PeerFailed, PeerMissing, _listening, _start, _tail, _wait_until, free_ports
+from tests.peers import Peer, PeerMissing, free_ports, listening
 
 SUFFIX = "dc=example,dc=org"
 SERVICE = f"cn=service,{SUFFIX}"
@@ -131,14 +131,8 @@ class Slapd(Peer):
         """Raises PeerFailed."""
         program = shutil.which("slapd", path=PATH) or ""
         places = f"ldap://127.0.0.1:{self.port}/" + (f" ldaps://127.0.0.1:{self.tls_port}/" if self.tls_port else "")
-        with self.log.open("ab") as output:
-            main = _start([program, "-f", str(self.log.parent / "slapd.conf"), "-h", places, "-d", "0"],
-                          dict(os.environ), output.fileno())
-        self._processes.append(main)
-        self.pid = main.pid
-        if not _wait_until(lambda: _listening(self.port) or main.poll() is not None, START_SECONDS) \
-                or main.poll() is not None:
-            raise PeerFailed(_tail(self.log))
+        self.begin([program, "-f", str(self.log.parent / "slapd.conf"), "-h", places, "-d", "0"],
+                   lambda: listening(self.port))
 
 
 @contextmanager

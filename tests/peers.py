@@ -64,6 +64,16 @@ class Peer:
         self._environment = environment
         self._processes = processes  # in the order of their start; each leads a session of its own
 
+    def begin(self, command: Sequence[str], ready: Callable[[], bool]) -> subprocess.Popen[bytes]:
+        """Start the process that does its work, and wait until it is ready. Raises PeerFailed."""
+        with self.log.open("ab") as output:
+            main = _start(command, self._environment or dict(os.environ), output.fileno())
+        self._processes.append(main)
+        self.pid = main.pid
+        if not _wait_until(lambda: ready() or main.poll() is not None, START_SECONDS) or main.poll() is not None:
+            raise PeerFailed(_tail(self.log))
+        return main
+
     def control(self, *arguments: str) -> str:
         """Run `rabbitmqctl` with these arguments against this broker; returns what it printed.
 
@@ -102,13 +112,9 @@ class RabbitMq(Peer):
         with self.log.open("ab") as output:
             self._processes.append(_start([shutil.which("epmd") or "epmd", "-port", epmd_port, "-address", "127.0.0.1"],
                                           self._environment, output.fileno()))
-            if not _wait_until(lambda: _listening(int(epmd_port)), START_SECONDS):
+            if not _wait_until(lambda: listening(int(epmd_port)), START_SECONDS):
                 raise PeerFailed(_tail(self.log))
-            main = _start([str(RABBITMQ_BIN / "rabbitmq-server")], self._environment, output.fileno())
-        self._processes.append(main)
-        _wait_until(lambda: speaks_amqp(self.port) or main.poll() is not None, START_SECONDS)
-        if not speaks_amqp(self.port):
-            raise PeerFailed(_tail(self.log))
+        main = self.begin([str(RABBITMQ_BIN / "rabbitmq-server")], lambda: speaks_amqp(self.port))
         self.pid = next(pid for pid in family(main.pid) if _name(pid) == "beam.smp")
 
 
@@ -181,20 +187,15 @@ def brokerj(folder: Path) -> Iterator[BrokerJ]:
     folder.mkdir(parents=True, exist_ok=True)
     port, open_port = free_ports(2)
     log = folder / "output.log"
-    processes: list[subprocess.Popen[bytes]] = []
-    peer = BrokerJ("127.0.0.1", port, log, {}, processes)
+    peer = BrokerJ("127.0.0.1", port, log, {}, [])
     peer.open_port = open_port
     command = [java, "-Xmx256m", "-XX:+UseSerialGC", "-cp", str(fetched / "lib" / "*"), "org.apache.qpid.server.Main",
                "-st", "Memory", "-icp", str(BROKERJ / "config.json"), "-prop", f"qpid.work_dir={folder / 'work'}",
                "-prop", f"peer.port={port}", "-prop", f"peer.open_port={open_port}"]
     with ExitStack() as stack:
         stack.callback(peer.stop)
-        output = stack.enter_context(log.open("wb"))
-        main = _start(command, dict(os.environ), output.fileno())
-        processes.append(main)
-        peer.pid = main.pid
-        _wait_until(lambda: b"BRK-1004" in log.read_bytes() or main.poll() is not None, START_SECONDS)
-        if main.poll() is not None or not speaks_amqp(port):
+        peer.begin(command, lambda: b"BRK-1004" in log.read_bytes())
+        if not speaks_amqp(port):
             raise PeerFailed(_tail(log))
         yield peer
 
@@ -226,16 +227,11 @@ def artemis(folder: Path) -> Iterator[Peer]:
     config.write_text(re.sub(r"<acceptors>.*</acceptors>", f"<acceptors>{acceptor}</acceptors>", config.read_text(),
                              flags=re.DOTALL))
     log = folder / "output.log"
-    processes: list[subprocess.Popen[bytes]] = []
-    peer = Peer("127.0.0.1", port, log, {}, processes)
+    peer = Peer("127.0.0.1", port, log, {}, [])
     with ExitStack() as stack:
         stack.callback(peer.stop)
-        output = stack.enter_context(log.open("wb"))
-        main = _start([str(made / "bin" / "artemis"), "run"], dict(os.environ), output.fileno())
-        processes.append(main)
-        peer.pid = main.pid
-        _wait_until(lambda: b"AMQ221007" in log.read_bytes() or main.poll() is not None, START_SECONDS)
-        if main.poll() is not None or not _listening(port):
+        peer.begin([str(made / "bin" / "artemis"), "run"], lambda: b"AMQ221007" in log.read_bytes())
+        if not listening(port):
             raise PeerFailed(_tail(log))
         yield peer
 
@@ -253,13 +249,7 @@ class Mosquitto(Peer):
     def start(self) -> None:
         """Start it after a `stop`. Raises PeerFailed."""
         program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin") or ""
-        with self.log.open("ab") as output:
-            main = _start([program, "-c", str(self.log.parent / "mosquitto.conf")], dict(os.environ), output.fileno())
-        self._processes.append(main)
-        self.pid = main.pid
-        if not _wait_until(lambda: _listening(self.port) or main.poll() is not None, START_SECONDS) \
-                or main.poll() is not None:
-            raise PeerFailed(_tail(self.log))
+        self.begin([program, "-c", str(self.log.parent / "mosquitto.conf")], lambda: listening(self.port))
 
 
 @contextmanager
@@ -338,7 +328,7 @@ def _raise_file_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _listening(port: int) -> bool:
+def listening(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), timeout=2).close()
     except OSError:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.peers import START_SECONDS, Peer, PeerFailed, PeerMissing, _listening, _start, _tail, _wait_until, free_ports
+from tests.peers import Peer, PeerMissing, free_ports, listening
 
 REALM = "EXAMPLE.ORG"
 SERVICE = f"amqp/localhost@{REALM}"
@@ -89,15 +89,10 @@ def realm(folder: Path) -> Iterator[Realm]:
         run("kadmin.local", "-q", f"addprinc -randkey {service}")
     run("kadmin.local", "-q", f"ktadd -k {made.keytab} {SERVICE}")
     before = {name: os.environ.get(name) for name in settings}
-    peer = Peer("127.0.0.1", port, folder / "output.log", {}, [])
+    peer = Peer("127.0.0.1", port, folder / "output.log", made.environment, [])
     try:
         os.environ.update(settings)
-        with peer.log.open("ab") as output:
-            main = _start(["krb5kdc", "-n", "-r", REALM, "-P", str(folder / "pid")], made.environment, output.fileno())
-        peer._processes.append(main)
-        if not _wait_until(lambda: _listening(port) or main.poll() is not None, START_SECONDS) \
-                or main.poll() is not None:
-            raise PeerFailed(_tail(peer.log))
+        peer.begin(["krb5kdc", "-n", "-r", REALM, "-P", str(folder / "pid")], lambda: listening(port))
         yield made
     finally:
         peer.stop()

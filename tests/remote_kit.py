@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+import pytest
 import uvloop
 
 import protocols.amqp010.convert  # noqa: F401 - the converters
@@ -15,7 +16,7 @@ import protocols.mqtt.convert  # noqa: F401
 from broker.message import AMQP091, CONVERTERS, Message, address_of
 from broker.outcome import ACCEPT, Outcome
 from broker.view import View
-from interop.ends import TRY_AGAIN, Delivery, Options, Remote, Source, Target
+from interop.ends import TRY_AGAIN, Delivery, EndError, Options, Remote, Source, Target
 from interop.remotes import remote
 
 HANG = 30.0
@@ -51,6 +52,17 @@ async def opened(url: str, dialect: int, options: Options = OPTIONS) -> Remote:
     made = remote(url, dialect, options)
     await made.open()
     return made
+
+
+def refusal(url: str, dialect: int, options: Options = OPTIONS) -> str:
+    """Why a connection cannot be had."""
+    async def main() -> str:
+        made = remote(url, dialect, options)
+        with pytest.raises(EndError) as caught:
+            await made.open()
+        await made.close()
+        return str(caught.value)
+    return run(main())
 
 
 def text_message(body: bytes, key: str, dialect: int = AMQP091, exchange: str = "", durable: bool = True,

@@ -50,8 +50,19 @@ class Peer(NamedTuple):
     port: int
 
 
-class Hangup(Exception):
+class Hangup(EOFError):
     """The broker closed the socket without a word."""
+
+
+def received(connection: socket.socket) -> bytes:
+    """What came, when something has. Raises: Hangup."""
+    try:
+        data = connection.recv(1 << 20)
+    except (ConnectionResetError, BrokenPipeError) as error:
+        raise Hangup(str(error)) from error
+    if not data:
+        raise Hangup("end of input")
+    return data
 
 
 class Refusal(Exception):
@@ -124,7 +135,7 @@ def unchecked(kind: type[F], **fields: Any) -> F:
         method = kind()
     for field, value in fields.items():
         setattr(method, field, value)
-    method.validate = lambda: None  # type: ignore[method-assign]
+    method.validate = lambda: None
     return method
 
 
@@ -210,13 +221,7 @@ class Client:
         return data
 
     def _fill(self) -> None:
-        try:
-            data = self.socket.recv(1 << 20)
-        except (ConnectionResetError, BrokenPipeError) as error:
-            raise Hangup(str(error)) from error
-        if not data:
-            raise Hangup("end of input")
-        self.input += data
+        self.input += received(self.socket)
 
     def pump(self) -> None:
         """Read one frame and file it under its channel."""
@@ -359,36 +364,26 @@ class Channel:
         return self.queue(queue, passive=True).message_count or 0
 
     def exists(self, queue: str) -> bool:
-        """Whether the queue exists; asked on a channel of its own, since a no closes it."""
-        other = self.client.channel()
-        try:
-            other.queue(queue, passive=True)
-        except ChannelClosed as refusal:
-            assert refusal.code == 404, refusal
-            return False
-        other.close()
-        return True
+        """Whether the queue exists."""
+        return self._found(lambda other: other.queue(queue, passive=True), 404) == 0
 
     def gone(self, queue: str) -> bool:
         """Whether the queue is no more; while the end of an exclusive one's owner is not noticed yet, it is locked."""
-        other = self.client.channel()
-        try:
-            other.queue(queue, passive=True)
-        except ChannelClosed as refusal:
-            assert refusal.code in (404, 405), refusal
-            return refusal.code == 404
-        other.close()
-        return False
+        return self._found(lambda other: other.queue(queue, passive=True), 404, 405) == 404
 
     def exchange_exists(self, exchange: str) -> bool:
+        return self._found(lambda other: other.exchange(exchange, passive=True), 404) == 0
+
+    def _found(self, ask: Callable[[Channel], Any], *codes: int) -> int:
+        """0, or by which of these codes it is refused; asked on a channel of its own, since a no closes it."""
         other = self.client.channel()
         try:
-            other.exchange(exchange, passive=True)
+            ask(other)
         except ChannelClosed as refusal:
-            assert refusal.code == 404, refusal
-            return False
+            assert refusal.code in codes, refusal
+            return refusal.code
         other.close()
-        return True
+        return 0
 
     # Messages
 

@@ -19,6 +19,7 @@ from protocols.amqp010.frames import (
     frames,
     segment,
 )
+from tests.wire import received
 
 NONE, EXPLICIT = 1, 0
 """Accept modes."""
@@ -135,7 +136,7 @@ class Client010:
     # In.
 
     def arrive(self) -> Arrived:
-        """The next control or command, whole. Raises: EOFError, TimeoutError."""
+        """The next control or command, whole. Raises: Hangup, TimeoutError."""
         while True:
             head = self._read(12)
             flags, kind, channel = head[0], head[1], head[6] << 8 | head[7]
@@ -231,10 +232,7 @@ class Client010:
 
     def _read(self, size: int) -> bytes:
         while len(self._have) < size:
-            data = self.socket.recv(65536)
-            if not data:
-                raise EOFError
-            self._have += data
+            self._have += received(self.socket)
         data, self._have = self._have[:size], self._have[size:]
         return data
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from proton import UNDESCRIBED, Array, Data, Described, symbol, ubyte, uint, ulong, ushort
 
+from tests.wire import received
+
 HEADER = b"AMQP\x00\x01\x00\x00"
 SASL_HEADER = b"AMQP\x03\x01\x00\x00"
 OPEN, BEGIN, ATTACH, FLOW, TRANSFER, DISPOSITION, DETACH, END, CLOSE = range(0x10, 0x19)
@@ -84,7 +86,7 @@ class Client10:
         self.send_frame(encode(state(code, *fields)) + payload, channel=channel)
 
     def frame(self) -> tuple[int, list[Any], bytes]:
-        """The next frame that is not empty. Raises: EOFError."""
+        """The next frame that is not empty. Raises: Hangup."""
         while True:
             size = int.from_bytes(self._read(4), "big")
             rest = self._read(size - 4)
@@ -184,10 +186,7 @@ class Client10:
 
     def _read(self, size: int) -> bytes:
         while len(self._have) < size:
-            data = self.socket.recv(65536)
-            if not data:
-                raise EOFError("the broker has closed the connection")
-            self._have += data
+            self._have += received(self.socket)
         found, self._have = self._have[:size], self._have[size:]
         return found
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from paho.mqtt.properties import Properties
 
-from tests.wire import HANG, Hangup, Peer
+from tests.wire import HANG, Hangup, Peer, received
 
 CONNECT, CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP, SUBSCRIBE, SUBACK, UNSUBSCRIBE, UNSUBACK, PINGREQ, \
     PINGRESP, DISCONNECT, AUTH = range(1, 16)
@@ -249,13 +249,7 @@ class MqttClient:
         return None
 
     def _fill(self) -> None:
-        try:
-            data = self.socket.recv(1 << 20)
-        except (ConnectionResetError, BrokenPipeError) as error:
-            raise Hangup(str(error)) from error
-        if not data:
-            raise Hangup("end of input")
-        self.input += data
+        self.input += received(self.socket)
 
     def _parse(self, kind: int, flags: int, content: bytes) -> Packet:
         found = Packet(kind, flags, content)

@@ -10,12 +10,12 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.peers import family, free_ports, mosquitto, rabbitmq, speaks_amqp
+from tests.peers import Peer, family, free_ports, mosquitto, rabbitmq, speaks_amqp
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -119,10 +119,8 @@ def _command(folder: Path, port: int, more: str) -> list[str]:
     return [sys.executable, "-m", "dragoman", "serve", "--config", str(config)]
 
 
-class RabbitMQ(Broker):
-    """Debian's rabbitmq-server, started for the purpose."""
-
-    name = "rabbitmq"
+class Started(Broker):
+    """Somebody else's broker, started for the purpose."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -130,12 +128,16 @@ class RabbitMQ(Broker):
         self._starts = 0
         self._pid = 0
 
+    @abstractmethod
+    def _peer(self, folder: Path) -> AbstractContextManager[Peer]:
+        """One with its data in this folder."""
+
     def start(self) -> None:
         if self._stack is not None:
             return
         self._starts += 1
         with ExitStack() as stack:
-            peer = stack.enter_context(rabbitmq(self._folder / str(self._starts), plugins=["rabbitmq_amqp1_0"]))
+            peer = stack.enter_context(self._peer(self._folder / str(self._starts)))
             self.port, self._pid = peer.port, peer.pid
             self._stack = stack.pop_all()
 
@@ -148,36 +150,24 @@ class RabbitMQ(Broker):
         return family(self._pid) if self._stack is not None else []
 
 
-class Mosquitto(Broker):
-    """Debian's mosquitto, started for the purpose. It drops nothing for want of room in its queues."""
+class RabbitMQ(Started):
+    """Debian's rabbitmq-server."""
+
+    name = "rabbitmq"
+
+    def _peer(self, folder: Path) -> AbstractContextManager[Peer]:
+        return rabbitmq(folder, plugins=["rabbitmq_amqp1_0"])
+
+
+class Mosquitto(Started):
+    """Debian's mosquitto. It drops nothing for want of room in its queues."""
 
     name = "mosquitto"
     speaks_mqtt = True
     speaks_amqp = False
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._stack: ExitStack | None = None
-        self._starts = 0
-        self._pid = 0
-
-    def start(self) -> None:
-        if self._stack is not None:
-            return
-        self._starts += 1
-        with ExitStack() as stack:
-            peer = stack.enter_context(mosquitto(self._folder / str(self._starts),
-                                                 settings="max_inflight_messages 1000\nmax_queued_messages 0"))
-            self.port, self._pid = peer.port, peer.pid
-            self._stack = stack.pop_all()
-
-    def stop(self) -> None:
-        if self._stack is not None:
-            self._stack.close()
-        self._stack = None
-
-    def processes(self) -> list[int]:
-        return family(self._pid) if self._stack is not None else []
+    def _peer(self, folder: Path) -> AbstractContextManager[Peer]:
+        return mosquitto(folder, settings="max_inflight_messages 1000\nmax_queued_messages 0")
 
 
 class Running(Broker):

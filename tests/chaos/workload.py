@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import amqp
@@ -16,6 +17,8 @@ import amqp
 from tests.chaos.ledger import Place, Published, body_of, read
 from tests.chaos.workload010 import BROKEN010, connect010, consume010, publish010, publish_groups010
 from tests.chaos.workload10 import BROKEN10, connect10, consume10, publish10, publish_groups10
+from tests.wire010 import Client010
+from tests.wire10 import Client10
 
 WINDOW = 200  # messages that wait for their confirms
 GROUP = 7  # messages of a transaction
@@ -29,6 +32,14 @@ def connect(port: int) -> amqp.Connection:
                                  read_timeout=HANG, write_timeout=HANG)
     connection.connect()
     return connection
+
+
+Kind = tuple[Callable[[int], Any], Callable[[Any], None], tuple[type[Exception], ...]]
+"""What connects a client, what lets go of it, and what it raises when the broker is gone."""
+
+KIND091: Kind = (connect, amqp.Connection.collect, BROKEN)
+KIND10: Kind = (partial(connect10, seconds=HANG), Client10.vanish, BROKEN10)
+KIND010: Kind = (partial(connect010, seconds=HANG), Client010.vanish, BROKEN010)
 
 
 class Load:
@@ -70,19 +81,19 @@ class Load:
                 (self.publish, (self.large, "", "large", (100_000, 1_000_000))),
                 (self.publish, (self.rejected, "", "refused", (20, 300))), (self.publish_groups, ()),
                 (self.consume, ()), (self.consume_in_transactions, ()), (self.reject, ())):
-            self._start(self._run, work, port, *arguments)
+            self._start(KIND091, work, port, *arguments)
         for work10, arguments10 in (
                 (publish10, (self.modern, "modern")), (publish_groups10, (self.modern_grouped, "modern-grouped")),
                 (consume10, (self.places[4],))):
-            self._start(self._run10, work10, port, *arguments10)
+            self._start(KIND10, work10, port, *arguments10)
         for work010, arguments010 in (
                 (publish010, (self.qpid, "qpid")), (publish_groups010, (self.qpid_grouped, "qpid-grouped")),
                 (consume010, (self.places[6],))):
-            self._start(self._run010, work010, port, *arguments010)
+            self._start(KIND010, work010, port, *arguments010)
 
-    def _start(self, run: Callable[..., None], work: Callable[..., None], port: int, *arguments: Any) -> None:
+    def _start(self, kind: Kind, work: Callable[..., None], port: int, *arguments: Any) -> None:
         chance = random.Random(self.random.random())
-        thread = threading.Thread(target=run, args=(work, port, chance, *arguments), daemon=True)
+        thread = threading.Thread(target=self._run, args=(kind, work, port, chance, *arguments), daemon=True)
         thread.start()
         self.threads.append(thread)
 
@@ -94,38 +105,15 @@ class Load:
         if self.errors:
             raise self.errors[0]
 
-    def _run(self, work: Callable[..., None], port: int, *arguments: Any) -> None:
+    def _run(self, kind: Kind, work: Callable[..., None], port: int, *arguments: Any) -> None:
+        begin, end, broken = kind
         try:
-            connection = connect(port)
-            try:
-                work(connection, *arguments)
-            finally:
-                connection.collect()
-        except BROKEN:
-            pass  # the broker was killed
-        except BaseException as error:
-            self.errors.append(error)
-
-    def _run10(self, work: Callable[..., None], port: int, *arguments: Any) -> None:
-        try:
-            client = connect10(port, HANG)
+            client = begin(port)
             try:
                 work(client, *arguments)
             finally:
-                client.vanish()
-        except BROKEN10:
-            pass  # the broker was killed
-        except BaseException as error:
-            self.errors.append(error)
-
-    def _run010(self, work: Callable[..., None], port: int, *arguments: Any) -> None:
-        try:
-            client = connect010(port, HANG)
-            try:
-                work(client, *arguments)
-            finally:
-                client.vanish()
-        except BROKEN010:
+                end(client)
+        except broken:
             pass  # the broker was killed
         except BaseException as error:
             self.errors.append(error)

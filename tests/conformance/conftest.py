@@ -224,6 +224,14 @@ def mqtt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mqtt]:
         yield broker
 
 
+@pytest.fixture(name="amqp")
+def amqp_of_mqtt(mqtt: Mqtt) -> Target:
+    """The broker of MQTT, for clients of AMQP."""
+    if mqtt.peer:
+        pytest.skip("Mosquitto speaks MQTT only")
+    return Target(mqtt.host, mqtt.amqp_port, peer=False)
+
+
 @pytest.fixture
 def topic() -> str:
     """A topic that no other test uses, nor what is below it."""

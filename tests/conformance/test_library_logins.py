@@ -18,40 +18,15 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from proton import SASL, ConnectionException
 from proton.utils import BlockingConnection
 
-from broker.security.users import PasswordFile
+from tests.conformance.logins_kit import logins
 from tests.conformance.support import DEADLINE
-from tests.tls_kit import Setting, issue, setting
-
-LISTENERS = """
-[[listeners]]
-port = 0
-client_certificates = "want"
-anonymous = true
-[[listeners]]
-port = 0
-tls = "always"
-"""
-CONFIG = """
-client_ca = "{folder}/ca.pem"
-[authentication]
-users_file = "{folder}/users"
-mechanisms = ["EXTERNAL", "SCRAM-SHA-256", "CRAM-MD5", "PLAIN", "AMQPLAIN"]
-[[providers]]
-name = "cards"
-kind = "certificates"
-"""
+from tests.tls_kit import Setting
 
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
-    folder = tmp_path_factory.mktemp("logins")
-    file = PasswordFile(str(folder / "users"))
-    file.set("shop", "secret", "SCRAM-SHA-256", "CRAM-MD5")
-    file.save()
-    with setting(folder, CONFIG.format(folder=folder), LISTENERS) as made:
-        issue(made.authority, folder / "till.pem", "till", ())
+    with logins(tmp_path_factory.mktemp("logins"), ("SCRAM-SHA-256", "CRAM-MD5")) as made:
         yield made
-        assert "Traceback" not in made.broker.log()
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "CRAM-MD5"])

@@ -26,14 +26,6 @@ Make = Callable[..., Device]
 
 
 @pytest.fixture
-def amqp(mqtt: Mqtt) -> Target:
-    """The same broker, for clients of AMQP."""
-    if mqtt.peer:
-        pytest.skip("Mosquitto speaks MQTT only")
-    return Target(mqtt.host, mqtt.amqp_port, peer=False)
-
-
-@pytest.fixture
 def channel(amqp: Target) -> Iterator[BlockingChannel]:
     """A channel of pika's, with confirms."""
     with pika.BlockingConnection(parameters(amqp)) as connection:

@@ -14,19 +14,11 @@ from proton import Message
 from proton.reactor import Selector
 from proton.utils import BlockingConnection
 
-from tests.conformance.mqtt_tools import Device, Mqtt
+from tests.conformance.mqtt_tools import Device
 from tests.conformance.pika_tools import get, parameters
 from tests.conformance.support import DEADLINE, Target
 
 Make = Callable[..., Device]
-
-
-@pytest.fixture
-def amqp(mqtt: Mqtt) -> Target:
-    """The same broker, for clients of AMQP."""
-    if mqtt.peer:
-        pytest.skip("Mosquitto speaks MQTT only")
-    return Target(mqtt.host, mqtt.amqp_port, peer=False)
 
 
 @pytest.fixture

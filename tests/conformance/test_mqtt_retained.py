@@ -23,14 +23,6 @@ QUEUE = "amq.mqtt.retained"
 
 
 @pytest.fixture
-def amqp(mqtt: Mqtt) -> Target:
-    """The same broker, for clients of AMQP."""
-    if mqtt.peer:
-        pytest.skip("Mosquitto speaks MQTT only")
-    return Target(mqtt.host, mqtt.amqp_port, peer=False)
-
-
-@pytest.fixture
 def pika_connection(amqp: Target) -> Iterator[pika.BlockingConnection]:
     with pika.BlockingConnection(parameters(amqp)) as connection:
         yield connection

@@ -47,6 +47,14 @@ def kept(version: int) -> dict[str, Any]:
     return {"version": version, "clean": False, **({"expiry": 3600} if version == MQTTv5 else {})}
 
 
+def all_of(subscriber: Device, publisher: Device) -> list[bytes]:
+    """What came: each of the numbers at least, and whatever there is beside."""
+    found: list[bytes] = []
+    while len(set(found)) < COUNT:
+        found.append(subscriber.next().payload)
+    return found + [each.payload for each in subscriber.all(publisher)]
+
+
 def delayed(seconds: int) -> Any:
     return properties(PacketTypes.WILLMESSAGE, WillDelayInterval=seconds)
 
@@ -128,10 +136,7 @@ def test_a_network_that_breaks_loses_nothing(mqtt: Mqtt, device: Make, network: 
             for each in (publisher, subscriber):
                 each.aborted()
                 each.connect()
-    found: list[bytes] = []
-    while len(set(found)) < COUNT:
-        found.append(subscriber.next().payload)
-    found += [each.payload for each in subscriber.all(publisher)]
+    found = all_of(subscriber, publisher)
     assert sorted(set(found), key=int) == numbers
     if qos == 2:
         assert found == numbers
@@ -178,10 +183,7 @@ def test_a_broker_that_ends_in_the_middle(mortal: tuple[Mqtt, Callable[[], None]
             for each in (publisher, subscriber):
                 each.aborted()
                 each.connect()
-    found: list[bytes] = []
-    while len(set(found)) < COUNT:
-        found.append(subscriber.next().payload)
-    found += [each.payload for each in subscriber.all(publisher)]
+    found = all_of(subscriber, publisher)
     if qos == 2:
         assert found == numbers
     else:

@@ -192,3 +192,15 @@ def c010(name: object, connect010: Callable[..., Client010]) -> Client010:
     """A connection of AMQP 0-10 with a session. (It takes `name` so that it is closed before the names are cleaned
     up.)"""
     return connect010()
+
+
+@pytest.fixture
+def topic() -> str:
+    """Of MQTT: one that no other test has."""
+    return f"t{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def client_id() -> str:
+    """Of MQTT: one that no other test has."""
+    return f"c{uuid.uuid4().hex[:8]}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable
 
 import pytest
@@ -14,16 +13,6 @@ from tests.wire_mqtt import CONNACK, DISCONNECT, PUBACK, PUBREL, MqttClient, Wil
 Connect = Callable[..., MqttClient]
 LEVELS = pytest.mark.parametrize("level", [3, 4, 5])
 KEEP = {3: {"clean": False}, 4: {"clean": False}, 5: {"clean": False, "SessionExpiryInterval": 3600}}
-
-
-@pytest.fixture
-def topic() -> str:
-    return f"t{uuid.uuid4().hex[:8]}"
-
-
-@pytest.fixture
-def client_id() -> str:
-    return f"c{uuid.uuid4().hex[:8]}"
 
 
 def present(client: MqttClient, client_id: str, **options: object) -> bool:

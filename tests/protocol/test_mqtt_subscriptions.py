@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable
 
 import pytest
@@ -16,16 +15,6 @@ LEVELS = pytest.mark.parametrize("level", [3, 4, 5])
 BOTH = pytest.mark.parametrize("level", [4, 5])
 KEEP = {4: {"clean": False}, 5: {"clean": False, "SessionExpiryInterval": 3600}}
 NO_LOCAL, AS_PUBLISHED, IF_NEW, NOT_RETAINED = 4, 8, 0x10, 0x20
-
-
-@pytest.fixture
-def topic() -> str:
-    return f"t{uuid.uuid4().hex[:8]}"
-
-
-@pytest.fixture
-def client_id() -> str:
-    return f"c{uuid.uuid4().hex[:8]}"
 
 
 @LEVELS

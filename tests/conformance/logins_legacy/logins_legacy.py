@@ -9,50 +9,21 @@ from urllib.parse import quote
 
 import pytest
 
-from broker.security.users import PasswordFile
-from tests.authority import Authority, pem
 from tests.conformance import python27
-from tests.tls_kit import Setting, issue, setting
+from tests.conformance.logins_kit import logins
+from tests.tls_kit import Setting
 
 HERE = Path(__file__).resolve().parent
 ROOT = Path(__file__).resolve().parents[3]
 BUILT = ROOT / "build" / "interop" / "logins_legacy"
 SECONDS = 60
-LISTENERS = """
-[[listeners]]
-port = 0
-client_certificates = "want"
-anonymous = true
-[[listeners]]
-port = 0
-tls = "always"
-"""
-CONFIG = """
-client_ca = "{folder}/ca.pem"
-[authentication]
-users_file = "{folder}/users"
-mechanisms = ["EXTERNAL", "SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "AMQPLAIN"]
-[[providers]]
-name = "cards"
-kind = "certificates"
-issuers = "{folder}/ca.pem"
-revocation_lists = ["{folder}/revoked.pem"]
-"""
 
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
-    folder = tmp_path_factory.mktemp("logins")
-    authority = Authority("Test CA")
-    issue(authority, folder / "till.pem", "till", ())
-    lost = issue(authority, folder / "lost.pem", "lost", ())
-    (folder / "revoked.pem").write_bytes(pem(authority.revoke(lost)))
-    file = PasswordFile(str(folder / "users"))
-    file.set("shop", "secret", "SCRAM-SHA-256", "SCRAM-SHA-1", "SCRAM-SHA-512", "CRAM-MD5")
-    file.save()
-    with setting(folder, CONFIG.format(folder=folder), LISTENERS, authority) as made:
+    challenges = ("SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5")
+    with logins(tmp_path_factory.mktemp("logins"), challenges) as made:
         yield made
-        assert "Traceback" not in made.broker.log()
 
 
 def run(*command: str) -> str:

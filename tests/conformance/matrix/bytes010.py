@@ -9,6 +9,7 @@ import uuid
 from typing import Any
 
 from tests.conformance.matrix.notation import Side, Value
+from tests.conformance.matrix.reader import Reader
 
 DELIVERY = {3: ("priority", 1), 4: ("delivery-mode", 1), 5: ("ttl", 8), 6: ("timestamp", 8), 7: ("expiration", 8)}
 MESSAGE = {2: ("correlation-id", 2), 4: ("content-type", 1), 5: ("content-encoding", 1), 6: ("user-id", 2),
@@ -148,21 +149,7 @@ def _read_message(struct: _Reader, bit: int, side: Side) -> None:
         side[name] = ["bytes", struct.sized(width).hex()]
 
 
-class _Reader:
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-
-    def take(self, size: int) -> bytes:
-        assert size <= len(self.data), "cut off"
-        found, self.data = self.data[:size], self.data[size:]
-        return found
-
-    def number(self, width: int) -> int:
-        return int.from_bytes(self.take(width), "big")
-
-    def sized(self, width: int) -> bytes:
-        return self.take(self.number(width))
-
+class _Reader(Reader):
     def pairs(self) -> list[Any]:
         found = [[["string", self.sized(1).decode()], self.value()] for _ in range(self.number(4))]
         assert not self.data, "a map is longer than what is in it"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.conformance.matrix.notation import Side, Value
+from tests.conformance.matrix.reader import Reader
 
 FIELDS = ("content-type", "content-encoding", "headers", "delivery-mode", "priority", "correlation-id", "reply-to",
           "expiration", "message-id", "timestamp", "type", "user-id", "app-id", "cluster-id")
@@ -43,7 +44,7 @@ def read_message(properties: bytes, body: bytes) -> Side:
         if name == "headers":
             side[name] = dict(reader.table(reader.sized(4)))
         elif name in NUMBERS:
-            side[name] = ["number", str(int.from_bytes(reader.take(NUMBERS[name]), "big"))]
+            side[name] = ["number", str(reader.number(NUMBERS[name]))]
         else:
             side[name] = ["bytes", reader.sized(1).hex()]
     assert not reader.data and not flags & 3, "there is more than properties"
@@ -77,18 +78,7 @@ def _write(value: Value) -> bytes:
     return octet + len(data).to_bytes(4, "big") + data
 
 
-class _Reader:
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-
-    def take(self, size: int) -> bytes:
-        assert size <= len(self.data), "cut off"
-        found, self.data = self.data[:size], self.data[size:]
-        return found
-
-    def sized(self, width: int) -> bytes:
-        return self.take(int.from_bytes(self.take(width), "big"))
-
+class _Reader(Reader):
     def table(self, data: bytes) -> list[Any]:
         inner = _Reader(data)
         found = []
