@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+from urllib.parse import unquote, urlsplit
+
 import click
 
 from dragoman.cli_client import DEFAULT_URL, ClientError
@@ -9,10 +12,22 @@ from dragoman.cli_files import read_json
 from dragoman.cli_messages import run, tls_context, tls_options
 from dragoman.draining import Draining, Work
 from interop.ends import EndError, Options
+from interop.link import shown
 from interop.settings import DIALECTS
 from interop.trust import Trust
 
 INCOMPLETE = 3
+
+
+def _place(url: str) -> tuple[set[str], int, str]:
+    """The addresses of its host, its port and its virtual host."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or (5671 if parts.scheme == "amqps" else 5672)
+        addresses = {str(found[4][0]) for found in socket.getaddrinfo(parts.hostname, None)}
+    except (OSError, ValueError):  # which will be said when it is connected to
+        return set(), 0, ""
+    return addresses, port, unquote(parts.path.removeprefix("/")) or "/"
 
 
 @click.command()
@@ -53,6 +68,9 @@ def drain(source: str, target: str, queues: tuple[str, ...], dialect: str, defin
     for url in (source, target):
         if not url.startswith(("amqp://", "amqps://")):
             raise click.UsageError(f"{url}: it must begin with amqp:// or amqps://")
+    if _place(source)[1:] == _place(target)[1:] and _place(source)[0] & _place(target)[0]:
+        raise click.UsageError(f"{shown(source)} would be drained into itself: --into names another broker, or another "
+                               "virtual host")
     work = Work(source, target, dialect, queues, read_json(definitions) if definitions else None, api, topology_only,
                 prefetch, idle, patience, Options(tls=None if trust == Trust() else tls_context(trust)), trust, quiet)
     draining = Draining(work)

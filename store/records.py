@@ -150,6 +150,7 @@ def found_setting(key: bytes, record: bytes) -> tuple[str, bytes, int]:
     return name, record[8:], int.from_bytes(record[:8], "big")
 
 
-ADVICE: Final = ("Restore the store from a backup, or see with `dragoman store check PATH` what is damaged and save "
-                 "with `dragoman store export PATH` what can be read, to import it into a new store")
+ADVICE: Final = ("Restore the store from a backup, or see with `dragoman store check --path FOLDER` what is damaged, "
+                 "and save with `dragoman store export --path FOLDER FILE` what can be read, to import it into a new "
+                 "store")
 """What to do about a damaged store; ends the text of every StoreDamaged."""

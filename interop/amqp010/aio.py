@@ -39,6 +39,7 @@ from interop.amqp010.session import (
 )
 from interop.amqp010.session import Session as Core
 from interop.amqp010.wire import Wire
+from interop.dial import reason
 
 T = TypeVar("T")
 
@@ -106,7 +107,7 @@ class Connection:
             await within(made, self.timeout, "to connect")
             await within(asyncio.shield(self._opened), self.timeout, "to log in")
         except OSError as error:
-            raise ConnectionError_(f"{target.host}:{target.port}: {error}") from None
+            raise ConnectionError_(f"{target.host}:{target.port}: {reason(error)}") from None
         finally:
             if not self._opened.done() or self._opened.exception() is not None:
                 self._abandon()

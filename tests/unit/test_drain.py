@@ -259,6 +259,10 @@ def test_errors_are_one_line(old: testing.Broker, new: testing.Broker, channel_o
     printed = drained(old, new, "--queue", "none", code=1)
     assert len(printed.splitlines()) == 1 and "has no queue none" in printed
     assert "it must begin with amqp://" in drained(old, new, "--into", "http://x", code=2)
+    for same in (old.url, old.url.replace("127.0.0.1", "localhost"), f"amqp://other:x@127.0.0.1:{old.port}/%2F"):
+        printed = drained(old, new, "--into", same, code=2)
+        assert f"amqp://guest@127.0.0.1:{old.port}/ would be drained into itself" in " ".join(printed.split())
+        assert "guest:guest" not in printed
     old.stop()
     printed = drained(old, new, code=1)
     assert printed.startswith("Error: ") and "guest:guest" not in printed and "--queue" in printed

@@ -14,10 +14,12 @@ from typing import Any
 
 import pika
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as some
 
 from dragoman import testing
+from dragoman.cli import dragoman
 from dragoman.config import parse
 from interop.migration import qmf
 from interop.migration.plan import Binding, Exchange, Plan, Queue
@@ -69,6 +71,11 @@ def test_a_script_of_qpid_config() -> None:
     assert "qpid.no_such=1 of queue two words: there is no such option here" in left
     assert "line 7: it is not understood: 'echo done'" in left
     assert "binding of events to nowhere with x: queue nowhere is left out" in left
+
+
+def test_a_broker_that_is_not_there() -> None:
+    done = CliRunner().invoke(dragoman, ["import", "qpidd", "amqp://guest:secret@127.0.0.1:1"])
+    assert (done.exit_code, done.output) == (1, "Error: amqp://guest@127.0.0.1:1: 127.0.0.1:1: connection refused\n")
 
 
 def test_text_of_another_kind() -> None:

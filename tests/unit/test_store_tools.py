@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -13,9 +14,12 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from store_kit import Opened
 
+from dragoman.cli import dragoman
 from store.journal import TRANSIENT, StoreDamaged, StoreError, StoreLocked
+from store.records import ADVICE
 from store.tools import Report, check, compact
 from store.transfer import export, import_
 
@@ -361,3 +365,12 @@ def test_one_meta_page_is_enough_to_save_the_rest(tmp_path: Path) -> None:
         stream = io.StringIO()
         export(tmp_path / "a", stream)
         assert stream.getvalue().count("\n") >= text.count("\n") - 10
+
+
+def test_the_advice_for_a_damaged_store_can_be_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    commands = re.findall(r"`dragoman ([^`]+)`", ADVICE)
+    assert len(commands) == 2
+    for command in commands:
+        done = CliRunner().invoke(dragoman, command.split())
+        assert (done.exit_code, done.output) == (1, "Error: there is no store in FOLDER\n")
