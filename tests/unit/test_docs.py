@@ -117,7 +117,7 @@ def test_getting_started(tmp_path: Path) -> None:
                 DRAGOMAN_URL=f"amqp://guest:guest@127.0.0.1:{both}/") as user:
         user.follow("docs/getting-started.md")
     for expected in ("dragoman 0.", "\nHello, world\n", "received 1000 messages, 100000 bytes", "write the report",
-                     "shop may log in\nshop\n", "no problems\n", "from the shop", "in secret",
+                     "by AMQP 1.0", "shop may log in\nshop\n", "no problems\n", "from the shop", "in secret",
                      "dragoman-data: 0 messages"):
         assert expected in user.printed
     assert (tmp_path / "dragoman-data").is_dir()
