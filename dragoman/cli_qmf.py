@@ -55,8 +55,12 @@ class Console(Client):
 
     async def _ask(self, opcode: str, content: dict[str, Any]) -> list[Any]:
         """The contents of the messages that answer. Raises: ClientError."""
+        try:
+            written = maps010.write_map(content)
+        except ValueError as error:  # a number that is too large
+            raise ClientError(str(error)) from None
         self.number += 1
-        self.channel.basic_publish(DIRECT, "broker", maps010.write_map(content), pika.BasicProperties(
+        self.channel.basic_publish(DIRECT, "broker", written, pika.BasicProperties(
             reply_to=self.queue, correlation_id=str(self.number), app_id="qmf2", content_type="amqp/map",
             message_id=str(uuid.uuid4()), headers={"qmf.opcode": opcode, "method": "request"}))
         found: list[Any] = []
