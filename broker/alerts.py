@@ -92,7 +92,7 @@ class Alerts:
         if queue.deleted or not queue.ready:
             self.message_age.raised = False
             return
-        arrival = queue.oldest_arrival()
+        arrival = _oldest_arrival(queue)
         age = 0 if arrival < 0 else queue.clock.now - arrival
         if age < self.message_age.up:
             self.message_age.raised = False
@@ -109,6 +109,21 @@ class Alerts:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _oldest_arrival(queue: Queue) -> int:
+    """When the first of the available messages arrived, ms since the epoch; -1 when that cannot be told."""
+    entry = queue.first()
+    if entry is None:
+        return -1
+    was_there = entry.message is not None
+    if not was_there and not queue.load(entry):
+        return -1
+    assert entry.message is not None
+    arrival = entry.message.arrival
+    if not was_there:
+        queue.unload(entry)
+    return arrival
 
 
 def alerts_of(queue: Queue, settings: QueueSettings) -> Alerts | None:

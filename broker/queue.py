@@ -7,12 +7,12 @@ again in its old place. Settlement has one vocabulary for all dialects: `accept`
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from broker.alternate import bequeath, to_alternate
 from broker.consumer import Consumer
 from broker.consumers import Consumers
+from broker.emptying import drop_available, forget_all
 from broker.entry import ACQUIRED, AVAILABLE, GONE, Entry
 from broker.errors import AccessRefused, ResourceLocked
 from broker.expiry import Expiry, bounded
@@ -211,21 +211,6 @@ class Queue:
             self.limits.recovered()
         if self.ready:
             self.expiry.drop_heads()
-
-    def oldest_arrival(self) -> int:
-        """When the first of the available messages arrived, ms since the epoch; -1 when that cannot be told."""
-        for lane in reversed(self.lanes):
-            entry = lane.first(self.log)
-            if entry is not None:
-                was_there = entry.message is not None
-                if not was_there and not self.load(entry):
-                    return -1
-                assert entry.message is not None
-                arrival = entry.message.arrival
-                if not was_there:
-                    self.unload(entry)
-                return arrival
-        return -1
 
     def spill(self, lane: Lane, last_id: int) -> None:
         """Entries of a paged lane up to last_id are durable: let go of what need not be in memory."""
@@ -479,43 +464,8 @@ class Queue:
         self.forget(entry)
 
     def purge(self) -> int:
-        """Drop all available entries. Gives their number."""
-        count = self.ready
-        self.counters.discard("purged", count)
-        as_one = self.log.paging and not self.unsettled  # they must be gone from the journal together
-        if as_one:
-            self.counters.unpersisted = self.counters.persisted
-            self.counters.unpersisted_bytes = self.counters.persisted_bytes
-        for lane in self.lanes:
-            entries = lane.clear(self.log)
-            if as_one:
-                self.log.discard(self.queue_id, lane.number, 1, self.log.last_id)
-            elif self.log.paging:
-                for entry in entries:
-                    self.forget(entry)
-                continue
-            self.host.broker.chores.add(self._forget_bit_by_bit(entries, as_one))
-        self.ready = 0
-        self.ready_bytes = 0
-        for cursor in self.consumers.cursors:
-            cursor.purged()
-        if self.limits is not None:
-            self.limits.left()
-        return count
-
-    def _forget_bit_by_bit(self, entries: Iterator[Entry], discarded: bool) -> Iterator[None]:
-        """discarded: they are gone from the journal already."""
-        number = 0
-        for entry in entries:
-            if discarded:
-                entry.state = GONE
-                if entry.message is not None:
-                    self.memory.release(entry.message)
-            else:
-                self.forget(entry)
-            number += 1
-            if number % 200 == 0:
-                yield
+        """Drop all available entries; they are no dead letters. Gives their number."""
+        return drop_available(self)
 
     # Consumers.
 
@@ -614,10 +564,7 @@ class Queue:
             bequeath(self)
         else:
             self.drop_log()
-            for lane in self.lanes:
-                self.host.broker.chores.add(self._forget_bit_by_bit(lane.clear(self.log), False))
-            self.ready = 0
-            self.ready_bytes = 0
+            forget_all(self)
         if self.limits is not None:
             self.limits.close()
         if self.lifetime is not None:
