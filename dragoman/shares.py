@@ -1,9 +1,9 @@
 """Whose input is dealt with, and for how long, in a turn of the loop: nobody starves the others by sending much.
 
-A connection whose input takes longer than BURST at once is greedy for a while. What the greedy ones send waits, and is
-dealt with bit by bit, if others have work: in each turn of the loop for a fraction of their time, QUANTUM at least.
-So they have what the others leave, all of it when there is nobody else, and a flood costs the others little. While its
-input waits, a connection is not read, so it gets no more than the socket's buffers hold.
+A connection whose input takes longer than BURST at once is greedy, until for a while none takes long any more. What the
+greedy ones send waits, and is dealt with bit by bit, if others have work: in each turn of the loop for a fraction of
+their time, QUANTUM at least. So they have what the others leave, all of it when there is nobody else, and a flood costs
+the others little. While its input waits, a connection is not read, so it gets no more than the socket's buffers hold.
 
 Times of work are of this thread's CPU: what other processes take is nobody's fault.
 """
@@ -40,7 +40,8 @@ LATELY: Final = 0.03
 """which means that no one else has sent anything for so long."""
 
 FORGOTTEN: Final = 0.1
-"""Seconds after which a connection counts as greedy no more."""
+"""Seconds after which a connection counts as greedy no more, if no input of it has taken longer than QUANTUM since. Who
+asks, and asks again when he has his answer, would else be one for as long as others have work, for a single burst."""
 
 PACE: Final = 1e-6
 """Seconds that a byte takes, until that is known."""
@@ -69,6 +70,7 @@ class Shares:
             transport.rest_at = 0
             return
         transport.rest = data
+        transport.took = 0.0
         now = perf_counter()
         if now >= transport.greedy_until:
             self._heard = now
@@ -120,7 +122,8 @@ class Shares:
                 waiting.append(transport)
             else:  # all is done, or it goes on when it is read again
                 transport.waits = False
-                transport.greedy_until = now + FORGOTTEN
+                if transport.took > QUANTUM:
+                    transport.greedy_until = now + FORGOTTEN
                 transport.read_or_not()
         if waiting and not alone and (spent - room > DEAR or not waiting[0].moves):
             self._due = True
@@ -142,4 +145,5 @@ class Shares:
             transport.pace = max(1e-10, 0.5 * transport.pace + 0.5 * (now - before) / len(part))
         if transport.front_end is None or transport.front_end.finished or at >= len(data):
             transport.rest, transport.rest_at = b"", 0
+        transport.took += now - begun
         return now - begun

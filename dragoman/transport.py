@@ -57,6 +57,7 @@ class Transport(Outlet, asyncio.Protocol):
         self._expired = False  # its login does not hold any longer, and it was told so
         self.rest = b""  # input that waits, from `rest_at` on
         self.rest_at = 0
+        self.took = 0.0  # seconds that what came since there was no rest has taken
         self.waits = False  # for its turn, in `Server.shares`
         self.greedy_until = 0.0  # by perf_counter
         self.moves = True  # what it sent last has moved messages

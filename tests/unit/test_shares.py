@@ -51,7 +51,7 @@ class Transport:
         self.moves = True
         self.each = each
         self.rest, self.rest_at, self.waits, self.held, self.flooded_since = b"", 0, False, False, 0
-        self.greedy_until, self.pace = 0.0, PACE
+        self.greedy_until, self.pace, self.took = 0.0, PACE, 0.0
         self.fed = b""
         self.peer, self.aborted = "somebody", False
 
@@ -145,6 +145,34 @@ def test_pieces_that_are_dear_have_the_flood_rest(loop: Loop, turns: Any) -> Non
         turns.take(good, bytes(100))
         loop.turn()
     assert (len(flood.fed) - fed) * flood.each < 0.45 * (loop.now - begun)
+
+
+def test_one_burst_is_forgotten_of_who_sends_little_since(loop: Loop, turns: Any) -> None:
+    """While a flood goes on, and he asks all the time."""
+    flood, good = Transport(loop), Transport(loop)
+    turns.take(good, bytes(2000))
+    waited = []
+    for _ in range(500):
+        if not flood.rest:
+            turns.take(flood, bytes(1 << 16))
+        turns.take(good, b"a" * 50)
+        waited.append(bool(good.rest))
+        while good.rest:
+            loop.turn()
+        loop.turn()
+    assert all(waited[:20]) and not any(waited[-200:])
+    assert len(flood.fed) > 0
+
+
+def test_a_flood_is_not_forgotten(loop: Loop, turns: Any) -> None:
+    flood, good = Transport(loop), Transport(loop)
+    turns.take(flood, bytes(2000))
+    for _ in range(500):
+        turns.take(good, b"a" * 50)
+        if not flood.rest:
+            turns.take(flood, bytes(500))
+            assert flood.waits
+        loop.turn()
 
 
 def test_who_is_held_goes_on_later(loop: Loop, turns: Any) -> None:
