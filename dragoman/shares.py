@@ -48,7 +48,9 @@ PACE: Final = 1e-6
 
 DEAR: Final = 0.001
 """Seconds beyond its time that a single piece of input may take, such as a message to thousands of bindings. After
-more than that, the greedy ones rest for three times as long as it took."""
+more than that, the greedy ones rest for RESTS times as long as it took."""
+
+RESTS: Final = 4
 
 _LEAST: Final = 64
 
@@ -62,6 +64,7 @@ class Shares:
         self._spent = 0.0  # seconds, on those who are not greedy, since the last turn of those who are
         self._heard = 0.0  # when one of those has sent something last, by perf_counter
         self._due = False
+        self._rests = 0.0  # until when those who are greedy rest, by perf_counter
 
     def take(self, transport: Transport, data: bytes) -> None:
         """Input has come: deal with it now, or when its turn comes."""
@@ -80,6 +83,8 @@ class Shares:
         self._spent += self._work(transport, BURST)
         if transport.rest:
             self.wait(transport)
+        elif transport.took > BURST:
+            self._served(transport)
 
     def busy(self) -> bool:
         """Whether somebody has sent something lately."""
@@ -96,7 +101,16 @@ class Shares:
     def _soon(self) -> None:
         if not self._due:
             self._due = True
-            self.loop.call_soon(self._turn)
+            wait = self._rests - perf_counter()
+            if wait > 0:
+                self.loop.call_later(wait, self._turn)
+            else:
+                self.loop.call_soon(self._turn)
+
+    def _served(self, transport: Transport) -> None:
+        """All of its input is done."""
+        if transport.took > QUANTUM:
+            transport.greedy_until = perf_counter() + FORGOTTEN + RESTS * transport.took
 
     def _turn(self) -> None:
         self._due = False
@@ -122,13 +136,11 @@ class Shares:
                 waiting.append(transport)
             else:  # all is done, or it goes on when it is read again
                 transport.waits = False
-                if transport.took > QUANTUM:
-                    transport.greedy_until = now + FORGOTTEN
+                self._served(transport)
                 transport.read_or_not()
-        if waiting and not alone and (spent - room > DEAR or not waiting[0].moves):
-            self._due = True
-            self.loop.call_later(max(REST, 3 * spent), self._turn)
-        elif waiting:
+        if not alone and (spent - room > DEAR or waiting and not waiting[0].moves):
+            self._rests = perf_counter() + max(REST, RESTS * spent)
+        if waiting:
             self._soon()
 
     def _work(self, transport: Transport, seconds: float) -> float:

@@ -175,6 +175,28 @@ def test_a_flood_is_not_forgotten(loop: Loop, turns: Any) -> None:
         loop.turn()
 
 
+def test_pieces_that_are_dear_and_come_singly_have_their_sender_rest(loop: Loop, turns: Any) -> None:
+    """Who sends each when the last is done with has no backlog; he has a fifth of the time all the same."""
+    dear, good = Transport(loop, each=20_000 * MICROSECOND), Transport(loop)
+    begun = loop.now
+    for _ in range(20_000):
+        if not dear.rest:
+            turns.take(dear, b"d")
+        turns.take(good, b"a" * 50)
+        loop.turn()
+    assert 0.1 < 0.02 * len(dear.fed) / (loop.now - begun) < 0.4
+
+
+def test_pieces_that_are_dear_do_not_rest_when_nobody_else_is_there(loop: Loop, turns: Any) -> None:
+    dear = Transport(loop, each=20_000 * MICROSECOND)
+    begun = loop.now
+    for _ in range(1000):
+        if not dear.rest:
+            turns.take(dear, b"d")
+        loop.turn()
+    assert 0.02 * len(dear.fed) / (loop.now - begun) > 0.8
+
+
 def test_who_is_held_goes_on_later(loop: Loop, turns: Any) -> None:
     one = Transport(loop)
     turns.take(one, bytes(20_000))
