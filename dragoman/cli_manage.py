@@ -165,31 +165,35 @@ def purge_queue(name: str, count: int, url: str, trust: Trust) -> None:
     with_console(url, trust, lambda console: _method(console, "purge", {"request": count, "filter": {}}, "queue", name))
 
 
+def _between_queues(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What a command has that brings messages from a queue to another."""
+    count = click.option("--count", "-n", type=click.IntRange(0), default=0, help="At most so many messages; 0: all.")
+    source, target = click.argument("source", callback=_some), click.argument("target", callback=_some)
+    return source(target(count(broker_options(command))))
+
+
 @queue.command("move")
-@click.argument("source", callback=_some)
-@click.argument("target", callback=_some)
-@click.option("--count", "-n", type=click.IntRange(0), default=0, help="At most so many messages; 0: all.")
-@broker_options
+@_between_queues
 def move_messages(source: str, target: str, count: int, url: str, trust: Trust) -> None:
     """Move messages to the end of another queue.
 
     Those that a consumer has stay with it.
     """
-    with_console(url, trust, lambda console: _method(console, "queueMoveMessages", {
-        "srcQueue": source, "destQueue": target, "qty": count}))
+    _bring("queueMoveMessages", source, target, count, url, trust)
 
 
 @queue.command("copy")
-@click.argument("source")
-@click.argument("target")
-@click.option("--count", "-n", type=click.IntRange(0), default=0, help="At most so many messages; 0: all.")
-@broker_options
+@_between_queues
 def copy_messages(source: str, target: str, count: int, url: str, trust: Trust) -> None:
     """Put copies of messages at the end of another queue.
 
     Those that a consumer has are left out.
     """
-    with_console(url, trust, lambda console: _method(console, "queueCopyMessages", {
+    _bring("queueCopyMessages", source, target, count, url, trust)
+
+
+def _bring(method: str, source: str, target: str, count: int, url: str, trust: Trust) -> None:
+    with_console(url, trust, lambda console: _method(console, method, {
         "srcQueue": source, "destQueue": target, "qty": count}))
 
 

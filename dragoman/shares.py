@@ -108,7 +108,7 @@ class Shares:
                 self.loop.call_soon(self._turn)
 
     def _served(self, transport: Transport) -> None:
-        """All of its input is done."""
+        """Its input waits for no turn any more."""
         if transport.took > QUANTUM:
             transport.greedy_until = perf_counter() + FORGOTTEN + RESTS * transport.took
 

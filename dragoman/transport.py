@@ -184,9 +184,10 @@ class Transport(Outlet, asyncio.Protocol):
             front_end.close_by_order(f"user '{front_end.user}' "  # RabbitMQ's words
                                      f"{'is deleted' if result.unknown else 'may not log in any more'}")
         elif result.groups != before.groups or result.tags != before.tags:
-            front_end.identity = result
             if front_end.opened:
-                front_end.access = self.server.broker.policy.access(front_end, front_end.host_name)
+                front_end.renew(result)
+            else:
+                front_end.identity = result
 
     def waiting(self) -> int:
         """Bytes of output that the client has not taken."""

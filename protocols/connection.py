@@ -197,7 +197,6 @@ class ClientConnection(FrontEnd):
         raise NotImplementedError
 
     def renew(self, identity: Identity) -> None:
-        """The client has logged in anew: what it may do is as that says, from now on."""
         self.identity = identity
         self.access = self.broker.policy.access(self, self.host_name)
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 from mypy_extensions import mypyc_attr
 
 from broker.management import ManagedConnection, Management
+from broker.security.identity import Identity
 
 FULL: Final = 1 << 20
 """Bytes of output that are waiting for a client, above which it is sent no more messages, unless a limit says less."""
@@ -108,6 +109,11 @@ class FrontEnd(ManagedConnection):
     def expire(self, text: str) -> None:
         """What the client has logged in with does not hold any longer: say good-bye."""
         self.shut_down(text)
+
+    def renew(self, identity: Identity) -> None:
+        """The client has logged in anew, or is another to those who know it: what it may do is as that says, from now
+        on. Only once a virtual host is open."""
+        raise NotImplementedError
 
     def close_by_order(self, text: str) -> None:
         self.shut_down(text)

@@ -68,6 +68,7 @@ def test_mistakes_are_told_in_a_line(broker: testing.Broker) -> None:
     dragoman(broker, "queue", "purge", "nonsense", fails=f"127.0.0.1:{broker.port}: there is no queue nonsense")
     dragoman(broker, "queue", "add", "q", "-a", f"x-max-length:={1 << 64}", fails=f"Error: {1 << 64} does not fit")
     dragoman(broker, "queue", "add", "", fails="Invalid value for 'NAME': it is empty")
+    dragoman(broker, "queue", "copy", "a", "", fails="Invalid value for 'TARGET': it is empty")
     dragoman(broker, "binding", "add", "amq.topic", "", "a", fails="Invalid value for 'QUEUE': it is empty")
     for url in ("nonsense", "localhost:5672", "http://localhost", "amqp://", "amqp://127.0.0.1:99999"):
         dragoman(broker, "stat", "--url", url, fails="is not a broker's address, which is amqp://")
